@@ -1,0 +1,159 @@
+"""What a pair of views costs beside the usual torchvision-on-PIL pipeline, on one thread, both in one run.
+
+    python benchmarks/views.py [--json] [--images 64] [--rounds 5]
+
+Times are the best of the rounds, each round the mean over the images, each image with draws of its own. At 224 pixels
+from a 500 x 375 JPEG in memory, at 32 pixels from a decoded array. The usual pipeline ends with normalised tensors,
+ours with bytes that are normalised on the device, so the row "ours, normalised too" adds that work done here.
+"""
+
+import argparse
+import io
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from torchvision import transforms
+
+from syn2co import keyed
+from syn2co.images.views import ViewsSettings, draw_view, one_view, two_views
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def milliseconds(work: Callable[[int], object], images: int, rounds: int) -> float:
+    """Return the time of work(i) in ms: mean over i, best of the rounds, after one round of warming up."""
+    best = float("inf")
+    for number in range(rounds + 1):
+        start = time.perf_counter()
+        for index in range(images):
+            work(index)
+        if number > 0:
+            best = min(best, time.perf_counter() - start)
+    return 1000 * best / images
+
+
+def usual_view(settings: ViewsSettings, view: int) -> transforms.Compose:
+    """Return view 1 or 2 (0, 1) as MoBY's and most other pipelines make it: torchvision's transforms on PIL images."""
+
+    def blur(image: Image.Image) -> Image.Image:
+        from PIL import ImageFilter
+
+        return image.filter(ImageFilter.GaussianBlur(float(np.random.uniform(*settings.blur_sigma))))
+
+    def solarize(image: Image.Image) -> Image.Image:
+        from PIL import ImageOps
+
+        return ImageOps.solarize(image, settings.solarize_threshold)
+
+    return transforms.Compose(
+        [
+            transforms.RandomResizedCrop(settings.size, settings.crop_scale, settings.crop_ratio),
+            transforms.RandomHorizontalFlip(settings.flip),
+            transforms.RandomApply([transforms.ColorJitter(*settings.color_jitter)], settings.color_jitter_prob),
+            transforms.RandomGrayscale(settings.grayscale),
+            transforms.RandomApply([transforms.Lambda(blur)], settings.blur[view]),
+            transforms.RandomApply([transforms.Lambda(solarize)], settings.solarize[view]),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+
+
+def normalise(views: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:
+    """Return the views as normalised float32 [2, 3, S, S]."""
+    scale = 1 / (255 * torch.tensor(STD))
+    return torch.from_numpy(np.stack(views)).mul(scale).sub_(torch.tensor(MEAN) / torch.tensor(STD)).permute(0, 3, 1, 2)
+
+
+def measure(
+    photo: np.ndarray, settings: ViewsSettings, encoded: bytes | None, count: dict[str, int]
+) -> dict[str, float]:
+    """Return the ms of each stage of both pipelines, from `encoded` or, where it is None, from the array `photo`."""
+
+    def pil_decode(_: int = 0) -> Image.Image:
+        return Image.fromarray(photo) if encoded is None else Image.open(io.BytesIO(encoded)).convert("RGB")
+
+    def our_decode(_: int = 0) -> np.ndarray:
+        if encoded is None:
+            return photo
+        return cv2.cvtColor(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+    usual = [usual_view(settings, view) for view in (0, 1)]
+    image, height, width = pil_decode(), *photo.shape[:2]
+
+    def usual_pair(_: int) -> list[Any]:
+        opened = pil_decode()
+        return [pipeline(opened) for pipeline in usual]
+
+    def our_pair(index: int) -> tuple[np.ndarray, np.ndarray]:
+        return two_views(our_decode(), settings, seed=0, epoch=0, index=index)
+
+    def ours(view: int) -> Callable[[int], np.ndarray]:
+        return lambda index: one_view(photo, settings, seed=0, epoch=0, index=index, view=view)
+
+    def draw(index: int) -> object:
+        return draw_view(height, width, settings, 0, keyed.generator("views", 0, 0, index, 0))
+
+    stages: dict[str, Callable[[int], object]] = {
+        "usual, decode": pil_decode,
+        "usual, view 1": lambda _: usual[0](image),
+        "usual, view 2": lambda _: usual[1](image),
+        "usual, pair": usual_pair,
+        "ours, decode": our_decode,
+        "ours, draw only": draw,
+        "ours, view 1": ours(0),
+        "ours, view 2": ours(1),
+        "ours, pair": our_pair,
+        "ours, normalised too": lambda index: normalise(our_pair(index)),
+    }
+    return {name: milliseconds(work, **count) for name, work in stages.items()}
+
+
+def main() -> None:
+    """Print the table, or JSON with --json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--images", type=int, default=64, help="images a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+    photo = cv2.resize(load_sample_image("china.jpg"), (500, 375), interpolation=cv2.INTER_AREA)
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, "JPEG", quality=90)
+    tiny = cv2.resize(photo, (32, 32), interpolation=cv2.INTER_AREA)
+    count = {"images": options.images, "rounds": options.rounds}
+    results = {
+        "224 px from JPEG": measure(photo, ViewsSettings(), buffer.getvalue(), count),
+        "32 px from array": measure(tiny, ViewsSettings.small(32), None, {**count, "images": 10 * options.images}),
+    }
+    for times in results.values():
+        times["ratio of pairs (usual / ours)"] = times["usual, pair"] / times["ours, pair"]
+        times["ratio, normalised too"] = times["usual, pair"] / times["ours, normalised too"]
+    versions = {
+        "torch": torch.__version__,
+        "opencv": cv2.__version__,
+        "cores": os.cpu_count(),
+        "jpeg_bytes": buffer.tell(),
+    }
+    if options.json:
+        print(json.dumps({"milliseconds": results, **versions}, indent=1))
+        return
+    print(f"ms an image on one thread; {versions}\n{'':32}" + "".join(f"{name:>20}" for name in results))
+    for stage in next(iter(results.values())):
+        print(f"{stage:32}" + "".join(f"{times[stage]:20.3f}" for times in results.values()))
+
+
+if __name__ == "__main__":
+    main()

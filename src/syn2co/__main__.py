@@ -1,0 +1,5 @@
+"""`python -m syn2co`, as torchrun starts it."""
+
+from syn2co.cli import main
+
+main()

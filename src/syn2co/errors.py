@@ -1,0 +1,25 @@
+"""Errors for the user: one sentence that names the setting or path, the value seen, what is allowed, what to do."""
+
+
+class Syn2CoError(ValueError):
+    """Something that the user can mend; the command line prints it in one line and exits with 2."""
+
+
+class ConfigError(Syn2CoError):
+    """A setting is unknown, out of range, or contradicts another one."""
+
+
+class DataError(Syn2CoError):
+    """An image source is missing, empty, unreadable or too small."""
+
+
+class CheckpointError(Syn2CoError):
+    """A checkpoint is missing, damaged, or does not fit the model or the run."""
+
+
+class EvaluationError(Syn2CoError):
+    """A score cannot be given honestly with these data or this encoder."""
+
+
+class TrainingError(Syn2CoError):
+    """Training cannot go on; the state up to the last completed step is kept."""

@@ -1,0 +1,107 @@
+"""One pass over a source before training: every image is decoded once, and what cannot be decoded is named.
+
+Axis letters: M images of one source, H W height and width in pixels.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from syn2co.images.cache import Block
+from syn2co.images.decode import decode, decoded_bytes, inspect
+from syn2co.images.quarantine import BrokenImage
+from syn2co.images.source import Source
+from syn2co.images.store import Verdicts
+
+Progress = Callable[[str, int, int], None]
+_BATCH = 256
+_PROBES = 64
+
+
+class BatchVerdict(NamedTuple):
+    """What the check of some consecutive images found."""
+
+    checksums: list[int]
+    reasons: dict[int, str]
+    decoded_bytes: int
+    block: Block | None
+
+
+def check_source(
+    source: Source, *, max_pixels: int, workers: int, budget: int | None, report: Progress | None
+) -> tuple[Verdicts, list[Block] | None]:
+    """Return the verdicts on all images, and their pixels unless these exceed `budget` bytes (None: no limit).
+
+    Threads, not processes: decoding lets go of Python's lock, and threads start alike on every platform.
+    """
+    starts = range(0, len(source), _BATCH)
+    keep = budget is None or (budget > 0 and estimate_bytes(source) <= budget)
+    checksums, reasons, total, blocks = [], {}, 0, []
+
+    def batch(start: int) -> BatchVerdict:
+        return _check_batch(source, range(start, min(start + _BATCH, len(source))), max_pixels, keep, budget)
+
+    for verdict in _ordered(batch, starts, workers):
+        checksums.extend(verdict.checksums)
+        reasons.update(verdict.reasons)
+        total += verdict.decoded_bytes
+        if verdict.block is None or (budget is not None and total > budget):
+            keep = False
+            blocks.clear()
+        elif keep:
+            blocks.append(verdict.block)
+        if report is not None:
+            report("check", len(checksums), len(source))
+    return Verdicts(np.array(checksums, np.uint32), reasons, total), blocks if keep else None
+
+
+def _ordered(batch: Callable[[int], BatchVerdict], starts: range, workers: int) -> Iterator[BatchVerdict]:
+    """Return the verdicts in order, with at most two batches a worker under way (they hold pixels)."""
+    if workers < 2:
+        yield from map(batch, starts)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = [pool.submit(batch, start) for start in starts[: 2 * workers]]
+        for start in [*starts[2 * workers :], *[None] * len(waiting)]:
+            yield waiting.pop(0).result()
+            if start is not None:
+                waiting.append(pool.submit(batch, start))
+
+
+def _check_batch(source: Source, rows: range, max_pixels: int, keep: bool, budget: int | None) -> BatchVerdict:
+    """Check some consecutive images; their pixels are let go as soon as they exceed the budget."""
+    checksums, reasons, images, total = [], {}, [], 0
+    for row in rows:
+        checksum, image = 0, None
+        try:
+            loaded = source.load(row)
+            checksum = crc32(loaded if isinstance(loaded, bytes) else np.ascontiguousarray(loaded).data)
+            if isinstance(loaded, bytes) and not keep:
+                total += inspect(loaded, max_pixels=max_pixels)
+            else:
+                image = decode(loaded, max_pixels=max_pixels) if isinstance(loaded, bytes) else loaded
+                total += image.nbytes
+        except BrokenImage as error:
+            reasons[row] = error.reason
+        if keep and budget is not None and total > budget:
+            keep = False
+            images.clear()
+        checksums.append(checksum)
+        images.append(image if keep else None)
+    return BatchVerdict(checksums, reasons, total, Block(images) if keep else None)
+
+
+def estimate_bytes(source: Source) -> int:
+    """Return about how many bytes all images take when decoded, from the headers of 64 of them."""
+    rows = np.unique(np.linspace(0, len(source) - 1, min(_PROBES, len(source))).astype(int)).tolist()
+    sizes = []
+    for row in rows:
+        try:
+            loaded = source.load(row)
+            sizes.append(decoded_bytes(loaded) if isinstance(loaded, bytes) else loaded.nbytes)
+        except BrokenImage:
+            continue
+    return int(np.mean(sizes) * len(source)) if sizes else 0

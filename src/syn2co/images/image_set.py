@@ -1,0 +1,131 @@
+"""The set of images that training and evaluation read: several sources, one after the other.
+
+Axis letters: N images of the set, H W height and width in pixels.
+"""
+
+import json
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import cached_property
+from hashlib import blake2b
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, UInt8, UInt32
+
+from syn2co.images.cache import PixelCache
+from syn2co.images.decode import decode
+from syn2co.images.quarantine import BrokenImage, Quarantined
+from syn2co.images.source import Source
+from syn2co.keyed import digest
+
+
+class ImageSet:
+    """Images of several sources under one numbering, 0..N-1; made by `open_images`, cheap to fork and to pickle.
+
+    `groups` holds the position of every image in the concatenation before anything was left out, so an id does not
+    move when an image is quarantined or a subset taken. `labels` are -1 where a source gives none.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        rows: Int64[np.ndarray, " N"],
+        labels: Int64[np.ndarray, " N"],
+        classes: tuple[str, ...],
+        checksums: Sequence[UInt32[np.ndarray, " M"] | None],
+        quarantined: Sequence[Quarantined],
+        cache: PixelCache | None,
+        max_pixels: int,
+    ) -> None:
+        self.sources = tuple(sources)
+        self.rows = rows
+        self.groups = rows.astype(np.int64, copy=False)
+        self.labels = labels
+        self.classes = classes
+        self.quarantined = list(quarantined)
+        self.max_pixels = max_pixels
+        self._checksums = tuple(checksums)
+        self._cache = cache
+        self._starts = [0, *accumulate(len(source) for source in self.sources)]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def cached(self) -> bool:
+        """Whether the decoded images lie in memory."""
+        return self._cache is not None
+
+    def __repr__(self) -> str:
+        return f"ImageSet({len(self)} images, {len(self.sources)} sources, {len(self.classes)} classes)"
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        """Return the source's number and the row in it."""
+        row = int(self.rows[index])
+        number = bisect_right(self._starts, row) - 1
+        return number, row - self._starts[number]
+
+    def read(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
+        """Return one image in RGB; a read-only view where the decoded images are kept in memory.
+
+        Raises:
+            BrokenImage: if the image cannot be read (any more), or has more pixels than `max_pixels`.
+        """
+        if self._cache is not None:
+            return self._cache[int(self.rows[index])]
+        number, row = self._locate(index)
+        try:
+            loaded = self.sources[number].load(row)
+            return decode(loaded, max_pixels=self.max_pixels) if isinstance(loaded, bytes) else loaded
+        except BrokenImage as error:
+            raise BrokenImage(error.reason, name=self.name(index)) from error
+
+    def name(self, index: int) -> str:
+        """Return the image's name below its source, after the source's number: "0:cat/1.jpg"."""
+        number, row = self._locate(index)
+        return f"{number}:{self.sources[number].name(row)}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return 32 hex digits of the names, byte sizes and (after a check) contents, wherever the sources lie."""
+        hasher = blake2b(digest_size=16)
+        for source, checksums in zip(self.sources, self._checksums, strict=True):
+            hasher.update(source.digest())
+            hasher.update(digest("checksums") if checksums is None else checksums.tobytes())
+        hasher.update(self.rows.astype("<i8").tobytes())
+        return hasher.hexdigest()
+
+    @property
+    def nbytes_index(self) -> int:
+        """Return the memory of names, sizes, labels, groups and checksums in bytes (decoded images not counted)."""
+        own = self.rows.nbytes + self.labels.nbytes + (0 if self.groups is self.rows else self.groups.nbytes)
+        sums = sum(0 if sums is None else sums.nbytes for sums in self._checksums)
+        return own + sums + sum(source.nbytes for source in self.sources)
+
+    @property
+    def nbytes_cache(self) -> int:
+        """Return the memory of the decoded images in bytes, 0 if they are decoded at every read."""
+        return 0 if self._cache is None else self._cache.nbytes
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageSet":
+        """Return the images at `indices`, in that order, with their groups, labels and `classes` unchanged."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return ImageSet(
+            self.sources,
+            rows=self.rows[chosen],
+            labels=self.labels[chosen],
+            classes=self.classes,
+            checksums=self._checksums,
+            quarantined=self.quarantined,
+            cache=self._cache,
+            max_pixels=self.max_pixels,
+        )
+
+    def write_quarantine(self, path: str | Path) -> None:
+        """Write one JSON object a line, {"name", "reason"}, for every image left out; no file if there is none."""
+        if self.quarantined:
+            lines = [json.dumps(entry._asdict()) + "\n" for entry in self.quarantined]
+            Path(path).write_text("".join(lines), encoding="utf-8")

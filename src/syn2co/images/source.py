@@ -1,0 +1,44 @@
+"""What every image source offers to an `ImageSet`.
+
+Axis letters: M images of the source, H W height and width in pixels.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from syn2co.images.quarantine import Quarantined
+
+
+class Source(Protocol):
+    """An ordered list of images; two sources with the same `identity` are the same images."""
+
+    identity: str
+    labels: Int32[np.ndarray, " M"]
+    classes: tuple[str, ...]
+    skipped: tuple[Quarantined, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the index in bytes."""
+        ...
+
+    @property
+    def stamp(self) -> str | None:
+        """A text that changes whenever a file may have changed; None if a verdict must not be kept on disk."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def name(self, row: int) -> str:
+        """Name below the source's root."""
+        ...
+
+    def load(self, row: int) -> bytes | UInt8[np.ndarray, "H W 3"]:
+        """Return the encoded file, or RGB pixels; raises BrokenImage."""
+        ...
+
+    def digest(self) -> bytes:
+        """Hash of the names and byte sizes, independent of where the source lies."""
+        ...

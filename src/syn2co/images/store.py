@@ -1,0 +1,168 @@
+"""The index and the verdicts remembered on disk: a cache only, so anything odd in it means doing the work again.
+
+Files are .npz without pickled objects, written to a temporary name and renamed. Axis letters: F folders, M images.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import numpy as np
+from jaxtyping import Int64, UInt32
+
+from syn2co.images.index import Listing
+from syn2co.images.quarantine import Quarantined
+
+_VERSION = 1
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, IndexError, zipfile.BadZipFile)
+
+
+def default_cache_dir() -> Path:
+    """Return $SYN2CO_CACHE, or the user's cache folder of the platform with "syn2co" in it."""
+    chosen = os.environ.get("SYN2CO_CACHE")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "syn2co"
+
+
+def _file(cache_dir: Path, kind: str, key: str) -> Path:
+    """Return the cache file of `key`."""
+    return (
+        cache_dir
+        / "index"
+        / f"{kind}-{blake2b(key.encode('utf-8', 'surrogateescape'), digest_size=12).hexdigest()}.npz"
+    )
+
+
+def _write(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write the arrays under a temporary name and rename; a folder that cannot be written is no error."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _pack(value: Any) -> np.ndarray[Any, Any]:
+    """Return a JSON value as an array of bytes (lone surrogates survive as escapes)."""
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
+
+
+def _unpack(array: np.ndarray[Any, Any]) -> Any:
+    """Return the JSON value that `_pack` packed."""
+    return json.loads(array.tobytes().decode())
+
+
+def save_listing(cache_dir: Path, key: str, listing: Listing, folders: list[str], times: list[int]) -> None:
+    """Remember a list with the folders (or files) it depends on and their times of last change in ns."""
+    texts = {
+        "version": _VERSION,
+        "key": key,
+        "directories": listing.directories,
+        "classes": listing.classes,
+        "skipped": listing.skipped,
+        "ignored": listing.ignored,
+        "stamp": listing.stamp,
+        "folders": folders,
+    }
+    arrays = {
+        "texts": _pack(texts),
+        "times": np.array(times, np.int64),
+        "directory": listing.directory,
+        "names": np.frombuffer(listing.names, np.uint8),
+        "starts": listing.starts,
+        "sizes": listing.sizes,
+        "labels": listing.labels,
+    }
+    if listing.offsets is not None:
+        arrays["offsets"] = listing.offsets
+    _write(_file(cache_dir, "list", key), arrays)
+
+
+def load_listing(
+    cache_dir: Path, key: str, unchanged: Callable[[list[str], Int64[np.ndarray, " F"]], bool]
+) -> Listing | None:
+    """Return the remembered list if `unchanged(folders, times)` says that it still holds; else None."""
+    try:
+        with np.load(_file(cache_dir, "list", key), allow_pickle=False) as stored:
+            texts = _unpack(stored["texts"])
+            if texts["version"] != _VERSION or texts["key"] != key or not unchanged(texts["folders"], stored["times"]):
+                return None
+            listing = Listing(
+                directories=tuple(texts["directories"]),
+                directory=stored["directory"],
+                names=stored["names"].tobytes(),
+                starts=stored["starts"],
+                sizes=stored["sizes"],
+                labels=stored["labels"],
+                classes=tuple(texts["classes"]),
+                offsets=stored.get("offsets"),
+                skipped=tuple(Quarantined(*entry) for entry in texts["skipped"]),
+                ignored=texts["ignored"],
+                stamp=texts["stamp"],
+            )
+    except _UNREADABLE:
+        return None
+    return listing if _consistent(listing) else None
+
+
+def _consistent(listing: Listing) -> bool:
+    """Return whether the arrays of a list fit each other."""
+    count = len(listing.sizes)
+    return (
+        len(listing.directory) == len(listing.labels) == count
+        and len(listing.starts) == count + 1
+        and int(listing.starts[-1]) == len(listing.names)
+        and (listing.offsets is None or len(listing.offsets) == count)
+        and (not count or int(listing.directory.max()) < len(listing.directories))
+    )
+
+
+class Verdicts(NamedTuple):
+    """What the check of one source found."""
+
+    checksums: UInt32[np.ndarray, " M"]
+    reasons: dict[int, str]
+    decoded_bytes: int
+
+
+def save_verdicts(cache_dir: Path, key: str, stamp: str, verdicts: Verdicts) -> None:
+    """Remember the verdicts on the files that `stamp` stands for."""
+    texts = {
+        "version": _VERSION,
+        "key": key,
+        "stamp": stamp,
+        "rows": list(verdicts.reasons),
+        "reasons": list(verdicts.reasons.values()),
+        "decoded_bytes": verdicts.decoded_bytes,
+    }
+    _write(_file(cache_dir, "check", key), {"texts": _pack(texts), "checksums": verdicts.checksums})
+
+
+def load_verdicts(cache_dir: Path, key: str, stamp: str, count: int) -> Verdicts | None:
+    """Return the remembered verdicts on `count` files if they were made for this `stamp`; else None."""
+    try:
+        with np.load(_file(cache_dir, "check", key), allow_pickle=False) as stored:
+            texts, checksums = _unpack(stored["texts"]), stored["checksums"]
+            known = (texts["version"], texts["key"], texts["stamp"], len(checksums)) == (_VERSION, key, stamp, count)
+            reasons = dict(zip(texts["rows"], texts["reasons"], strict=True))
+            return Verdicts(checksums, reasons, texts["decoded_bytes"]) if known else None
+    except _UNREADABLE:
+        return None

@@ -1,0 +1,177 @@
+"""From (epoch, index) keys to batches of views: which image when, on which rank, and who decodes it.
+
+Nothing here has state that a restart could lose: the images of a step are a function of (seed, step) and the number
+of ranks only says which of them this rank loads. Axes: N images, B images of this rank's part of a micro-batch.
+"""
+
+import ctypes
+import signal
+import sys
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from syn2co import keyed
+from syn2co.errors import ConfigError, DataError
+from syn2co.images import ImageSet
+from syn2co.images.views import ViewsSettings, two_views
+from syn2co.method import Batch
+
+Keys = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How N images are cut into epochs, steps, micro-batches and ranks; no padding, the rest of an epoch is left out.
+
+    Micro-batch m is a contiguous slice of the global batch and rank r a contiguous slice of that, so gathering in rank
+    order gives the global order.
+
+    Raises:
+        ConfigError: if the batch does not divide by ranks x micro-batches.
+        DataError: if there are fewer images than one batch.
+    """
+
+    images: int
+    batch: int
+    micro_batches: int
+    ranks: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.images < self.batch:
+            raise DataError(
+                f"data.real: {self.images} images are fewer than training.batch = {self.batch}, so not one step could "
+                "be taken; add images or lower the batch"
+            )
+        if self.batch % (self.ranks * self.micro_batches):
+            raise ConfigError(
+                f"training.batch = {self.batch}: must divide by ranks x micro-batches = {self.ranks} x "
+                f"{self.micro_batches}; choose a multiple of {self.ranks * self.micro_batches}"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.images // self.batch
+
+    @property
+    def micro_rows(self) -> int:
+        """Images of a micro-batch over all ranks."""
+        return self.batch // self.micro_batches
+
+    @property
+    def rank_rows(self) -> int:
+        """Images of a micro-batch on one rank."""
+        return self.micro_rows // self.ranks
+
+    def epoch(self, step: int) -> int:
+        return step // self.steps_per_epoch
+
+    def step_indices(self, step: int, order: np.ndarray) -> np.ndarray:
+        """Return the image indices of a step's global batch, given the permutation of its epoch."""
+        first = step % self.steps_per_epoch * self.batch
+        return order[first : first + self.batch]
+
+    def keys(self, rank: int, start: int, stop: int) -> Iterator[Keys]:
+        """Yield this rank's (epoch, index) keys of every micro-batch of the steps start .. stop."""
+        epoch, order = -1, np.empty(0, np.int64)
+        for step in range(start, stop):
+            if self.epoch(step) != epoch:
+                epoch = self.epoch(step)
+                order = keyed.permutation(self.images, "epoch order", self.seed, epoch)
+            indices = self.step_indices(step, order).reshape(self.micro_batches, self.ranks, self.rank_rows)
+            for part in indices[:, rank]:
+                yield [(epoch, int(index)) for index in part]
+
+
+class _Stream(Sampler[Keys]):
+    def __init__(self, schedule: Schedule, rank: int, start: int, stop: int) -> None:
+        self.arguments = (rank, start, stop)
+        self.schedule = schedule
+
+    def __iter__(self) -> Iterator[Keys]:
+        return self.schedule.keys(*self.arguments)
+
+
+class _Views(Dataset[Batch]):
+    """Keys to a batch; an unreadable image comes back as the error itself, so that it crosses process borders whole."""
+
+    def __init__(self, images: ImageSet, settings: ViewsSettings, seed: int) -> None:
+        self.images = images
+        self.settings = settings
+        self.seed = seed
+
+    def __getitems__(self, keys: Keys) -> Batch | DataError:
+        size = self.settings.size
+        views = np.empty((2, len(keys), size, size, 3), np.uint8)
+        try:
+            for row, (epoch, index) in enumerate(keys):
+                image = self.images.read(index)
+                views[0, row], views[1, row] = two_views(image, self.settings, seed=self.seed, epoch=epoch, index=index)
+        except DataError as error:
+            return error
+        indices = np.array([index for _, index in keys])
+        return Batch(torch.from_numpy(views), torch.from_numpy(indices), torch.from_numpy(self.images.groups[indices]))
+
+
+def batches(
+    images: ImageSet,
+    settings: ViewsSettings,
+    schedule: Schedule,
+    *,
+    rank: int,
+    start: int,
+    stop: int,
+    workers: int,
+    pin: bool = False,
+) -> Generator[Batch, None, None]:
+    """Yield this rank's micro-batches of the steps start .. stop, in order; equal for any number of workers.
+
+    Raises:
+        DataError: if an image that was readable before training no longer is.
+    """
+    loader = DataLoader(
+        _Views(images, settings, schedule.seed),
+        batch_sampler=_Stream(schedule, rank, start, stop),
+        num_workers=workers,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # shares images kept in memory
+        collate_fn=_same,
+        pin_memory=pin,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # torch would draw a seed for its workers from ambient state
+    )
+    iterator = iter(loader)
+    try:
+        for batch in iterator:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+    finally:
+        del iterator  # sends the loading processes home: they ignore SIGTERM, so leaving would wait for them forever
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+def _start_worker(_: int) -> None:
+    _die_with_parent()
+    for number in (signal.SIGINT, signal.SIGTERM):  # both may be sent to every process; the main one decides
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+def _die_with_parent() -> None:
+    """Have Linux kill this process when the one that trains is gone, even if that was killed itself.
+
+    torch's loading processes notice by themselves only between two batches; one that waits on a full pipe never does.
+    """
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

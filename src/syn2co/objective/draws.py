@@ -1,0 +1,90 @@
+"""What chance decides about synthetic negatives: which hard key, and how much. Keyed, so equal on any number of ranks.
+
+Axes: B queries of this rank, S negatives per query; per kind, its count.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor, from_numpy
+
+from syn2co import keyed
+from syn2co.errors import ConfigError
+from syn2co.objective.negatives import KINDS, NegativeCounts
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The draws of one micro-batch and direction, on the CPU in float32; slots in the order of `KINDS`.
+
+    `picks` and `partners` lie in [0, 1) and name ranks among a query's hardest keys: rank = floor(u * candidates).
+    """
+
+    counts: NegativeCounts
+    picks: Float[np.ndarray, "B S"]
+    partners: Float[np.ndarray, "B mixup"]  # the second key of kind 3
+    interpolation: Float[np.ndarray, "B interpolated"]  # a
+    extrapolation: Float[np.ndarray, "B extrapolated"]  # b
+    mixing: Float[np.ndarray, "B mixup"]  # g
+    noise_query: Float[np.ndarray, "B noise"]  # x
+    noise_key: Float[np.ndarray, "B noise"]  # y
+    noise_rest: Float[np.ndarray, "B noise"]  # chi-square(D - 2)
+
+    def tensor(self, name: str, like: Tensor) -> Tensor:
+        """Return one array of coefficients with the device and the dtype of `like`."""
+        return from_numpy(getattr(self, name)).to(like)
+
+
+def draw_negatives(
+    counts: NegativeCounts,
+    *,
+    seed: int,
+    step: int,
+    micro_batch: int,
+    direction: int,
+    global_batch: int,
+    width: int,
+    start_row: int = 0,
+    rows: int | None = None,
+) -> Draws:
+    """Return the draws of rows start_row .. start_row + rows of a micro-batch over all ranks (`global_batch` rows).
+
+    a ~ U(0, 0.5), b ~ U(1, 1.5), g ~ U(0, 1), x and y ~ N(0, 1), rest ~ chi-square(width - 2), picks ~ U[0, 1).
+    Deterministic in (seed, step, micro_batch, direction); every rank draws all rows and keeps its own, so the number of
+    ranks changes nothing, and each kind has its own stream, so no kind's draws depend on another kind's count.
+
+    Source: SynCo, arXiv:2410.02401, Sec. 3.2 and 4.1.
+
+    Raises:
+        ConfigError: if a count is negative, or there is noise in fewer than two dimensions.
+    """
+    for kind, count in zip(KINDS, counts, strict=True):
+        if count < 0:
+            raise ConfigError(f"negatives.{kind} = {count}: a count must be 0 or more; use 0 to switch the kind off")
+    if counts.noise and width < 2:
+        raise ConfigError(f"width = {width}: noise negatives need an embedding of 2 dimensions or more; widen it")
+    own = slice(start_row, global_batch if rows is None else start_row + rows)
+    streams = {kind: keyed.generator("negatives", seed, step, micro_batch, direction, kind) for kind in KINDS}
+
+    def shape(kind: str) -> tuple[int, int]:
+        return global_batch, getattr(counts, kind)
+
+    def uniform(kind: str) -> Any:
+        return streams[kind].random(shape(kind), dtype=np.float32)[own]
+
+    def normal(kind: str) -> Any:
+        return streams[kind].standard_normal(shape(kind), dtype=np.float32)[own]
+
+    return Draws(  # evaluated in this order: a kind's picks are the first thing that its stream gives
+        counts=counts,
+        picks=np.concatenate([uniform(kind) for kind in KINDS], axis=1),
+        partners=uniform("mixup"),
+        interpolation=uniform("interpolated") * np.float32(0.5),
+        extrapolation=uniform("extrapolated") * np.float32(0.5) + np.float32(1),
+        mixing=uniform("mixup"),
+        noise_query=normal("noise"),
+        noise_key=normal("noise"),
+        noise_rest=2 * streams["noise"].standard_gamma((width - 2) / 2, shape("noise"), dtype=np.float32)[own],
+    )

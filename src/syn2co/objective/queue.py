@@ -1,0 +1,76 @@
+"""The memory of past keys that queries are contrasted with, first in first out, any size with any batch.
+
+Axes: B keys of a global (micro-)batch, K keys in the queue, D embedding width.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from syn2co import keyed
+from syn2co.errors import CheckpointError, ConfigError
+
+
+class Queue:
+    """K keys of unit length with the group of each (-1: nobody's) and the slot that is written next.
+
+    Source: MoCo, arXiv:1911.05722, Sec. 3.2; K need not be a multiple of the batch here.
+    """
+
+    def __init__(self, keys: Float[Tensor, "K D"], groups: Int64[Tensor, " K"], pointer: int = 0) -> None:
+        self.keys = keys
+        self.groups = groups
+        self.pointer = pointer
+
+    @classmethod
+    def start(
+        cls,
+        size: int,
+        width: int,
+        *,
+        seed: int,
+        view: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> "Queue":
+        """Return a queue of random unit vectors that depend on (seed, view) alone, all in group -1.
+
+        Raises:
+            ConfigError: if there is no room for a key.
+        """
+        if size < 1:
+            raise ConfigError(f"queue.size = {size}: must be 1 or more; the papers use 4096")
+        keys = keyed.generator("queue", seed, view).standard_normal((size, width))
+        keys /= np.linalg.norm(keys, axis=1, keepdims=True)
+        groups = torch.full((size,), -1, dtype=torch.int64, device=device)
+        return cls(torch.from_numpy(keys).to(device, dtype), groups)
+
+    @torch.no_grad()
+    def enqueue(self, keys: Float[Tensor, "B D"], groups: Int64[Tensor, " B"]) -> None:
+        """Write the keys over the oldest ones, in place; of more keys than slots the last ones stay."""
+        size, batch = len(self.keys), len(keys)
+        kept = torch.arange(max(0, batch - size), batch, device=self.keys.device)
+        slots = (self.pointer + kept) % size
+        self.keys[slots] = keys.detach()[kept].to(self.keys)
+        self.groups[slots] = groups[kept].to(self.groups.device)
+        self.pointer = (self.pointer + batch) % size
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return everything needed to go on, as plain tensors that share the queue's memory."""
+        return {"keys": self.keys, "groups": self.groups, "pointer": torch.tensor(self.pointer)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over a saved state, exactly, on the queue's own device and dtype.
+
+        Raises:
+            CheckpointError: if the saved queue has another size or width.
+        """
+        if state["keys"].shape != self.keys.shape:
+            found, wanted = tuple(state["keys"].shape), tuple(self.keys.shape)
+            raise CheckpointError(
+                f"queue of shape {found} in the checkpoint: must be {wanted}; use the saved run's queue.size and width"
+            )
+        self.keys.copy_(state["keys"])
+        self.groups.copy_(state["groups"])
+        self.pointer = int(state["pointer"])

@@ -1,0 +1,183 @@
+"""From hardest keys and draws to the logits and weights of synthetic negatives, without building one of them.
+
+Axes: B queries, K keys in the queue, D embedding width, H hardest keys, S synthetic negatives per query.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from syn2co.objective import negatives
+from syn2co.objective.draws import Draws
+from syn2co.objective.negatives import KINDS, SMALLEST_SQUARE, Blend, NegativeCounts
+from syn2co.objective.workspace import Workspace
+
+_CHUNK = 16  # queries whose keys are gathered at a time: 2 MiB at 128 pairs of 256 floats stays in the cache
+
+
+class Settings(NamedTuple):
+    """H and the strengths of kinds 4, 5 and 6."""
+
+    hardest: int
+    sigma: float | int
+    delta: float | int
+    eta: float | int
+
+
+class Synthetic(NamedTuple):
+    """S negatives a query: s = query_weight q + key_weight n + partner_weight n' (kind 3) + sign_weight sign(q) (6)."""
+
+    logits: Float[Tensor, "B S"]  # q.s, before the temperature; -inf where a query has no key to build on
+    keys: Int64[Tensor, "B S"]  # n, as its row in the queue
+    query_weight: Float[Tensor, "B S"]
+    key_weight: Float[Tensor, "B S"]
+    partners: Int64[Tensor, "B S3"]  # n'
+    partner_weight: Float[Tensor, "B S3"]
+    sign_weight: Float[Tensor, "B S6"]
+    mixup: slice  # where kind 3 lies along S
+    adversarial: slice  # where kind 6 lies
+
+
+def synthesise(
+    query: Float[Tensor, "B D"],
+    queue: Float[Tensor, "K D"],
+    product: Float[Tensor, "B K"],
+    real: Float[Tensor, "B K"],
+    unmasked: Int64[Tensor, "B 1"],
+    draws: Draws,
+    settings: Settings,
+    workspace: Workspace,
+) -> Synthetic:
+    """Return the synthetic negatives of every query; `product` is q.n, `real` the same with -inf for masked keys."""
+    slots = _slots(draws.counts)
+    hard = _hardest(real, settings.hardest, workspace)
+    candidates = unmasked.clamp(max=settings.hardest)
+    keys = _picked(hard, candidates, draws.tensor("picks", unmasked.float()))
+    partners = _picked(hard, candidates, draws.tensor("partners", unmasked.float()))
+    like = (len(query), draws.counts.total)
+    logits, query_weight, key_weight = (workspace.take(name, like, query) for name in ("logits", "on query", "on key"))
+    extra: dict[str, Tensor] = {}
+    for kind, blend in _blends(query, queue, product, keys, partners, draws, settings, workspace):
+        inverse = blend.square.clamp_min(SMALLEST_SQUARE).rsqrt()
+        torch.mul(blend.product, inverse, out=logits[:, slots[kind]])
+        query_weight[:, slots[kind]] = blend.query * inverse
+        key_weight[:, slots[kind]] = blend.key * inverse
+        if kind in ("mixup", "adversarial"):
+            extra[kind] = blend.extra * inverse
+    logits.masked_fill_(unmasked == 0, -torch.inf)
+    none = query.new_zeros(len(query), 0)
+    return Synthetic(
+        logits=logits,
+        keys=keys,
+        query_weight=query_weight,
+        key_weight=key_weight,
+        partners=partners,
+        partner_weight=extra.get("mixup", none),
+        sign_weight=extra.get("adversarial", none),
+        mixup=slots["mixup"],
+        adversarial=slots["adversarial"],
+    )
+
+
+def _blends(
+    query: Float[Tensor, "B D"],
+    queue: Float[Tensor, "K D"],
+    product: Float[Tensor, "B K"],
+    keys: Int64[Tensor, "B S"],
+    partners: Int64[Tensor, "B S3"],
+    draws: Draws,
+    settings: Settings,
+    workspace: Workspace,
+) -> Iterator[tuple[str, Blend]]:
+    """Yield the scalars of each kind that is switched on, each by its own count.
+
+    The cosines c come from the unmasked product: -inf in a radicand would give NaN.
+    """
+    cosines = dict(zip(KINDS, product.gather(1, keys).split(draws.counts, dim=1), strict=True))
+    rows = dict(zip(KINDS, keys.split(draws.counts, dim=1), strict=True))
+
+    def drawn(name: str) -> Tensor:
+        return draws.tensor(name, query)
+
+    if draws.counts.interpolated:
+        yield "interpolated", negatives.interpolated(cosines["interpolated"], drawn("interpolation"))
+    if draws.counts.extrapolated:
+        yield "extrapolated", negatives.extrapolated(cosines["extrapolated"], drawn("extrapolation"))
+    if draws.counts.mixup:
+        pairs = _pair_products(queue, rows["mixup"], partners, workspace)
+        c_partner = product.gather(1, partners)
+        yield "mixup", negatives.mixup(cosines["mixup"], c_partner, pairs, drawn("mixing"))
+    if draws.counts.noise:
+        x, y, rest = drawn("noise_query"), drawn("noise_key"), drawn("noise_rest")
+        yield "noise", negatives.noise(cosines["noise"], x, y, rest, settings.sigma)
+    if draws.counts.perturbed:
+        yield "perturbed", negatives.perturbed(cosines["perturbed"], settings.delta)
+    if draws.counts.adversarial:
+        sign = query.sign()
+        key_sign = _sign_products(queue, rows["adversarial"], sign, workspace)
+        norm1, nonzero = query.abs().sum(dim=1, keepdim=True), sign.abs().sum(dim=1, keepdim=True)
+        yield "adversarial", negatives.adversarial(cosines["adversarial"], key_sign, norm1, nonzero, settings.eta)
+
+
+def _slots(counts: NegativeCounts) -> dict[str, slice]:
+    """Return where each kind lies along S."""
+    ends = [sum(counts[: position + 1]) for position in range(len(KINDS))]
+    return {kind: slice(end - count, end) for kind, end, count in zip(KINDS, ends, counts, strict=True)}
+
+
+def _hardest(real: Float[Tensor, "B K"], hardest: int, workspace: Workspace) -> Int64[Tensor, "B H"]:
+    """Return the rows of the H keys with the largest q.n, hardest first, so that masked ones come last."""
+    if real.device.type != "cpu":
+        return torch.topk(real, hardest, dim=1)[1]
+    found = workspace.take("hardest", (len(real), hardest), real, torch.int64)
+    first = real.shape[1] - hardest
+    for start in range(0, len(real), _CHUNK):  # NumPy's vectorised selection: 5 times as fast as torch.topk on one core
+        products = real[start : start + _CHUNK].numpy()
+        rows = np.argpartition(products, first, axis=1)[:, first:]
+        order = np.argsort(np.take_along_axis(products, rows, axis=1), axis=1)[:, ::-1]
+        found[start : start + _CHUNK] = torch.from_numpy(np.take_along_axis(rows, order, axis=1))
+    return found
+
+
+def _picked(
+    hard: Int64[Tensor, "B H"], candidates: Int64[Tensor, "B 1"], u: Float[Tensor, "B S"]
+) -> Int64[Tensor, "B S"]:
+    """Return the keys at rank floor(u * candidates), uniform with replacement (any key where there is no candidate)."""
+    return hard.gather(1, (u * candidates).long())  # u has 24 bits: the product never rounds up to `candidates`
+
+
+def _pair_products(
+    queue: Float[Tensor, "K D"], left: Int64[Tensor, "B S"], right: Int64[Tensor, "B S"], workspace: Workspace
+) -> Float[Tensor, "B S"]:
+    """Return n.n' of the given rows of the queue, a few queries at a time."""
+    products = workspace.take("pairs", left.shape, queue)
+    for start in range(0, len(left), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        ours = _rows(queue, left[chunk], "left", workspace)
+        torch.sum(ours.mul_(_rows(queue, right[chunk], "right", workspace)), dim=2, out=products[chunk])
+    return products
+
+
+def _sign_products(
+    queue: Float[Tensor, "K D"], rows: Int64[Tensor, "B S"], sign: Float[Tensor, "B D"], workspace: Workspace
+) -> Float[Tensor, "B S"]:
+    """Return n.sign(q) of the given rows of the queue: cheaper than sign(q) against the whole queue."""
+    products = workspace.take("signs", rows.shape, queue)
+    for start in range(0, len(rows), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        ours = _rows(queue, rows[chunk], "left", workspace)
+        torch.sum(ours.mul_(sign[chunk, None, :]), dim=2, out=products[chunk])
+    return products
+
+
+def _rows(
+    queue: Float[Tensor, "K D"], rows: Int64[Tensor, "b S"], name: str, workspace: Workspace
+) -> Float[Tensor, "b S D"]:
+    """Return the given rows of the queue, in scratch memory."""
+    out = workspace.take(name, (rows.numel(), queue.shape[1]), queue)
+    torch.index_select(queue, 0, rows.flatten(), out=out)
+    return out.view(*rows.shape, -1)

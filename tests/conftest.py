@@ -1,0 +1,80 @@
+"""Shared by all tests: one thread, a cache of their own, a folder of tiny images, a config that trains in seconds."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from syn2co.config import Config
+
+_CACHE = tempfile.TemporaryDirectory(prefix="syn2co-tests-", ignore_cleanup_errors=True)
+os.environ["SYN2CO_CACHE"] = _CACHE.name
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every process that a test starts
+IMAGES = 26  # with batches of 8: three steps an epoch, and two images left out of each
+
+
+def write_images(folder: Path, count: int = IMAGES, *, seed: int = 0) -> Path:
+    """Fill `folder` with `count` PNG files of keyed noise in three subfolders, 20 x 24 pixels."""
+    import cv2
+
+    for number in range(count):
+        path = folder / f"class-{number % 3}" / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng((seed, number)).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(path), pixels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """26 readable images in three classes; not to be written to."""
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def tiny(image_folder: Path) -> "Callable[..., Config]":
+    """`tiny("queue.size=32", ...)`: a config of 12 steps in 4 epochs; the window of negatives opens after the first."""
+
+    def make(*assignments: str) -> "Config":
+        from syn2co.config import Config
+
+        return Config.parse(
+            {
+                "data": {"real": [str(image_folder)]},
+                "views": {"size": 16},
+                "encoder": {
+                    "name": "vit_tiny_patch16_224",
+                    "options": {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2},
+                    "drop_path": 0.3,
+                },
+                "heads": {"hidden": 32, "width": 16},
+                "queue": {"size": 60},
+                "negatives": {
+                    "interpolated": 3, "extrapolated": 2, "mixup": 2, "noise": 2, "perturbed": 1, "adversarial": 1,
+                    "hardest": 16, "start": 1.0,
+                },
+                "optimizer": {"warmup_epochs": 1.0, "base_lr": 0.02},
+                "training": {"batch": 8, "steps": 12},
+                "machine": {
+                    "device": "cpu", "workers": 0, "threads": 1, "tensorboard": False, "save_steps": 5, "log_steps": 1,
+                },
+            }
+        ).with_settings(assignments)  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that leaves the number of threads changed would make later ones slow or unequal in the last bits."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    yield
+    import sys
+
+    if "torch" in sys.modules:
+        assert sys.modules["torch"].get_num_threads() == 1
