@@ -133,8 +133,8 @@ def _hardest(real: Float[Tensor, "B K"], hardest: int) -> Int64[Tensor, "B H"]:
     """Return the rows of the H keys with the largest q.n, hardest first, so that masked ones come last.
 
     On a CPU a row is cut into groups (2 H of them where K allows): the H-th largest group maximum is a bound that at
-    least H keys reach, and few more do; only those are sorted. It takes 0.4 of the time of NumPy's argpartition and 0.35
-    of torch.topk's (AMD EPYC, 128 x 4096, one thread).
+    least H keys reach, and few more do; only those are sorted: 0.4 of the time of NumPy's argpartition and 0.35 of
+    torch.topk's (AMD EPYC, 128 x 4096, one thread).
     """
     if real.device.type != "cpu":
         return torch.topk(real, hardest, dim=1)[1]
