@@ -121,6 +121,21 @@ def train_slowly(config: str, out: str, seconds: float) -> None:
     train(config, out)
 
 
+def interrupt_at(monkeypatch: Any, passage: int, number: int) -> None:
+    """Send the own process a signal before its `passage`-th micro-batch, counted from 0."""
+    import syn2co.train as module
+
+    take, passed = module.micro_step, list[None]()
+
+    def interrupted(*args: Any, **named: Any) -> Any:
+        if len(passed) == passage:
+            os.kill(os.getpid(), number)
+        passed.append(None)
+        return take(*args, **named)
+
+    monkeypatch.setattr(module, "micro_step", interrupted)
+
+
 def train_and_die(config: str, out: str, point: str, number: int) -> None:
     """Train, and kill the own process at the `number`-th passage (from 1) of a named point."""
     _arm(point, number)
@@ -186,7 +201,7 @@ def _arm(point: str, number: int) -> None:
         "before a rename": lambda: around(checkpoint.os, "replace", before=True),
         "after a rename": lambda: around(checkpoint.os, "replace", before=False),
         "before config.json": lambda: around(checkpoint.os, "replace", before=True),
-        "before a deletion": lambda: around(checkpoint, "_remove", before=True),
+        "before a deletion": lambda: around(checkpoint, "remove", before=True),
     }
     points[point]()
 

@@ -12,8 +12,9 @@ import torch
 from runs import assert_same_tensors
 
 from syn2co import checkpoint as module
-from syn2co.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, write_atomically
-from syn2co.errors import CheckpointError
+from syn2co.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from syn2co.errors import CheckpointError, FileError
+from syn2co.files import write_atomically
 
 STATE = {"seed": 3, "averages": {"loss": [1.5, 2.0], "hardness": [float("nan"), 1.0]}, "name": "ünï"}
 
@@ -156,6 +157,37 @@ def test_the_newest_that_verifies_counts(tmp_path):
     assert damaged == [newest]
 
 
+def test_files_of_the_users_own_are_neither_read_nor_deleted(tmp_path):
+    _save(tmp_path, 1)
+    own = [
+        tmp_path / "checkpoints" / name for name in ("step-best.safetensors", "step-000000037-mine.bak", "notes.txt")
+    ]
+    for path in own:
+        path.write_text("mine")
+    for step in (2, 3, 4):
+        _save(tmp_path, step)
+    assert all(path.read_text() == "mine" for path in own)
+    assert load_checkpoint(tmp_path).state["step"] == 4
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_passed_over(tmp_path, monkeypatch):
+    """A file system that is away for a moment must not cost the newest checkpoint."""
+    for step in (1, 2):
+        _save(tmp_path, step)
+    real = open
+
+    def unwell(path, *args, **named):
+        if str(path).endswith("step-000000002.safetensors"):
+            raise OSError(5, "Input/output error")
+        return real(path, *args, **named)
+
+    monkeypatch.setattr("builtins.open", unwell)
+    with pytest.raises(
+        CheckpointError, match=r"step-000000002.safetensors: cannot be read \(Input/output error\); mend"
+    ):
+        load_checkpoint(tmp_path)
+
+
 def test_all_damaged_is_an_error_and_none_is_none(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     with pytest.raises(CheckpointError, match="has no checkpoint yet; give a run folder of `syn2co pretrain`"):
@@ -164,7 +196,7 @@ def test_all_damaged_is_an_error_and_none_is_none(tmp_path):
         _save(tmp_path, step)
     for path in (tmp_path / "checkpoints").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="all its 2 checkpoints are damaged; start again in a new folder"):
+    with pytest.raises(CheckpointError, match=r"none of its checkpoints \(2\) is intact; start again in a new folder"):
         newest_checkpoint(tmp_path)
 
 
@@ -225,9 +257,7 @@ def test_small_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module.os, "fsync", full)
-    with pytest.raises(
-        CheckpointError, match=r"config.json: cannot be written \(No space left on device\); nothing was"
-    ):
+    with pytest.raises(FileError, match=r"config.json: cannot be written \(No space left on device\); nothing was"):
         write_atomically(path, "new\n")
     assert path.read_text() == "old\n"
     assert [found.name for found in tmp_path.iterdir()] == ["config.json"]

@@ -135,6 +135,7 @@ def _pretrain(*more: str) -> tuple[str, ...]:
         (_pretrain("--set", "training.steps=2"), "ConfigError", "negatives.start = 1, negatives.stop = inf: the window of"),
         (_pretrain("--set", "training.steps=null", "--set", "training.epochs=0.01", "--set", "negatives.start=0"),
          "ConfigError", "training.epochs = 0.01: is less than one step of 3 an epoch; raise it"),
+        (_pretrain("--set", "optimizer.betas=[0.9,1]"), "ConfigError", "optimizer.betas.1 = 1: input should be less than 1"),
         (_pretrain("--real", "EMPTY"), "DataError", "empty"),
         (_pretrain("--real", "MISSING"), "DataError", "missing"),
         (("doctor", "MISSING"), "", "missing"),

@@ -54,11 +54,12 @@ def test_the_hash_is_the_same_on_every_machine():
     assert len(Config().hash) == 16
 
 
-def test_the_hash_names_everything_but_the_machine():
+def test_the_hash_names_everything_but_the_machine_and_where_images_lie():
     config = Config()
+    assert config.with_settings(['data.real=["x"]']).hash == config.hash
     other = config.with_settings(["machine.workers=3", "machine.device=cpu", "machine.tensorboard=false"])
     assert other != config and other.hash == config.hash
-    changes = ["seed=1", "recipe=mine", 'data.real=["x"]', "views.size=96", "encoder.drop_path=0.1", "heads.width=64",
+    changes = ["seed=1", "recipe=mine", "data.check=false", "views.size=96", "encoder.drop_path=0.1", "heads.width=64",
                "queue.size=1000", "negatives.sigma=0.2", "optimizer.eps=1e-7", "training.batch=256", "online_knn.max_images=3"]  # fmt: skip
     assert len({config.with_settings([change]).hash for change in changes} | {config.hash}) == len(changes) + 1
 

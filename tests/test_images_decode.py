@@ -61,7 +61,9 @@ def test_formats_in_colour_and_grey(picture: Image.Image, kind: str, options: di
     assert image.shape == (30, 45, 3) and image.dtype == np.uint8 and image.flags["C_CONTIGUOUS"]
     # OpenCV and Pillow may bring different builds of libjpeg, which may round differently
     assert np.abs(image.astype(int) - by_pillow(data)).max() <= 2
-    assert inspect(data) == decoded_bytes(data) == 30 * 45 * 3
+    assert inspect(data).nbytes == decoded_bytes(data) == 30 * 45 * 3
+    kept = inspect(data, keep=True).image
+    assert kept is not None and np.array_equal(kept, decode(data))
 
 
 @pytest.mark.parametrize("mode", ["1", "P"])
@@ -213,3 +215,17 @@ def test_jpeg_without_rows_is_broken(picture: Image.Image) -> None:
     data[at + 5 : at + 7] = b"\0\0"
     with pytest.raises(BrokenImage, match=r"it has no pixels \(its header says 45 x 0\)"):
         decode(bytes(data))
+
+
+@pytest.mark.parametrize("damage", ["missing end", "zeros", "noise"])
+def test_a_jpeg_damaged_in_the_middle_is_found_by_the_check(damage: str) -> None:
+    """Every decoder fills such a hole with grey or garbage in silence; libjpeg only warns."""
+    pixels = np.random.default_rng(0).integers(0, 256, (160, 200, 3), np.uint8)
+    data = cv2.imencode(".jpg", cv2.GaussianBlur(pixels, (5, 5), 0))[1].tobytes()
+    third = len(data) // 3
+    middle = {"missing end": b"", "zeros": bytes(third), "noise": np.random.default_rng(1).bytes(third)}[damage]
+    broken = data[:third] + middle + (b"\xff\xd9" if damage == "missing end" else data[2 * third :])
+    inspect(data)
+    for keep in (False, True):
+        with pytest.raises(BrokenImage, match="it is damaged|it is truncated"):
+            inspect(broken, keep=keep)

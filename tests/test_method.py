@@ -295,3 +295,21 @@ def test_effective_rank_by_hand():
     line = torch.arange(6.0)[:, None] * torch.tensor([[1.0, -2.0, 0.5]])
     assert effective_rank(line) == pytest.approx(1)
     assert effective_rank(torch.ones(5, 3)) == pytest.approx(1)
+
+
+def test_every_draw_and_strength_reaches_its_place(tiny, monkeypatch):
+    """Both directions and views have draws of their own, by step and epoch, and no strength takes another's place."""
+    import syn2co.method as module
+
+    config = tiny(DOUBLE, "negatives.sigma=0.11", "negatives.delta=0.22", "negatives.eta=0.33")
+    seen: dict[str, list[dict]] = {"draw_negatives": [], "drop_path_uniforms": [], "contrast": []}
+    for name, calls in seen.items():
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, real=real, calls=calls, **k: calls.append(k) or real(*a, **k))
+    _step(_model(config), _batch(), config, synthetic=True, step=9, micro_batch=1)
+    assert [(k["seed"], k["step"], k["micro_batch"], k["direction"]) for k in seen["draw_negatives"]] == [
+        (0, 9, 1, 1), (0, 9, 1, 2),
+    ]  # fmt: skip
+    online, target = seen["drop_path_uniforms"][:2], seen["drop_path_uniforms"][2:]
+    assert [(k["seed"], k["epoch"], k["view"]) for k in online] == [(0, 1, 1), (0, 1, 2)] and len(target) == 2
+    assert [(k["sigma"], k["delta"], k["eta"]) for k in seen["contrast"]] == [(0.11, 0.22, 0.33)] * 2

@@ -270,3 +270,19 @@ def test_fit_state_names_the_model():
     assert layer.weight.tolist() == [[1.0, 1.0]]
     with pytest.raises(CheckpointError, match="^x: the checkpoint has no tensor 'bias'; it is of another model$"):
         fit_state(layer, {"weight": torch.ones(1, 2)}, "x")
+
+
+def test_pretrained_weights_that_cannot_be_fetched(monkeypatch):
+    import timm
+
+    real = timm.create_model
+
+    def away(name, pretrained=False, **options):
+        if pretrained:
+            raise RuntimeError("cannot reach the hub\nand much more")
+        return real(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", away)
+    sentence = r"timm:vit_tiny_patch16_224: its weights cannot be fetched \(cannot reach the hub\); check the network"
+    with pytest.raises(CheckpointError, match=sentence):
+        load_encoder("timm:vit_tiny_patch16_224")

@@ -6,7 +6,7 @@ from torch import nn
 
 from syn2co.config import EncoderSettings, HeadSettings, OptimizerSettings
 from syn2co.models import build_branches
-from syn2co.optimizer import build_optimizer, clip_gradient, decays, optimizer_tensors, restore_optimizer, set_lr
+from syn2co.optimizer import build_optimizer, clip_gradient, optimizer_tensors, restore_optimizer, set_lr
 
 VIT = EncoderSettings(name="test_vit", size=32)
 SWIN = EncoderSettings(
@@ -52,7 +52,26 @@ def test_as_released_positions_and_tokens_decay():
     ],
 )
 def test_which_parameter_decays(name, shape, positions, expected):
-    assert decays(name, torch.zeros(shape), positions=positions) is expected
+    module = nn.Module()
+    *parents, leaf = name.split(".")
+    inner = module
+    for parent in parents:
+        inner.add_module(parent, nn.Module())
+        inner = inner.get_submodule(parent)
+    inner.register_parameter(leaf, nn.Parameter(torch.zeros(shape)))
+    decayed, _ = build_optimizer(module, OptimizerSettings(decay_positions=positions)).param_groups
+    assert bool(decayed["params"]) is expected
+
+
+def test_what_the_encoder_itself_spares_does_not_decay():
+    """CrossViT has tokens and positions of each branch, under names that are on no list of ours."""
+    online, _ = build_branches(
+        EncoderSettings(name="crossvit_tiny_240", size=240), HeadSettings(hidden=8, width=4), drop_path=0.0, seed=0
+    )
+    _, free = build_optimizer(online, OptimizerSettings()).param_groups
+    for name in ("cls_token_0", "cls_token_1", "pos_embed_0", "pos_embed_1"):
+        parameter = online.get_parameter(f"encoder.backbone.{name}")
+        assert any(parameter is spared for spared in free["params"])
 
 
 def test_frozen_parameters_are_left_out():

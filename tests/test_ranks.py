@@ -127,18 +127,27 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all_before_the_step(tiny, t
     run = tmp_path / "run"
     processes = start_ranks(2, _train_with_a_nan_on_rank_1, tiny().to_json(), str(run))
     assert [finish(process) for process in processes] == [2, 2]
-    for process in processes:
-        assert ("TrainingError: loss at step 7: not finite, so the optimizer step was not taken") in said(process)
+    assert "TrainingError: loss at step 7: not finite, so the optimizer step was not taken" in said(processes[0])
+    assert said(processes[1]) == "", "what all ranks find, the first one says"
     found = json.loads((run / "nonfinite-step-7.json").read_text())
     assert len(found["images"]) == 8 == len({image["index"] for image in found["images"]})
     assert saved_steps(run) == [5]
 
 
 def test_a_batch_that_does_not_divide_by_ranks_and_micro_batches(tiny, tmp_path):
-    for process in start_ranks(3, train, tiny().to_json(), str(tmp_path / "run")):
-        assert finish(process) == 2
-        sentence = "training.batch = 8: must divide by ranks x micro-batches = 3 x 1; choose a multiple of 3"
-        assert said(process) == f"ConfigError: {sentence}\n"
+    processes = start_ranks(3, train, tiny().to_json(), str(tmp_path / "run"))
+    assert [finish(process) for process in processes] == [2, 2, 2]
+    sentence = "training.batch = 8: must divide by ranks x micro-batches = 3 x 1; choose a multiple of 3"
+    assert [said(process) for process in processes] == [f"ConfigError: {sentence}\n", "", ""]
+
+
+def test_images_that_the_first_rank_refuses_end_all_ranks_with_one_sentence(tiny, tmp_path):
+    (tmp_path / "empty").mkdir()
+    config = tiny(f'data.real=["{tmp_path / "empty"}"]')
+    processes = start_ranks(2, train, config.to_json(), str(tmp_path / "run"))
+    assert [finish(process) for process in processes] == [2, 2]
+    assert said(processes[0]).startswith("DataError: ") and "this folder is empty" in said(processes[0])
+    assert said(processes[0]).count("\n") == 1 and said(processes[1]) == ""
 
 
 def _train_without_the_folder(config: str, out: str) -> None:

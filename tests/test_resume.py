@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import write_images
 from runs import (
     IN_A_SAVE,
     assert_same_run,
     finish,
+    interrupt_at,
     metrics,
     said,
     saved_steps,
@@ -46,25 +48,10 @@ def _train(config, out: Path) -> Path:
     return out
 
 
-def _interrupt_at(monkeypatch, passage: int, number: int) -> None:
-    """Send the own process a signal before its `passage`-th micro-batch, counted from 0."""
-    import syn2co.train as module
-
-    take, passed = module.micro_step, []
-
-    def interrupted(*args, **named):
-        if len(passed) == passage:
-            os.kill(os.getpid(), number)
-        passed.append(None)
-        return take(*args, **named)
-
-    monkeypatch.setattr(module, "micro_step", interrupted)
-
-
 @pytest.mark.parametrize("stop", range(1, STEPS))
 def test_stopping_after_any_step_changes_nothing(stop, tiny, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
-        _interrupt_at(patch, stop - 1, signal.SIGTERM)
+        interrupt_at(patch, stop - 1, signal.SIGTERM)
         _train(tiny(), tmp_path / "run")
     assert left.value.code == 143
     assert saved_steps(tmp_path / "run")[-1] == stop
@@ -75,7 +62,7 @@ def test_stopping_after_any_step_changes_nothing(stop, tiny, whole, tmp_path, mo
 def test_the_number_of_workers_may_change_at_a_restart(workers, tiny, whole, tmp_path, monkeypatch):
     for stop, before in ((4, 2), (7, 0), (10, workers)):
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
-            _interrupt_at(patch, stop - 1 - max(saved_steps(tmp_path / "run"), default=0), signal.SIGTERM)
+            interrupt_at(patch, stop - 1 - max(saved_steps(tmp_path / "run"), default=0), signal.SIGTERM)
             _train(tiny(f"machine.workers={before}"), tmp_path / "run")
         assert saved_steps(tmp_path / "run")[-1] == stop
     assert_same_run(_train(tiny(f"machine.workers={workers}"), tmp_path / "run"), whole)
@@ -91,7 +78,7 @@ def test_a_stop_between_two_log_lines_keeps_the_open_averages(tiny, tmp_path, mo
     whole = _train(config, tmp_path / "whole")
     assert [record["step"] for record in metrics(whole)] == [5, 10, 12]
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        _interrupt_at(patch, 7, signal.SIGTERM)
+        interrupt_at(patch, 7, signal.SIGTERM)
         _train(config, tmp_path / "run")
     assert_same_run(_train(config, tmp_path / "run"), whole)
 
@@ -106,8 +93,8 @@ def test_online_knn_changes_nothing_in_the_weights(tiny, image_folder, whole, tm
 
     from syn2co.checkpoint import load_checkpoint
 
-    sources = f'["{image_folder}"]'
-    knn = tiny("online_knn.every_epochs=1", f"online_knn.train={sources}", f"online_knn.test={sources}")
+    held_out = write_images(tmp_path / "held out", seed=1)
+    knn = tiny("online_knn.every_epochs=1", f'online_knn.train=["{image_folder}"]', f'online_knn.test=["{held_out}"]')
     run = _train(knn, tmp_path / "run")
     assert_same_tensors(load_checkpoint(run).tensors, load_checkpoint(whole).tensors)
     assert [record["step"] for record in metrics(run) if "knn" in record] == [3, 6, 9, 12]
@@ -131,7 +118,7 @@ def test_defect_03_schedules_go_on_from_the_saved_step(tiny, whole, tmp_path, mo
     momentum = objective.ema_momentum
     monkeypatch.setattr(objective, "ema_momentum", lambda step, *rest: seen.append(step) or momentum(step, *rest))
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        _interrupt_at(patch, 4, signal.SIGTERM)
+        interrupt_at(patch, 4, signal.SIGTERM)
         _train(tiny(), tmp_path / "run")
     _train(tiny(), tmp_path / "run")
     assert seen == list(range(STEPS))
@@ -142,7 +129,7 @@ def test_defect_02_the_window_opens_at_its_step_after_any_restart(tiny, tmp_path
     config = tiny("negatives.start=2.0", "negatives.stop=3.0")
     for stop in (2, 5, 8):
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
-            _interrupt_at(patch, stop - 1 - max(saved_steps(tmp_path / "run"), default=0), signal.SIGTERM)
+            interrupt_at(patch, stop - 1 - max(saved_steps(tmp_path / "run"), default=0), signal.SIGTERM)
             _train(config, tmp_path / "run")
     _train(config, tmp_path / "run")
     assert [record["step"] for record in metrics(tmp_path / "run") if record["synthetic"]] == [7, 8, 9]
@@ -278,7 +265,7 @@ def test_a_kill_while_the_config_is_written_does_not_spoil_the_folder(tiny, tmp_
 
 def test_a_torn_line_of_the_metrics_is_written_again(tiny, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        _interrupt_at(patch, 6, signal.SIGTERM)
+        interrupt_at(patch, 6, signal.SIGTERM)
         _train(tiny(), tmp_path / "run")
     with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
         file.write('{"step": 8, "loss": 3.0}\n{"step": 9, "lo')

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_images
-from runs import assert_same_run, finish, metrics, said, saved_steps, start, train, train_slowly
+from runs import assert_same_run, finish, interrupt_at, metrics, said, saved_steps, start, train, train_slowly
 
 from syn2co.errors import CheckpointError, ConfigError, DataError
 from syn2co.train import pretrain
@@ -118,7 +118,7 @@ def test_all_checkpoints_damaged_is_an_error(tiny, tmp_path):
     run = _train(tiny(), tmp_path / "run")
     for path in (run / "checkpoints").iterdir():
         _damage(path)
-    with pytest.raises(CheckpointError, match="run: all its 2 checkpoints are damaged; start again in a new folder"):
+    with pytest.raises(CheckpointError, match=r"run: none of its checkpoints \(2\) is intact; start again in a new"):
         _train(tiny(), run)
 
 
@@ -138,12 +138,28 @@ def test_other_images_than_at_the_start_are_refused(tiny, tmp_path):
         _train(config, run)
 
 
-def test_images_may_move_to_another_place(tiny, tmp_path):
-    """The fingerprint is of names below the root; but the root's path is a setting, so the config changes with it."""
-    from syn2co.images import open_images
+def test_images_may_move_to_another_place(tiny, tmp_path, monkeypatch):
+    """Where they lie is no part of the config's hash; what they are is checked by the fingerprint."""
+    here, there = (write_images(tmp_path / name) for name in ("here", "there"))
+    whole = _train(tiny(f'data.real=["{here}"]'), tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        interrupt_at(patch, 7, signal.SIGTERM)
+        _train(tiny(f'data.real=["{here}"]'), tmp_path / "run")
+    assert_same_run(_train(tiny(f'data.real=["{there}"]'), tmp_path / "run"), whole, state=False)
 
-    one, two = (open_images([write_images(tmp_path / name)]) for name in ("here", "there"))
-    assert one.fingerprint == two.fingerprint
+
+def test_a_checkpoint_of_another_run_is_refused(tiny, tmp_path):
+    """Defect 12 by another door: a file that was copied into the run's folder."""
+    other = _train(tiny("seed=3"), tmp_path / "other")
+    run = _train(tiny(), tmp_path / "run")
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    copied = next((other / "checkpoints").iterdir())
+    (run / "checkpoints" / copied.name).write_bytes(copied.read_bytes())
+    with pytest.raises(
+        CheckpointError, match="is a checkpoint of a run with other settings .* take it out of this run"
+    ):
+        _train(tiny(), run)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import math
 
 import pytest
 import torch
+from conftest import write_images
 from runs import metrics, saved_steps
 
 from syn2co import train as module
 from syn2co.checkpoint import load_checkpoint
+from syn2co.config import load_config
 from syn2co.errors import ConfigError, DataError, TrainingError
 from syn2co.method import Syn2Co
 from syn2co.train import pretrain
@@ -227,10 +229,48 @@ def test_unlabelled_images_cannot_give_an_online_score(tiny, image_folder, tmp_p
     config = tiny(
         "online_knn.every_epochs=1", f'online_knn.train=["{image_folder}"]', f'online_knn.test=["{flat}"]',
     )  # fmt: skip
-    with pytest.raises(
-        DataError, match="online_knn: some of its images have no label; name folders with one subfolder"
-    ):
+    with pytest.raises(DataError, match="online_knn: --test: none of the 26 images has a label"):
         pretrain(config, out=tmp_path / "run", progress=False)
+    config = config.with_settings([f'online_knn.test=["{image_folder}"]'])
+    with pytest.raises(DataError, match="online_knn: .*given as --train and as --test"):
+        pretrain(config, out=tmp_path / "run", progress=False)
+
+
+def test_the_optimizer_takes_each_step_at_its_learning_rate(tiny, tmp_path, monkeypatch):
+    """Step s, counted from 0, runs at lr(s): metrics.jsonl computes the rate anew and could not show a shift."""
+    taken: list[float] = []
+    real = torch.optim.AdamW.step
+
+    def step(self, *args, **named):
+        taken.append(self.param_groups[0]["lr"])
+        assert len({group["lr"] for group in self.param_groups}) == 1
+        return real(self, *args, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    config = tiny()
+    pretrain(config, out=tmp_path / "run", progress=False)
+    scale = config.training.batch / 512
+    peak, start, end = (scale * rate for rate in (0.02, 5e-7, 5e-6))
+    expected = [
+        start + (peak - start) * s / 3 if s < 3 else end + (peak - end) * (1 + math.cos(math.pi * s / 12)) / 2
+        for s in range(12)
+    ]
+    assert taken == pytest.approx(expected)
+
+
+def test_real_replaces_the_images_of_the_config(tiny, tmp_path):
+    other = write_images(tmp_path / "other", 20)
+    run = pretrain(tiny("training.steps=3"), out=tmp_path / "run", real=[other], progress=False)
+    assert load_config(run.folder / "config.json").data.real == (str(other),)
+    assert load_checkpoint(run.folder).state["images"] == 20
+
+
+def test_files_that_are_no_images_are_counted(tiny, tmp_path, capsys):
+    images = write_images(tmp_path / "images")
+    for name in ("a.heic", "b.txt"):
+        (images / name).write_text("")
+    pretrain(tiny("training.steps=4"), out=tmp_path / "run", real=[images], progress=True)
+    assert "note: 2 files of the sources are no images by their names and are passed over" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float64"])

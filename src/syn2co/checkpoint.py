@@ -5,10 +5,10 @@ written to a temporary file in the same folder, flushed to disk and renamed; the
 verifies is the one that counts.
 """
 
-import contextlib
 import errno
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from syn2co.errors import CheckpointError
+from syn2co.files import flush, remove
 
 FOLDER = "checkpoints"
 FORMAT = 1
+_OWN = re.compile(r"step-\d{9}\.(safetensors|tmp)|\.tmp.*")
 
 
 @dataclass(frozen=True)
@@ -57,30 +59,16 @@ def save_checkpoint(
         mode = temporary.stat().st_mode
         save_file(on_cpu, temporary, metadata={"state": text, "crc32": str(_checksum(on_cpu, text))})
         temporary.chmod(mode)  # safetensors leaves a file that nobody else may read, whatever the umask
-        _flush(temporary)
+        flush(temporary)
         os.replace(temporary, path)
-        _flush(folder)
+        flush(folder)
     except Exception as error:  # safetensors wraps the system's error in its own class
-        _remove(temporary)
+        remove(temporary)
         raise CheckpointError(_save_failure(path, error)) from None
     kept = [old for old in _newest_first(run) if old <= path][:keep]
-    for old in {*folder.glob("step-*"), *folder.glob(".tmp*")}.difference(kept):
-        _remove(old)
+    for old in {file for file in folder.iterdir() if _OWN.fullmatch(file.name)}.difference(kept):
+        remove(old)
     return path
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file whole or not at all: temporary file in the same folder, fsync, rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        _flush(temporary)
-        os.replace(temporary, path)
-        _flush(path.parent)
-    except OSError as error:
-        _remove(temporary)
-        raise CheckpointError(f"{path.name}: cannot be written ({error.strerror}); nothing was changed") from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -116,17 +104,25 @@ def newest_checkpoint(run: Path, *, damaged: list[Path] | None = None) -> Checkp
         if damaged is not None:
             damaged.append(path)
     if paths:
-        raise CheckpointError(f"{run.name}: all its {len(paths)} checkpoints are damaged; start again in a new folder")
+        raise CheckpointError(
+            f"{run.name}: none of its checkpoints ({len(paths)}) is intact; start again in a new folder"
+        )
     return None
 
 
 def _newest_first(run: Path) -> Iterator[Path]:
-    yield from sorted((run / FOLDER).glob("step-*.safetensors"), reverse=True)
+    found = (run / FOLDER).glob("step-*.safetensors")
+    yield from sorted((path for path in found if _OWN.fullmatch(path.name)), reverse=True)
 
 
 def _read(path: Path) -> Checkpoint | None:
     from safetensors import SafetensorError, safe_open
 
+    try:
+        with open(path, "rb") as raw:  # what cannot be read now is not damaged, and must not be passed over
+            raw.read(1)
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: cannot be read ({error.strerror}); mend that and try again") from None
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -144,21 +140,6 @@ def _checksum(tensors: Mapping[str, Tensor], text: str) -> int:
         data = tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b""
         value = zlib.crc32(data, zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), value))
     return value
-
-
-def _flush(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
 
 
 def _save_failure(path: Path, error: Exception) -> str:

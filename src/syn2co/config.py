@@ -15,9 +15,13 @@ from syn2co.images.views import ViewsSettings
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=0)]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+NOT_HASHED: Any = {"machine": True, "data": {"real"}}
 
 
 class Settings(BaseModel):
@@ -35,6 +39,8 @@ class DataSettings(Settings):
     """Images with more pixels are quarantined (decompression bombs)."""
     max_broken_share: Share = 0.01
     """The run is refused if a larger share of the images cannot be read."""
+    check: bool = True
+    """Decode every image once before training, so that broken ones leave the set; the verdict is cached."""
 
 
 class EncoderSettings(Settings):
@@ -43,7 +49,7 @@ class EncoderSettings(Settings):
     name: str = "deit_small_patch16_224"
     options: dict[str, Any] = {}
     """Passed to timm.create_model, such as {"patch_size": 4, "depth": 6}."""
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    drop_path: BelowOne = 0.2
     """Stochastic depth of the online encoder, a linear ramp over depth; the target has none."""
     init: Literal["timm", "moco_v3"] = "timm"
     """"moco_v3": xavier weights and fixed sine-cosine positions."""
@@ -115,7 +121,7 @@ class OptimizerSettings(Settings):
     final_lr: NonNegative = 5e-6
     warmup_epochs: NonNegative = 5.0
     weight_decay: NonNegative = 0.05
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
     eps: Positive = 1e-8
     clip: Positive | None = 5.0
     """Largest global norm of the gradient."""
@@ -134,7 +140,7 @@ class TrainingSettings(Settings):
     micro_batches: int = Field(default=1, gt=0)
     """Gradient accumulation; queue and BN see the micro-batches."""
     temperature: Positive = 0.2
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    momentum: BelowOne = 0.99
     """Target momentum at the start; it rises to 1 along a cosine."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
 
@@ -161,8 +167,6 @@ class MachineSettings(Settings):
     """CPU threads of torch; null leaves torch's choice."""
     cache: Literal["auto", "always", "never"] = "auto"
     """Keep decoded images in memory (auto: if they are small)."""
-    check_images: bool = True
-    """Decode every image once before training; the verdict is cached."""
     save_steps: int | None = Field(default=None, gt=0)
     """Checkpoint every so many optimizer steps; null is once an epoch."""
     save_minutes: Positive = 10.0
@@ -198,8 +202,8 @@ class Config(Settings):
 
     @property
     def hash(self) -> str:
-        """Return 16 hex digits of every setting but `machine`."""
-        body = json.dumps(self.model_dump(mode="json", exclude={"machine"}), sort_keys=True)
+        """Return 16 hex digits of every setting but `machine` and where the images lie (their content is checked)."""
+        body = json.dumps(self.model_dump(mode="json", exclude=NOT_HASHED), sort_keys=True)
         return blake2b(body.encode(), digest_size=8).hexdigest()
 
     @property

@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from syn2co.checkpoint import write_atomically
 from syn2co.config import Config
 from syn2co.evaluation import EvaluationReport, evaluate
 from syn2co.evaluation.features import extract
 from syn2co.evaluation.knn import neighbours
+from syn2co.files import write_atomically
 from syn2co.images import ImageSet, open_images
 from syn2co.images.views import two_views
 from syn2co.keyed import permutation

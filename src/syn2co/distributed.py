@@ -7,14 +7,16 @@ N rows of all ranks.
 import contextlib
 import inspect
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from syn2co.errors import ConfigError
+from syn2co.errors import ConfigError, Syn2CoError
+
+T = TypeVar("T")
 
 
 def active() -> bool:
@@ -101,6 +103,26 @@ def broadcast_object(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def main_first(make: Callable[[], T]) -> T:
+    """Return `make()` of every rank, rank 0's first, so that the others find what it left in a cache.
+
+    Raises:
+        Syn2CoError: on every rank, if rank 0's call does.
+    """
+    if not active():
+        return make()
+    error = result = None
+    if is_main():
+        try:
+            result = make()
+        except Syn2CoError as found:
+            error = found
+    error = broadcast_object(error)
+    if error is not None:
+        raise error
+    return cast(T, result) if is_main() else make()
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -2,7 +2,12 @@
 
 
 class Syn2CoError(ValueError):
-    """Something that the user can mend; the command line prints it in one line and exits with 2."""
+    """Something that the user can mend; the command line prints it in one line and exits with 2.
+
+    Ranks that find the same error say it once; `one_rank` marks what one rank alone has met, so that it speaks.
+    """
+
+    one_rank = False
 
 
 class ConfigError(Syn2CoError):
@@ -13,7 +18,11 @@ class DataError(Syn2CoError):
     """An image source is missing, empty, unreadable or too small."""
 
 
-class CheckpointError(Syn2CoError):
+class FileError(Syn2CoError):
+    """A file cannot be written; what was there before is unchanged."""
+
+
+class CheckpointError(FileError):
     """A checkpoint is missing, damaged, or does not fit the model or the run."""
 
 
@@ -22,4 +31,4 @@ class EvaluationError(Syn2CoError):
 
 
 class TrainingError(Syn2CoError):
-    """Training cannot go on; the state up to the last completed step is kept."""
+    """Training cannot go on; the checkpoints saved so far stay."""

@@ -135,11 +135,14 @@ def batches(
     Raises:
         DataError: if an image that was readable before training no longer is.
     """
+    forks = sys.platform == "linux"
+    if images.cached and not forks:
+        workers = 0  # each would get a copy of all decoded images
     loader = DataLoader(
         _Views(images, settings, schedule.seed),
         batch_sampler=_Stream(schedule, rank, start, stop),
         num_workers=workers,
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # shares images kept in memory
+        multiprocessing_context="fork" if workers and forks else None,  # shares images kept in memory
         collate_fn=_same,
         pin_memory=pin,
         worker_init_fn=_start_worker,

@@ -33,10 +33,21 @@ def choose_device(name: str) -> torch.device:
         raise ConfigError(f"machine.device = {name}: torch sees no CUDA GPU; use cpu or install a CUDA build of torch")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"machine.device = {name}: torch sees no Apple GPU; use cpu")
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", local_rank())
+    if device.type == "cuda":
+        device = _this_rank(device, name)
         torch.cuda.set_device(device)
     return device
+
+
+def _this_rank(device: torch.device, name: str) -> torch.device:
+    """Return the CUDA device of this process: the one named, or on this node the one of its rank."""
+    count = torch.cuda.device_count()
+    if device.index is not None and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        raise ConfigError(f"machine.device = {name}: would give every rank the same GPU; use cuda")
+    index = local_rank() if device.index is None else device.index
+    if index >= count:
+        raise ConfigError(f"machine.device = {name}: GPU {index} is asked for and torch sees {count}; name one it sees")
+    return torch.device("cuda", index)
 
 
 def choose_workers(settings: MachineSettings, device: torch.device, *, cached: bool) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from syn2co.checkpoint import write_atomically
-from syn2co.errors import CheckpointError
+from syn2co.errors import FileError
+from syn2co.files import write_atomically
 
 FILE = "metrics.jsonl"
 
@@ -36,7 +36,7 @@ class MetricsWriter:
     """Append one JSON object a log step to metrics.jsonl; lines after `step` (of a killed run) are cut off first.
 
     Raises:
-        CheckpointError: if they cannot be written, the disk being full say; the checkpoints stay as they are.
+        FileError: if they cannot be written, the disk being full say; the checkpoints stay as they are.
     """
 
     def __init__(self, run: Path, step: int, *, tensorboard: bool) -> None:
@@ -47,7 +47,10 @@ class MetricsWriter:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+            try:
+                self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+            except OSError as error:
+                raise _cannot_write("tensorboard", error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -67,10 +70,14 @@ class MetricsWriter:
                     if isinstance(value, int | float) and name != "step":
                         self.board.add_scalar(name, value, record["step"])
         except OSError as error:
-            raise CheckpointError(
-                f"{FILE}: cannot be written ({error.strerror}); the checkpoints are intact: mend that and run the same "
-                "command again"
-            ) from None
+            raise _cannot_write(FILE, error) from None
+
+
+def _cannot_write(name: str, error: OSError) -> FileError:
+    return FileError(
+        f"{name}: cannot be written ({error.strerror}); the checkpoints are intact: mend that and run the same command "
+        "again"
+    )
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -243,7 +243,13 @@ def _pretrained(name: str) -> Encoder:
     data = timm.data.resolve_data_config(timm.get_pretrained_cfg(name).to_dict())  # type: ignore[union-attr]
     settings = EncoderSettings(name=name, size=data["input_size"][-1], mean=data["mean"], std=data["std"])
     encoder = build_encoder(settings, seed=0)
-    encoder.backbone = timm.create_model(name, pretrained=True, num_classes=0)
+    try:
+        encoder.backbone = timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # the hub's client raises errors of many libraries
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CheckpointError(
+            f"timm:{name}: its weights cannot be fetched ({first}); check the network, or give a run folder"
+        ) from None
     encoder.provenance = {"weights": f"timm:{name}"}
     return encoder.eval()
 

@@ -1,10 +1,9 @@
 """The optional k-NN score while training, on labelled images that the loss never sees."""
 
-import numpy as np
-
 from syn2co import keyed
 from syn2co.config import Config
-from syn2co.errors import DataError
+from syn2co.errors import DataError, EvaluationError
+from syn2co.evaluation.splits import make_splits, refuse_overlap
 from syn2co.images import ImageSet, open_images
 from syn2co.models import Encoder
 
@@ -13,18 +12,25 @@ class OnlineKnn:
     """Scores the online encoder every so many epochs; it changes nothing in the run.
 
     Raises:
-        DataError: if some of its images have no label.
+        DataError: if they allow no honest score: no labels, the same images on both sides, a class unknown to the bank.
     """
 
     def __init__(self, config: Config) -> None:
         settings = config.online_knn
         self.every = settings.every_epochs
         self.precision = "bfloat16" if config.training.precision == "bfloat16" else "float32"
-        self.bank, self.queries = (
-            _some(open_images(sources), settings.max_images, config.seed) for sources in (settings.train, settings.test)
+        share = config.data.max_broken_share
+        bank, queries = (
+            _some(open_images(sources, max_broken_share=share), settings.max_images, config.seed)
+            for sources in (settings.train, settings.test)
         )
-        classes = sorted({*self.bank.classes, *self.queries.classes})
-        self.bank_labels, self.query_labels = (_by_name(part, classes) for part in (self.bank, self.queries))
+        try:
+            refuse_overlap(bank, queries)
+            splits = make_splits(bank, queries)
+        except EvaluationError as error:
+            raise DataError(f"online_knn: {error}") from None
+        self.bank, self.queries = splits.train, splits.test
+        self.bank_labels, self.query_labels = splits.train_labels, splits.test_labels
 
     def due(self, step: int, steps_per_epoch: int, total: int) -> bool:
         """Return whether `step` is the first at or after a multiple of `every` epochs, or the last."""
@@ -43,10 +49,3 @@ class OnlineKnn:
 
 def _some(images: ImageSet, most: int, seed: int) -> ImageSet:
     return images.subset(sorted(keyed.permutation(len(images), "online k-NN", seed)[:most]))
-
-
-def _by_name(images: ImageSet, classes: list[str]) -> np.ndarray:
-    if not images.classes or (images.labels < 0).any():
-        raise DataError("online_knn: some of its images have no label; name folders with one subfolder a class")
-    lookup = np.array([classes.index(name) for name in images.classes])
-    return lookup[images.labels]

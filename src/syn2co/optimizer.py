@@ -1,27 +1,39 @@
 """AdamW as the recipes want it: which parameters decay, which learning rate, which largest gradient."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from syn2co.config import OptimizerSettings
 
-POSITIONS = ("pos_embed", "cls_token", "dist_token", "reg_token", "relative_position_bias_table")
+_POSITIONS = ("pos_embed", "cls_token", "dist_token", "reg_token", "relative_position_bias_table")
 
 
-def decays(name: str, parameter: Tensor, *, positions: bool) -> bool:
-    """Return whether weight decay applies: to matrices and kernels, never to biases and other 1-D parameters.
+def undecayed(online: nn.Module) -> set[str]:
+    """Return the parameters that are positions and tokens: by our list, and by the encoder's own `no_weight_decay`.
 
-    Position embeddings, relative-position tables and tokens decay only if `positions`: the wrapper of the released
-    code hides the encoder's `no_weight_decay`, so there they do.
+    The wrapper of the released code hides `no_weight_decay`, so there they do decay.
     """
-    return parameter.ndim > 1 and (positions or name.rpartition(".")[2] not in POSITIONS)
+    found = {name for name, _ in online.named_parameters() if name.rpartition(".")[2] in _POSITIONS}
+    for prefix, module in online.named_modules():
+        own = getattr(module, "no_weight_decay", None)
+        if callable(own):
+            listed: Any = own()
+            found |= {f"{prefix}.{name}" for name in listed}
+    return found
 
 
 def build_optimizer(online: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """Return AdamW over the trained parameters of the online branch; the learning rate comes from `set_lr`."""
+    """Return AdamW over the trained parameters of the online branch; the learning rate comes from `set_lr`.
+
+    Weight decay applies to matrices and kernels, never to biases and other 1-D parameters, and to positions and tokens
+    only if `decay_positions`.
+    """
     named = [(name, parameter) for name, parameter in online.named_parameters() if parameter.requires_grad]
-    decayed = [p for n, p in named if decays(n, p, positions=settings.decay_positions)]
-    free = [p for n, p in named if not decays(n, p, positions=settings.decay_positions)]
+    spared = set() if settings.decay_positions else undecayed(online)
+    decayed = [p for n, p in named if p.ndim > 1 and n not in spared]
+    free = [p for n, p in named if p.ndim <= 1 or n in spared]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
     fused = named[0][1].device.type in ("cpu", "cuda")
     return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.eps, fused=fused)

@@ -5,9 +5,7 @@ wrong is never said by colour alone.
 Letters: H height, W width, T records in time.
 """
 
-import contextlib
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +15,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from syn2co.errors import Syn2CoError
+from syn2co.files import write_atomically
 
 Image = UInt8[np.ndarray, "H W 3"]
 
@@ -136,21 +134,11 @@ def save(figure: Figure, path: str | Path) -> Path:
     """Write `figure` as PNG, whole or not at all (temporary file in the same folder, then rename); return its path.
 
     Raises:
-        Syn2CoError: if the file cannot be written.
+        FileError: if it cannot be written.
     """
     path, buffer = Path(path), io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise Syn2CoError(
-            f"{path}: the picture cannot be written ({error.strerror}); give a folder that can be written to"
-        ) from None
+    write_atomically(path, buffer.getvalue())
     return path
 
 

@@ -91,6 +91,11 @@ class Stages:
         self.bar.advance(done - self.bar.done)
 
 
+def note(text: str) -> None:
+    """Print what the user should know and need not act on."""
+    Console(stderr=True).print(f"note: {text}", highlight=False, soft_wrap=True)
+
+
 def training_text(record: Mapping[str, Any]) -> str:
     """Return the numbers of one metrics record that a person watches."""
     return (

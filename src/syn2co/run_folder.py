@@ -5,21 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from syn2co import distributed
-from syn2co.checkpoint import FOLDER, Checkpoint, newest_checkpoint, save_checkpoint, write_atomically
-from syn2co.config import Config, load_config
+from syn2co.checkpoint import FOLDER, Checkpoint, newest_checkpoint, save_checkpoint
+from syn2co.config import NOT_HASHED, Config, load_config
 from syn2co.errors import CheckpointError, ConfigError, DataError
+from syn2co.files import write_atomically
 from syn2co.images import ImageSet
 from syn2co.machine import differences
 from syn2co.method import Syn2Co
 from syn2co.metrics import FILE, Averages
 from syn2co.models import fit_state
 from syn2co.optimizer import optimizer_tensors, restore_optimizer
+from syn2co.progress import note
 
 CONFIG = "config.json"
+_HARMLESS = {".lock", CONFIG + ".tmp", ".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
 def settle(folder: Path, config: Config) -> Checkpoint | None:
@@ -40,7 +42,7 @@ def settle(folder: Path, config: Config) -> Checkpoint | None:
                 f"--out {folder.name}: holds a run of another config ({_first_difference(other, config)}); "
                 "choose another folder, or repeat its own settings with --config"
             )
-    elif distributed.is_main() and any(path.name not in (".lock", CONFIG + ".tmp") for path in folder.glob("*")):
+    elif distributed.is_main() and any(path.name not in _HARMLESS for path in folder.glob("*")):
         raise ConfigError(f"--out {folder.name}: is not empty and holds no run; choose another folder")
     distributed.barrier()
     if distributed.is_main() and not (begun and saved.exists()):
@@ -48,13 +50,15 @@ def settle(folder: Path, config: Config) -> Checkpoint | None:
     damaged: list[Path] = []
     checkpoint = newest_checkpoint(folder, damaged=damaged)
     for path in damaged if distributed.is_main() else []:
-        _warn(f"{path.name} is damaged; going on from an earlier checkpoint")
+        note(f"{path.name} is damaged; going on from an earlier checkpoint")
     own = checkpoint and checkpoint.path.name
     if distributed.broadcast_object(own) != own:
-        raise CheckpointError(
+        error = CheckpointError(
             f"--out {folder.name}: rank {distributed.rank()} does not find the checkpoint that rank 0 goes on from; "
             "the run folder must lie on a file system that all machines share"
         )
+        error.one_rank = True
+        raise error
     return checkpoint
 
 
@@ -85,15 +89,20 @@ def save(
 
 
 def restore(
-    checkpoint: Checkpoint, model: Syn2Co, optimizer: torch.optim.Optimizer, facts: dict[str, Any]
+    checkpoint: Checkpoint, model: Syn2Co, optimizer: torch.optim.Optimizer, config: Config, facts: dict[str, Any]
 ) -> tuple[int, Averages]:
     """Put the checkpoint's state into the model and the optimizer; return the step and the open averages.
 
     Raises:
         DataError: if the images are not those that the run began with.
-        CheckpointError: if a tensor is missing or of another shape.
+        CheckpointError: if it is a checkpoint of another run, or a tensor is missing or of another shape.
     """
     state, tensors = checkpoint.state, dict(checkpoint.tensors)
+    if state["config_hash"] != config.hash:
+        raise CheckpointError(
+            f"{checkpoint.path.name}: is a checkpoint of a run with other settings (config hash "
+            f"{state['config_hash']}, this run has {config.hash}); take it out of this run's folder"
+        )
     if state["data_fingerprint"] != facts["data_fingerprint"]:
         raise DataError(
             f"data.real: the images are not those that the run began with ({state['images']} then, {facts['images']} "
@@ -102,7 +111,7 @@ def restore(
     assert (state["total_steps"], state["steps_per_epoch"]) == (facts["total_steps"], facts["steps_per_epoch"])
     changed = differences(state["machine"], facts["machine"])
     if changed and distributed.is_main():
-        _warn("resumed on another machine, so the last bits may differ: " + ", ".join(changed))
+        note("resumed on another machine, so the last bits may differ: " + ", ".join(changed))
     what = checkpoint.path.name
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(("online.", "target."))}
     fit_state(model, own, what)
@@ -128,7 +137,7 @@ def write_nonfinite(folder: Path, images: ImageSet, step: int, values: dict[str,
 
 
 def _first_difference(one: Config, other: Config) -> str:
-    left, right = (_flat(config.model_dump(mode="json", exclude={"machine"})) for config in (one, other))
+    left, right = (_flat(config.model_dump(mode="json", exclude=NOT_HASHED)) for config in (one, other))
     name = next(name for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name))
     return f"{name} = {left.get(name, 'not set')} there, {right.get(name, 'not set')} now"
 
@@ -140,7 +149,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
         nested = isinstance(value, dict) and value
         found |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": json.dumps(value)}
     return found
-
-
-def _warn(text: str) -> None:
-    Console(stderr=True).print(f"note: {text}", highlight=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from syn2co import distributed, objective
 from syn2co.config import Config, load_config
-from syn2co.errors import ConfigError, TrainingError
+from syn2co.errors import ConfigError, DataError, TrainingError
 from syn2co.images import ImageSet, open_images
 from syn2co.loader import Schedule, batches
 from syn2co.machine import Interrupts, choose_device, choose_workers, describe, deterministic, only_run_in
@@ -24,7 +24,7 @@ from syn2co.method import Batch, Place, Syn2Co, effective_rank, enqueue, micro_s
 from syn2co.metrics import Averages, MetricsWriter, read_metrics
 from syn2co.online_knn import OnlineKnn
 from syn2co.optimizer import build_optimizer, clip_gradient, set_lr
-from syn2co.progress import Bar, Stages, training_text
+from syn2co.progress import Bar, Stages, note, training_text
 from syn2co.run_folder import restore, save, settle, write_nonfinite
 
 
@@ -47,8 +47,8 @@ def pretrain(
 ) -> Run:
     """Pretrain an encoder without labels in the run folder `out`, or go on with it from its newest checkpoint.
 
-    `config` is a `Config`, the name of a recipe, or the path of a JSON file. `real` names image sources (added to the
-    config's), `settings` are assignments such as "queue.size=1024". The result depends on the config and the images
+    `config` is a `Config`, the name of a recipe, or the `Path` of a JSON file. `real` names image sources (in place of
+    the config's), `settings` are assignments such as "queue.size=1024". The result depends on the config and the images
     alone; a killed run that is started again ends bit for bit like one that was not.
 
     Raises:
@@ -60,6 +60,8 @@ def pretrain(
     """
     config = _resolve(config, real, settings)
     device = choose_device(config.machine.device)
+    if device.type == "mps" and config.training.precision == "float64":
+        raise ConfigError("training.precision = float64: Apple's GPUs have none; use float32 or machine.device=cpu")
     with deterministic(config.machine), distributed.session(device.type):
         folder = Path(out)
         with only_run_in(folder) if distributed.is_main() else nullcontext():
@@ -70,12 +72,12 @@ def _resolve(config: Config | str | Path, real: Sequence[str | Path], settings: 
     if not isinstance(config, Config):
         from syn2co.recipes import RECIPES, recipe
 
-        is_file = str(config) not in RECIPES and (isinstance(config, Path) or str(config).endswith(".json"))
+        is_file = isinstance(config, Path) or (config not in RECIPES and config.endswith(".json"))
         config = load_config(config) if is_file else recipe(str(config))
-    if real:
-        data = config.data.model_copy(update={"real": (*config.data.real, *(str(source) for source in real))})
-        config = config.model_copy(update={"data": data})
     config = config.with_settings(settings)
+    if real:
+        data = config.data.model_copy(update={"real": tuple(str(source) for source in real)})
+        config = config.model_copy(update={"data": data})
     if not config.data.real:
         raise ConfigError("data.real: names no images; give folders, tar files or builtin:photos with --real")
     return config
@@ -115,7 +117,7 @@ def _run(config: Config, folder: Path, device: torch.device, progress: bool) -> 
     }
     knn = OnlineKnn(config) if config.online_knn.every_epochs else None
     setup = _Setup(config, folder, device, images, schedule, total, model, optimizer, facts, knn)
-    step, averages = restore(checkpoint, model, optimizer, facts) if checkpoint else (0, Averages())
+    step, averages = restore(checkpoint, model, optimizer, config, facts) if checkpoint else (0, Averages())
     return _loop(setup, step, averages, progress)
 
 
@@ -128,17 +130,17 @@ def _open(config: Config, folder: Path, progress: bool) -> ImageSet:
                 config.data.real,
                 max_pixels=config.data.max_pixels,
                 max_broken_share=config.data.max_broken_share,
-                check=config.machine.check_images,
+                check=config.data.check,
                 cache=config.machine.cache,
                 workers=config.machine.workers or os.cpu_count() or 1,
                 report=stages.report,
             )
 
-    images = opened() if distributed.is_main() else None
-    distributed.barrier()
-    if images is None:
-        return opened()
-    images.write_quarantine(folder / "quarantine.jsonl")
+    images = distributed.main_first(opened)
+    if distributed.is_main():
+        images.write_quarantine(folder / "quarantine.jsonl")
+        if images.ignored and progress:
+            note(f"{images.ignored} files of the sources are no images by their names and are passed over")
     return images
 
 
@@ -185,7 +187,7 @@ def _loop(setup: _Setup, step: int, averages: Averages, progress: bool) -> Run:
             indices = []
             for micro_batch in range(micro_batches):
                 asked = time.monotonic()
-                batch = _to_device(next(stream), setup.device)
+                batch = _to_device(_next(stream), setup.device)
                 waited += time.monotonic() - asked
                 indices.append(batch.indices)
                 last = micro_batch == micro_batches - 1
@@ -253,6 +255,14 @@ def _stream(setup: _Setup, step: int) -> Generator[Batch, None, None]:
         workers=workers,
         pin=pin,
     )
+
+
+def _next(stream: Generator[Batch, None, None]) -> Batch:
+    try:
+        return next(stream)
+    except DataError as error:
+        error.one_rank = True
+        raise
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

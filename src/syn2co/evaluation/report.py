@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float
 from rich.table import Table
 
-from syn2co.checkpoint import write_atomically
 from syn2co.errors import EvaluationError
 from syn2co.evaluation.intervals import Interval, paired_difference
+from syn2co.files import write_atomically
 
 FORMAT = 1
 

@@ -58,6 +58,7 @@ def evaluate(
     precision: str = "float32",
     batch_size: int = 256,
     workers: int = 0,
+    max_broken_share: float = 0.01,
     out: str | Path | None = None,
     progress: bool = False,
 ) -> EvaluationReport:
@@ -65,8 +66,8 @@ def evaluate(
 
     `encoder` is an encoder, a run folder, a checkpoint file or `timm:NAME`; so are those of `also`, which join the same
     table. `train` and `test` are image sources whose classes match by name. With `out`, evaluation.json and
-    evaluation.md are written there. Under torchrun all ranks share the feature extraction and return the same report;
-    the first one writes.
+    evaluation.md are written there. More broken images than `max_broken_share` are refused. Under torchrun all ranks
+    share the feature extraction and return the same report; the first one writes.
 
     Raises:
         EvaluationError: if a setting is unknown, or the data allow no honest score.
@@ -80,7 +81,7 @@ def evaluate(
     with distributed.session(chosen.type):
         settings = _Settings(tuple(dict.fromkeys(protocols)), seed, chosen, precision, batch_size, workers, progress)
         encoders = _encoders([encoder, *also], baselines, seed)
-        sides = [_open(specs, workers) for specs in (train, test)]
+        sides = [_open(specs, workers, max_broken_share) for specs in (train, test)]
         refuse_overlap(*sides)
         report = _score_all(encoders, make_splits(*sides), settings, (train, test))
         if out is not None and distributed.is_main():
@@ -125,14 +126,9 @@ def _free_name(name: str, taken: Container[str]) -> str:
     return next(candidate for candidate in itertools.chain([name], numbered) if candidate not in taken)
 
 
-def _open(specs: Specs, workers: int) -> ImageSet:
+def _open(specs: Specs, workers: int, max_broken_share: float) -> ImageSet:
     """Return the image set of `specs`; the first rank checks it and fills the cache that the others read."""
-    if not distributed.is_main():
-        distributed.barrier()
-        return open_images(specs, workers=workers)
-    images = open_images(specs, workers=workers)
-    distributed.barrier()
-    return images
+    return distributed.main_first(lambda: open_images(specs, workers=workers, max_broken_share=max_broken_share))
 
 
 def _score_all(

@@ -47,6 +47,7 @@ class ArraySource:
     """Images held in memory."""
 
     skipped: tuple[Quarantined, ...] = ()
+    ignored = 0
     stamp: str | None = None
 
     def __init__(

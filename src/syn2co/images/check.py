@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from syn2co.images.cache import Block
-from syn2co.images.decode import decode, decoded_bytes, inspect
+from syn2co.images.decode import decoded_bytes, inspect
 from syn2co.images.quarantine import BrokenImage
 from syn2co.images.source import Source
 from syn2co.images.store import Verdicts
@@ -79,11 +79,11 @@ def _check_batch(source: Source, rows: range, max_pixels: int, keep: bool, budge
         try:
             loaded = source.load(row)
             checksum = crc32(loaded if isinstance(loaded, bytes) else np.ascontiguousarray(loaded).data)
-            if isinstance(loaded, bytes) and not keep:
-                total += inspect(loaded, max_pixels=max_pixels)
+            if isinstance(loaded, bytes):
+                nbytes, image = inspect(loaded, keep=keep, max_pixels=max_pixels)
             else:
-                image = decode(loaded, max_pixels=max_pixels) if isinstance(loaded, bytes) else loaded
-                total += image.nbytes
+                nbytes, image = loaded.nbytes, loaded
+            total += nbytes
         except BrokenImage as error:
             reasons[row] = error.reason
         if keep and budget is not None and total > budget:

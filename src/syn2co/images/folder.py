@@ -34,6 +34,7 @@ class FolderSource:
         self.identity = str(root)
         self.listing = label_by_folder(stripped)
         self.labels, self.classes, self.skipped = self.listing.labels, self.listing.classes, listing.skipped
+        self.ignored = listing.ignored
 
     @property
     def nbytes(self) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt32
 
+from syn2co.files import write_atomically
 from syn2co.images.cache import PixelCache
 from syn2co.images.decode import decode
 from syn2co.images.quarantine import BrokenImage, Quarantined
@@ -25,7 +26,8 @@ class ImageSet:
     """Images of several sources under one numbering, 0..N-1; made by `open_images`, cheap to fork and to pickle.
 
     `groups` holds the position of every image in the concatenation before anything was left out, so an id does not
-    move when an image is quarantined or a subset taken. `labels` are -1 where a source gives none.
+    move when an image is quarantined or a subset taken. `labels` are -1 where a source gives none. `ignored` counts the
+    files that are no images by their names.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class ImageSet:
         self.classes = classes
         self.quarantined = list(quarantined)
         self.max_pixels = max_pixels
+        self.ignored = sum(source.ignored for source in self.sources)
         self._checksums = tuple(checksums)
         self._cache = cache
         self._starts = [0, *accumulate(len(source) for source in self.sources)]
@@ -128,4 +131,4 @@ class ImageSet:
         """Write one JSON object a line, {"name", "reason"}, for every image left out; no file if there is none."""
         if self.quarantined:
             lines = [json.dumps(entry._asdict()) + "\n" for entry in self.quarantined]
-            Path(path).write_text("".join(lines), encoding="utf-8")
+            write_atomically(Path(path), "".join(lines))

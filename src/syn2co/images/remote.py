@@ -27,6 +27,7 @@ class DatasetSource:
     """
 
     skipped: tuple[Quarantined, ...] = ()
+    ignored = 0
     stamp: str | None = None
 
     def __init__(

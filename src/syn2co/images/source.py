@@ -18,6 +18,7 @@ class Source(Protocol):
     labels: Int32[np.ndarray, " M"]
     classes: tuple[str, ...]
     skipped: tuple[Quarantined, ...]
+    ignored: int
 
     @property
     def nbytes(self) -> int:

@@ -52,6 +52,7 @@ class TarSource:
         self.paths = tuple(str(path) for path in paths)
         self.identity = "\n".join(self.paths)
         self.labels, self.classes, self.skipped = labelled.labels, labelled.classes, labelled.skipped
+        self.ignored = labelled.ignored
         self._starts = [0, *accumulate(len(listing) for listing in listings)]
         self._open: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -290,5 +291,5 @@ def _listing(members: Members) -> Listing:
         classes=classes,
         offsets=np.fromiter((image[3] for image in members.images), np.int64, len(members.images)),
         skipped=tuple(members.skipped),
-        ignored=members.ignored + members.sidecars,
+        ignored=members.ignored + (0 if members.images else members.sidecars),  # labels of nothing
     )
