@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from syn2co.evaluation import evaluate as evaluate
     from syn2co.images import open_images as open_images
     from syn2co.models import load_encoder as load_encoder
+    from syn2co.recipes import recipe as recipe
     from syn2co.train import pretrain as pretrain
 
 _HOME = {
@@ -20,8 +21,9 @@ _HOME = {
     "load_encoder": "syn2co.models",
     "open_images": "syn2co.images",
     "pretrain": "syn2co.train",
+    "recipe": "syn2co.recipes",
 }
-__all__ = ["Config", "__version__", "diagnose", "evaluate", "load_encoder", "open_images", "pretrain"]
+__all__ = ["Config", "__version__", "diagnose", "evaluate", "load_encoder", "open_images", "pretrain", "recipe"]
 
 
 def __getattr__(name: str) -> Any:
