@@ -18,7 +18,9 @@ from typing import Any
 IN_A_SAVE = ("half a file", "before a flush", "before a rename", "after a rename", "before a deletion")
 TIMINGS = {"images_per_second", "data_wait"}
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["torch", "timm", "pytest", "syn2co.train", "syn2co.cli", "syn2co.recipes"])
+PROCESSES.set_forkserver_preload(
+    ["torch", "timm", "pytest", "syn2co.train", "syn2co.cli", "syn2co.recipes", "syn2co.synthesis.generating"]
+)
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -171,7 +171,7 @@ def test_one_image_and_an_unreadable_one(run, config_file, tmp_path):
 
 
 def test_ctrl_c_before_training(monkeypatch, run, config_file, tmp_path):
-    import syn2co.train as module
+    import syn2co.material as module
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt

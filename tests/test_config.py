@@ -56,7 +56,8 @@ def test_the_hash_is_the_same_on_every_machine():
 
 def test_the_hash_names_everything_but_the_machine_and_where_images_lie():
     config = Config()
-    assert config.with_settings(['data.real=["x"]']).hash == config.hash
+    one, other, more = (config.with_settings([f"data.real={names}"]) for names in ('["x"]', '["y"]', '["x", "y"]'))
+    assert one.hash == other.hash != more.hash
     other = config.with_settings(["machine.workers=3", "machine.device=cpu", "machine.tensorboard=false"])
     assert other != config and other.hash == config.hash
     changes = ["seed=1", "recipe=mine", "data.check=false", "views.size=96", "encoder.drop_path=0.1", "heads.width=64",

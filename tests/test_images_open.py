@@ -263,7 +263,10 @@ def test_same_source_twice(tmp_path: Path, opened: Opener) -> None:
         ("{}/notes.txt", r"notes.txt: an image source must be a folder or a \.tar file, and this is another file"),
         ("{}/data/a.png", r"a.png: an image source must be a folder or a \.tar file"),
         ("torchvison:CIFAR10", r"torchvison: is not a kind of image source; .* did you mean torchvision:\?"),
-        ("s3://bucket/x", r"s3: is not a kind of image source; known are builtin:, hf: and torchvision:; correct it"),
+        (
+            "s3://bucket/x",
+            r"s3: is not a kind of image source; known are builtin:, hf:, procedural:, torchvision:; correct it",
+        ),
         ("builtin:photo", r"builtin:photo: must be builtin:photos or builtin:digits; correct the name"),
         ("builtin:photos:val", r"builtin:photos:val: the split must be train or test; correct it"),
     ],

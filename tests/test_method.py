@@ -19,7 +19,7 @@ def _batch(rows: int = 6, seed: int = 0) -> Batch:
     draws = np.random.default_rng(seed)
     views = torch.from_numpy(draws.integers(0, 256, (2, rows, 16, 16, 3), dtype=np.uint8))
     indices = torch.arange(rows) + 100 * seed
-    return Batch(views, indices, indices)
+    return Batch(views, indices, indices, indices, torch.zeros(2, rows, dtype=torch.bool))
 
 
 def _step(model: Syn2Co, batch: Batch, config, *, synthetic: bool = False, step: int = 4, micro_batch: int = 0):
@@ -141,11 +141,11 @@ def test_draws_depend_on_step_micro_batch_and_direction(tiny):
 def test_drop_path_depends_on_the_image_and_not_on_its_place(tiny):
     config, batch = tiny(DOUBLE), _batch()
     order = torch.tensor([3, 5, 0, 1, 4, 2])
-    turned = Batch(batch.views[:, order], batch.indices[order], batch.groups[order])
+    turned = batch._replace(views=batch.views[:, order], draws=batch.draws[order])
     one, two = (_step(_model(config), each, config) for each in (batch, turned))
     torch.testing.assert_close(two.features, one.features[order])
     torch.testing.assert_close(two.loss, one.loss)
-    other = Batch(batch.views, batch.indices + 1, batch.groups)
+    other = batch._replace(draws=batch.draws + 1)
     assert not torch.equal(_step(_model(config), other, config).features, one.features)
 
 

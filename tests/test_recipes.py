@@ -64,6 +64,15 @@ def test_methods_differ_in_their_negatives_alone(encoder):
     assert _differences(f"moby-{encoder}", f"synco-{encoder}") == window | mochi | rest
 
 
+@pytest.mark.parametrize("name", ["deit-s", "swin-t", "cifar10"])
+def test_syn2co_is_synco_with_half_of_the_images_synthetic(name):
+    differences = _differences(f"synco-{name}", f"syn2co-{name}")
+    assert all(key.startswith("mix.ratio") for key in differences)
+    assert differences["mix.ratio.start"] == (None, 0.5)
+    text = RECIPES[f"syn2co-{name}"].__doc__ or ""
+    assert f"--recipe syn2co-{name} --real" in text and "--synthetic" in text
+
+
 def test_methods_at_equal_steps_on_cifar10():
     for other in ("mochi-cifar10", "synco-cifar10"):
         assert all(name.startswith("negatives.") for name in _differences("moby-cifar10", other))

@@ -258,7 +258,7 @@ def test_a_second_ctrl_c_leaves_at_once(tiny, tmp_path):
 def test_a_kill_while_the_config_is_written_does_not_spoil_the_folder(tiny, tmp_path):
     run = tmp_path / "run"
     assert finish(start(train_and_die, tiny().to_json(), str(run), "before config.json", 1)) == -signal.SIGKILL
-    assert {path.name for path in run.iterdir()} == {".lock", "config.json.tmp"}
+    assert {path.name for path in run.iterdir()} == {".lock", ".config.json.tmp"}
     assert finish(start(train, tiny().to_json(), str(run))) == 0
     assert json.loads((run / "config.json").read_text())["hash"] == tiny().hash
 

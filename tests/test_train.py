@@ -9,6 +9,7 @@ import torch
 from conftest import write_images
 from runs import metrics, saved_steps
 
+from syn2co import material
 from syn2co import train as module
 from syn2co.checkpoint import load_checkpoint
 from syn2co.config import load_config
@@ -101,14 +102,14 @@ def test_weights_that_are_not_finite(tiny, tmp_path, monkeypatch, built):
 def test_mostly_masked_negatives_stop_the_run(tiny, tmp_path, monkeypatch):
     from syn2co.images import ImageSet
 
-    opened = module.open_images
+    opened = material.open_images
 
     def one_group(*args, **named) -> ImageSet:
         images = opened(*args, **named)
         images.groups = images.groups * 0
         return images
 
-    monkeypatch.setattr(module, "open_images", one_group)
+    monkeypatch.setattr(material, "open_images", one_group)
     sentence = (
         r"masked share at step 4: 53 % of all negatives are of the query's own group, more than half; lower queue.size"
     )

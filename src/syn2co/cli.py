@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from syn2co import __version__
+from syn2co.cli_audit import audit
+from syn2co.cli_synthesis import COMMANDS
 from syn2co.errors import Syn2CoError
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -59,6 +61,13 @@ def cli() -> None:
     help="Images: folder, tar, builtin:photos, torchvision:NAME, hf:NAME; repeatable; instead of the recipe's.",
 )
 @click.option(
+    "--synthetic",
+    "synthetic",
+    multiple=True,
+    metavar="SRC",
+    help="Synthetic images: data set of `syn2co generate`, procedural:PROGRAM:COUNT; repeatable.",
+)
+@click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command goes on with it."
 )
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting; repeatable.")
@@ -67,12 +76,14 @@ def pretrain(
     recipe: str | None,
     config_file: Path | None,
     real: tuple[str, ...],
+    synthetic: tuple[str, ...],
     out: Path,
     settings: tuple[str, ...],
     quiet: bool,
 ) -> None:
     """Pretrain an encoder on unlabelled images; the same command resumes a run that was stopped.
 
+    Real and synthetic images mix as settings say, such as --set mix.ratio=0.5.
     Many ranks: torchrun --nproc-per-node 8 -m syn2co pretrain ...
     """  # fmt: skip
     if (recipe is None) == (config_file is None):
@@ -80,7 +91,7 @@ def pretrain(
     from syn2co.train import pretrain as run
 
     chosen: Any = config_file or recipe
-    done = run(chosen, out=out, real=real, settings=settings, progress=not quiet)
+    done = run(chosen, out=out, real=real, synthetic=synthetic, settings=settings, progress=not quiet)
     if _first_rank():
         click.echo(
             f"{done.folder}: {done.steps} steps done. Next: syn2co evaluate {done.folder} --train SRC --test SRC"
@@ -138,12 +149,13 @@ def doctor(run: Path, as_json: bool) -> None:
 
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option("--pretrain-only", is_flag=True, help="One longer run on the photographs alone, about five minutes.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting of the recipe; repeatable.")
-def demo(out: Path, settings: tuple[str, ...]) -> None:
-    """Pretrain on photographs that ship with the dependencies, score, draw pictures; offline, about five minutes."""
+def demo(out: Path, pretrain_only: bool, settings: tuple[str, ...]) -> None:
+    """Make synthetic images, look at them, pretrain with and without, score; offline, at most ten minutes."""
     from syn2co.demo import demo as run
 
-    run(out, settings=settings)
+    run(out, pretrain_only=pretrain_only, settings=settings)
 
 
 @cli.command()
@@ -161,6 +173,10 @@ def recipes(name: str | None, as_json: bool) -> None:
     width = max(map(len, RECIPES))
     for known, make in RECIPES.items():
         click.echo(f"{known:<{width}}  {(make.__doc__ or '').splitlines()[0]}")
+
+
+for _command in (*COMMANDS, audit):
+    cli.add_command(_command)
 
 
 def main() -> None:

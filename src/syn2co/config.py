@@ -2,12 +2,13 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from syn2co.errors import ConfigError
 from syn2co.images.views import ViewsSettings
@@ -21,7 +22,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-NOT_HASHED: Any = {"machine": True, "data": {"real"}}
+NOT_HASHED: Any = {"machine": True, "data": {"real", "synthetic"}}
 
 
 class Settings(BaseModel):
@@ -29,18 +30,111 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, under: str = "") -> Self:
+        """Return the settings of nested plain values; what is not named keeps its default.
+
+        Errors name the settings below `under`, such as "options.".
+
+        Raises:
+            ConfigError: naming the setting, the value seen and what is allowed; for an unknown name, the nearest one.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(_sentence(error, setting_names(cls), under)) from None
+
+    def with_settings(self, assignments: Iterable[str]) -> Self:
+        """Return the settings with each "a.b=value" applied in order; values are JSON, or else plain text.
+
+        Raises:
+            ConfigError: on an assignment without "=", an unknown setting or a value out of range.
+        """
+        values = self.model_dump(mode="json")
+        free = set(_free_groups(type(self)))
+        for assignment in assignments:
+            _assign(values, assignment, free)
+        return self.parse(values)
+
 
 class DataSettings(Settings):
     """Which images are trained on."""
 
     real: tuple[str, ...] = ()
     """Sources of real images: folders, tar files, torchvision:NAME, hf:NAME, builtin:photos, builtin:digits."""
+    synthetic: tuple[str, ...] = ()
+    """Sources of synthetic images: data set folders of `syn2co generate`, procedural:PROGRAM[:COUNT[:SIZE]], or any
+    source of images."""
     max_pixels: int = Field(default=178_956_970, gt=0)
     """Images with more pixels are quarantined (decompression bombs)."""
     max_broken_share: Share = 0.01
     """The run is refused if a larger share of the images cannot be read."""
     check: bool = True
     """Decode every image once before training, so that broken ones leave the set; the verdict is cached."""
+
+
+class MixSchedule(Settings):
+    """A share that changes from epoch to epoch: `start`, then `epochs` epochs on the way, then `stop`."""
+
+    kind: Literal["constant", "linear", "cosine", "step"] = "constant"
+    """"step" stays at `start` until the way is over; "constant" stays there for ever."""
+    start: Share
+    stop: Share | None = None
+    from_epoch: Count = 0
+    """First epoch of the way."""
+    epochs: int | None = Field(default=None, gt=0)
+    """Length of the way."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        moving = self.kind != "constant"
+        if moving and (self.stop is None or self.epochs is None):
+            raise ValueError(f'kind = {self.kind}: needs "stop" and "epochs" beside "start"; add them')
+        if not moving and (self.stop is not None or self.epochs is not None or self.from_epoch):
+            raise ValueError('kind = constant: has "start" alone; leave the rest out or choose another kind')
+        return self
+
+    def at(self, epoch: int) -> float:
+        """Return the share in `epoch`, counted from 0.
+
+        With x = (epoch - from_epoch) / epochs in [0, 1] it is start + w (stop - start), w = x for linear,
+        (1 - cos(pi x)) / 2 for cosine, floor(x) for step.
+        """
+        if self.stop is None or self.epochs is None:
+            return self.start
+        x = min(1.0, max(0.0, (epoch - self.from_epoch) / self.epochs))
+        weight = {"linear": x, "cosine": (1 - math.cos(math.pi * x)) / 2, "step": math.floor(x)}[self.kind]
+        return self.start + weight * (self.stop - self.start)
+
+
+def _as_schedule(value: Any) -> Any:
+    return {"start": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+ShareOrSchedule = Annotated[MixSchedule, BeforeValidator(_as_schedule)]
+
+
+class MixSettings(Settings):
+    """Which images, real or synthetic, an epoch is made of."""
+
+    mode: Literal["auto", "real", "synthetic", "union", "ratio", "replace"] = "auto"
+    """auto: ratio or replace if one of them is set, else all images that are given."""
+    ratio: ShareOrSchedule | None = None
+    """Share of synthetic images in each epoch: a number or a schedule."""
+    replace: ShareOrSchedule | None = None
+    """Probability, a number or a schedule, that a view of a real image is taken from a synthetic variation of it."""
+    view: Literal["first", "second", "random", "both"] = "second"
+    """Which view is replaced."""
+    epoch_images: int | None = Field(default=None, gt=0)
+    """Images an epoch; null is the number of real images (union: of all, synthetic only: of synthetic images)."""
+    max_real: int | None = Field(default=None, gt=0)
+    """Train on so many distinct real images, chosen by the seed."""
+    max_synthetic: int | None = Field(default=None, gt=0)
+    """Train on so many distinct synthetic images, chosen by the seed."""
+    canvas: int | None = Field(default=None, gt=0)
+    """Bring every image, real or synthetic, to a square of this side before its views: shorter side, then centre."""
+    jpeg_quality: int | None = Field(default=None, ge=1, le=100)
+    """Pass every image, real or synthetic, through a JPEG of this quality before its views."""
 
 
 class EncoderSettings(Settings):
@@ -184,6 +278,7 @@ class Config(Settings):
     recipe: str = "custom"
     seed: int = 0
     data: DataSettings = DataSettings()
+    mix: MixSettings = MixSettings()
     views: ViewsSettings = ViewsSettings()
     encoder: EncoderSettings = EncoderSettings()
     heads: HeadSettings = HeadSettings()
@@ -203,7 +298,9 @@ class Config(Settings):
     @property
     def hash(self) -> str:
         """Return 16 hex digits of every setting but `machine` and where the images lie (their content is checked)."""
-        body = json.dumps(self.model_dump(mode="json", exclude=NOT_HASHED), sort_keys=True)
+        values = self.model_dump(mode="json", exclude=NOT_HASHED)
+        values["data"]["sources"] = len(self.data.real), len(self.data.synthetic)
+        body = json.dumps(values, sort_keys=True)
         return blake2b(body.encode(), digest_size=8).hexdigest()
 
     @property
@@ -215,29 +312,6 @@ class Config(Settings):
         """Return the resolved settings and their hash, indented; `load_config` reads it back."""
         return json.dumps({"hash": self.hash, **self.model_dump(mode="json")}, indent=2) + "\n"
 
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> "Config":
-        """Return the config of nested plain values; what is not named keeps its default.
-
-        Raises:
-            ConfigError: naming the setting, the value seen and what is allowed; for an unknown name, the nearest one.
-        """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise ConfigError(_sentence(error)) from None
-
-    def with_settings(self, assignments: Iterable[str]) -> "Config":
-        """Return the config with each "a.b=value" applied in order; values are JSON, or else plain text.
-
-        Raises:
-            ConfigError: on an assignment without "=", an unknown setting or a value out of range.
-        """
-        values = self.model_dump(mode="json")
-        for assignment in assignments:
-            _assign(values, assignment)
-        return Config.parse(values)
-
 
 def load_config(path: str | Path) -> Config:
     """Return the config in a JSON file, such as a run's config.json.
@@ -245,21 +319,27 @@ def load_config(path: str | Path) -> Config:
     Raises:
         ConfigError: if the file cannot be read, is not JSON, or names an unknown setting.
     """
+    return Config.parse(read_settings(path, "write one with `syn2co recipes NAME --json`", leave_out={"hash"}))
+
+
+def read_settings(path: str | Path, hint: str, *, leave_out: Collection[str] = ()) -> dict[str, Any]:
+    """Return the nested plain values in a JSON file but those of `leave_out`; `hint` says where one comes from.
+
+    Raises:
+        ConfigError: if the file cannot be read, or holds something else than one JSON object.
+    """
     name = Path(path).name
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"--config {name}: cannot be read ({error.strerror}); give the path of a JSON file") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(
-            f"--config {name}: is not JSON ({error}); write one with `syn2co recipes NAME --json`"
-        ) from None
+        raise ConfigError(f"--config {name}: is not JSON ({error}); {hint}") from None
     if not isinstance(values, dict):
         raise ConfigError(
             f"--config {name}: must hold one JSON object with the settings, not a {type(values).__name__}"
         )
-    values.pop("hash", None)
-    return Config.parse(values)
+    return {key: value for key, value in values.items() if key not in leave_out}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -307,13 +387,29 @@ def _contradictions(config: Config) -> Iterable[str]:
             f"negatives.start = {negatives.start:g}: must be before training.epochs = {training.epochs:g}, "
             "or the window of synthetic negatives never opens"
         )
+    yield from _mix_contradictions(config.mix)
     if config.encoder.size not in (None, config.views.size):
         yield f"encoder.size = {config.encoder.size}: must be views.size = {config.views.size}; set views.size alone"
     if config.online_knn.every_epochs and not (config.online_knn.train and config.online_knn.test):
         yield "online_knn.every_epochs: needs labelled images; set online_knn.train and online_knn.test to sources"
 
 
-def _assign(values: dict[str, Any], assignment: str) -> None:
+def _mix_contradictions(mix: MixSettings) -> Iterable[str]:
+    for name, share in (("ratio", mix.ratio), ("replace", mix.replace)):
+        if share is None and mix.mode == name:
+            yield f"mix.mode = {name}: needs mix.{name}; set it to a number from 0 to 1 or a schedule"
+        if share is not None and mix.mode not in ("auto", name):
+            yield f"mix.{name}: means nothing with mix.mode = {mix.mode}; set mix.mode to {name} or mix.{name} to null"
+    if mix.ratio is not None and mix.replace is not None:
+        yield "mix.ratio and mix.replace: are two ways of mixing that exclude each other; set one of them to null"
+    if mix.replace is not None and mix.max_synthetic is not None:
+        yield (
+            f"mix.max_synthetic = {mix.max_synthetic}: would leave real images without a variation to be replaced by; "
+            "limit mix.max_real instead"
+        )
+
+
+def _assign(values: dict[str, Any], assignment: str, free: Collection[str]) -> None:
     path, separator, text = assignment.partition("=")
     path = path.strip()
     if not separator:
@@ -322,10 +418,32 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     here: Any = values
     for name in groups:
         here = here.get(name) if isinstance(here, dict) else None
-    free = groups == ["encoder", "options"]
-    if not isinstance(here, dict) or (leaf not in here and not free):
+    if not isinstance(here, dict) or (leaf not in here and ".".join(groups) not in free):
         raise ConfigError(f"--set {path}: there is no such setting{nearest(path, _leaves(values))}")
     here[leaf] = _value(text)
+
+
+def setting_names(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return the dotted name of every setting of a class of settings."""
+    names: list[str] = []
+    for name, field in kind.model_fields.items():
+        group = _group(field.annotation)
+        names += [f"{prefix}{name}"] if group is None else setting_names(group, f"{prefix}{name}.")
+    return names
+
+
+def _free_groups(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of the settings that are mappings with keys of their own."""
+    for name, field in kind.model_fields.items():
+        group = _group(field.annotation)
+        if group is not None:
+            yield from _free_groups(group, f"{prefix}{name}.")
+        elif get_origin(field.annotation) is dict:
+            yield f"{prefix}{name}"
+
+
+def _group(annotation: Any) -> type[BaseModel] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -343,15 +461,15 @@ def _value(text: str) -> Any:
         return {"true": True, "false": False, "none": None}.get(lowered, text.strip())
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, known: Sequence[str], under: str) -> str:
     """Return one sentence for the first complaint of pydantic."""
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"{path}: there is no such setting{nearest(path, _leaves(Config().model_dump(mode='json')))}"
+        return f"{under}{path}: there is no such setting{nearest(under + path, [under + name for name in known])}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
-        return f"{path}: {message}" if path and not message.startswith(path.split(".")[0]) else message
+        return f"{under}{path}: {message}" if path and not message.startswith(path.split(".")[0]) else under + message
     given = first.get("input")
     seen = given if isinstance(given, str | int | float | bool) else type(given).__name__
-    return f"{path} = {seen}: {message[0].lower()}{message[1:]}"
+    return f"{under}{path} = {seen}: {message[0].lower()}{message[1:]}"

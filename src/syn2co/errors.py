@@ -32,3 +32,7 @@ class EvaluationError(Syn2CoError):
 
 class TrainingError(Syn2CoError):
     """Training cannot go on; the checkpoints saved so far stay."""
+
+
+class SynthesisError(Syn2CoError):
+    """Synthetic images cannot be made, stored or trusted; what was finished stays."""

@@ -1,4 +1,4 @@
-"""From (epoch, index) keys to batches of views: which image when, on which rank, and who decodes it.
+"""From (epoch, draw) keys to batches of views: which image when, on which rank, and who decodes it.
 
 Nothing here has state that a restart could lose: the images of a step are a function of (seed, step) and the number
 of ranks only says which of them this rank loads. Axes: N images, B images of this rank's part of a micro-batch.
@@ -16,18 +16,20 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from syn2co import keyed
 from syn2co.errors import ConfigError, DataError
 from syn2co.images import ImageSet
-from syn2co.images.views import ViewsSettings, two_views
+from syn2co.images.codec import Codec
+from syn2co.images.mixing import Mixer, image_index
+from syn2co.images.views import ViewsSettings, one_view
 from syn2co.method import Batch
 
 Keys = list[tuple[int, int]]
+AS_IT_IS = Codec()
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How N images are cut into epochs, steps, micro-batches and ranks; no padding, the rest of an epoch is left out.
+    """How epochs of N images are cut into steps, micro-batches and ranks; no padding, the rest of an epoch is left out.
 
     Micro-batch m is a contiguous slice of the global batch and rank r a contiguous slice of that, so gathering in rank
     order gives the global order.
@@ -42,8 +44,15 @@ class Schedule:
     micro_batches: int
     ranks: int
     seed: int
+    mixer: Mixer | None = None
+    """Which images an epoch is made of; None is a permutation of N real ones."""
 
     def __post_init__(self) -> None:
+        if self.images < self.batch and self.mixer is not None and self.mixer.mode != "real":
+            raise DataError(
+                f"mix: an epoch of {self.images} images has fewer than training.batch = {self.batch}, so not one step "
+                "could be taken; add images, raise mix.epoch_images or lower the batch"
+            )
         if self.images < self.batch:
             raise DataError(
                 f"data.real: {self.images} images are fewer than training.batch = {self.batch}, so not one step could "
@@ -72,21 +81,29 @@ class Schedule:
     def epoch(self, step: int) -> int:
         return step // self.steps_per_epoch
 
-    def step_indices(self, step: int, order: np.ndarray) -> np.ndarray:
-        """Return the image indices of a step's global batch, given the permutation of its epoch."""
+    @property
+    def mix(self) -> Mixer:
+        """The mixer, the plain one included."""
+        return self.mixer or Mixer.plain(self.images, self.seed)
+
+    def step_draws(self, step: int, order: np.ndarray) -> np.ndarray:
+        """Return the draws of a step's global batch, given the order of its epoch."""
         first = step % self.steps_per_epoch * self.batch
         return order[first : first + self.batch]
 
     def keys(self, rank: int, start: int, stop: int) -> Iterator[Keys]:
-        """Yield this rank's (epoch, index) keys of every micro-batch of the steps start .. stop."""
+        """Yield this rank's (epoch, draw) keys of every micro-batch of the steps start .. stop.
+
+        A draw is an image's index, unless the image comes again in the same epoch: see `images.mixing`.
+        """
         epoch, order = -1, np.empty(0, np.int64)
         for step in range(start, stop):
             if self.epoch(step) != epoch:
                 epoch = self.epoch(step)
-                order = keyed.permutation(self.images, "epoch order", self.seed, epoch)
-            indices = self.step_indices(step, order).reshape(self.micro_batches, self.ranks, self.rank_rows)
-            for part in indices[:, rank]:
-                yield [(epoch, int(index)) for index in part]
+                order = self.mix.order(epoch)
+            draws = self.step_draws(step, order).reshape(self.micro_batches, self.ranks, self.rank_rows)
+            for part in draws[:, rank]:
+                yield [(epoch, int(draw)) for draw in part]
 
 
 class _Stream(Sampler[Keys]):
@@ -101,22 +118,32 @@ class _Stream(Sampler[Keys]):
 class _Views(Dataset[Batch]):
     """Keys to a batch; an unreadable image comes back as the error itself, so that it crosses process borders whole."""
 
-    def __init__(self, images: ImageSet, settings: ViewsSettings, seed: int) -> None:
+    def __init__(self, images: ImageSet, settings: ViewsSettings, mixer: Mixer, codec: Codec) -> None:
         self.images = images
         self.settings = settings
-        self.seed = seed
+        self.mixer = mixer
+        self.codec = codec
 
     def __getitems__(self, keys: Keys) -> Batch | DataError:
         size = self.settings.size
         views = np.empty((2, len(keys), size, size, 3), np.uint8)
+        draws = np.array([draw for _, draw in keys])
+        epoch = keys[0][0]  # of all keys: no batch spans two epochs
+        of_view = self.mixer.view_images(epoch, draws)
         try:
-            for row, (epoch, index) in enumerate(keys):
-                image = self.images.read(index)
-                views[0, row], views[1, row] = two_views(image, self.settings, seed=self.seed, epoch=epoch, index=index)
+            for row, draw in enumerate(draws):
+                first, second = of_view[:, row].tolist()
+                image = self.codec(self.images.read(first))
+                other = image if second == first else self.codec(self.images.read(second))
+                for view, pixels in enumerate((image, other)):
+                    views[view, row] = one_view(
+                        pixels, self.settings, seed=self.mixer.seed, epoch=epoch, index=int(draw), view=view
+                    )
         except DataError as error:
             return error
-        indices = np.array([index for _, index in keys])
-        return Batch(torch.from_numpy(views), torch.from_numpy(indices), torch.from_numpy(self.images.groups[indices]))
+        indices = image_index(draws)
+        groups, synthetic = self.images.groups[indices], of_view >= self.mixer.boundary
+        return Batch(*map(torch.from_numpy, (views, indices, groups, draws, synthetic)))
 
 
 def batches(
@@ -129,8 +156,11 @@ def batches(
     stop: int,
     workers: int,
     pin: bool = False,
+    codec: Codec = AS_IT_IS,
 ) -> Generator[Batch, None, None]:
     """Yield this rank's micro-batches of the steps start .. stop, in order; equal for any number of workers.
+
+    Every image passes through `codec` before its views.
 
     Raises:
         DataError: if an image that was readable before training no longer is.
@@ -139,7 +169,7 @@ def batches(
     if images.cached and not forks:
         workers = 0  # each would get a copy of all decoded images
     loader = DataLoader(
-        _Views(images, settings, schedule.seed),
+        _Views(images, settings, schedule.mix, codec),
         batch_sampler=_Stream(schedule, rank, start, stop),
         num_workers=workers,
         multiprocessing_context="fork" if workers and forks else None,  # shares images kept in memory

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor, nn
 
 from syn2co.config import Config, NegativeSettings
@@ -36,6 +36,15 @@ class Batch(NamedTuple):
     views: UInt8[Tensor, "2 B S S 3"]
     indices: Int64[Tensor, " B"]
     groups: Int64[Tensor, " B"]
+    draws: Int64[Tensor, " B"]
+    """Key of what is drawn for each row: the index, or another number if the image came before in the same epoch."""
+    synthetic: Bool[Tensor, "2 B"]
+    """Which views are of synthetic images."""
+
+    @property
+    def synthetic_rows(self) -> Bool[Tensor, " B"]:
+        """Which rows have a synthetic view."""
+        return self.synthetic.any(0)
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,8 @@ def micro_step(
     ]
     loss = parts[0].loss.mean() + parts[1].loss.mean()
     measured = _measure(parts, (q1, q2), (k1, k2), features, config.negatives if synthetic else None)
+    if config.data.synthetic:
+        measured |= _measure_sources(parts, batch)
     return Outcome(loss, measured, (k1, k2), features)
 
 
@@ -138,7 +149,7 @@ def enqueue(model: Syn2Co, keys: tuple[Tensor, Tensor], groups: Tensor) -> None:
 
 def _drop_uniforms(branch: Branch, batch: Batch, place: Place, seed: int) -> Tensor:
     layers = len(branch.encoder.drop_layers)
-    views = [drop_path_uniforms(layers, batch.indices, seed=seed, epoch=place.epoch, view=view) for view in (1, 2)]
+    views = [drop_path_uniforms(layers, batch.draws, seed=seed, epoch=place.epoch, view=view) for view in (1, 2)]
     return torch.stack(views, dim=1).to(batch.views.device, non_blocking=True)
 
 
@@ -202,6 +213,30 @@ def _measure(
             if negatives.counts[kind]:
                 found[f"mass/{kind}"] = (one.mass[number] + two.mass[number]) / 2
                 found[f"hardness/{kind}"] = (one.hardness[number] + two.hardness[number]) / 2
+    return found
+
+
+def _measure_sources(parts: list[Contrast], batch: Batch) -> dict[str, Tensor]:
+    """Return the share of synthetic views, and of each kind of row its share and its part of the mean loss.
+
+    A row with a synthetic view is a synthetic one. Shares and parts are means over rows, so they may be averaged over
+    ranks and steps, even where there is no row of a kind; `metrics.losses_by_source` divides one by the other then.
+    """
+    loss = parts[0].loss.detach() + parts[1].loss.detach()
+    found = {"drawn_synthetic": batch.synthetic.to(loss.dtype).mean()}
+    for name, own in (("real", ~batch.synthetic_rows), ("synthetic", batch.synthetic_rows)):
+        found |= {f"rows/{name}": own.to(loss.dtype).mean(), f"part/{name}": loss.where(own, 0).mean()}
+    return found
+
+
+def features_by_source(features: Tensor, synthetic: Tensor) -> dict[str, float]:
+    """Return std and effective rank of the features [N, d] of each kind of row that has at least two."""
+    found = {}
+    for name, own in (("real", ~synthetic), ("synthetic", synthetic)):
+        rows = features[own]
+        if len(rows) > 1:
+            found[f"feature_std/{name}"] = float(rows.float().std(0).mean())
+            found[f"effective_rank/{name}"] = effective_rank(rows)
     return found
 
 

@@ -55,6 +55,23 @@ def view_grid(rows: Sequence[tuple[Image, Image, Image]], title: str = "Two rand
     return figure
 
 
+def image_rows(rows: Mapping[str, Sequence[Image]]) -> Figure:
+    """Return a figure with one row of thumbnails for each name, captioned at the left."""
+    assert rows and all(rows.values()), "no images to show"
+    columns = max(map(len, rows.values()))
+    figure = _figure(1.1 + _CELL * columns, 0.2 + _CELL * len(rows))
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (name, images) in zip(grid, rows.items(), strict=True):
+        for axes in line[len(images) :]:
+            axes.set_axis_off()
+        for axes, image in zip(line, images, strict=False):
+            _show(axes, image)
+        line[0].set_ylabel(_short(name, 16), rotation=0, ha="right", va="center", labelpad=8, color=INK)
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(1.05 / width, 0.08 / height, 1 - 0.05 / width, 1 - 0.08 / height, 0.06, 0.06)
+    return figure
+
+
 def nearest_neighbours(
     queries: Sequence[Image],
     neighbours: Sequence[Sequence[Image]],

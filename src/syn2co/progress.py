@@ -98,8 +98,9 @@ def note(text: str) -> None:
 
 def training_text(record: Mapping[str, Any]) -> str:
     """Return the numbers of one metrics record that a person watches."""
+    mixed = f"synthetic {100 * record['drawn_synthetic']:.0f} %  " if "drawn_synthetic" in record else ""
     return (
-        f"epoch {record['epoch']:.2f}  loss {record['loss']:.2f}, real {record['real_loss']:.2f} "
+        f"epoch {record['epoch']:.2f}  {mixed}loss {record['loss']:.2f}, real {record['real_loss']:.2f} "
         f"(line {record['uninformative']:.2f})  {record['images_per_second']:.0f} img/s  "
         f"data {100 * record['data_wait']:.0f} %"
     )

@@ -9,7 +9,7 @@ embeddings, relative-position tables and class tokens.
 from collections.abc import Callable
 from typing import Any
 
-from syn2co.config import Config, nearest
+from syn2co.config import Config, MixSettings, nearest
 from syn2co.errors import ConfigError
 
 INTENDED = dict.fromkeys(("interpolated", "extrapolated", "mixup", "noise", "perturbed", "adversarial"), 128)
@@ -21,7 +21,22 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "swin-t": {"name": "swin_tiny_patch4_window7_224"},
     "vit-s": {"name": "vit_small_patch16_224", "options": {"num_heads": 12}, "init": "moco_v3"},
 }
+HALF = MixSettings.parse({"ratio": 0.5})  # ours: the paper does not say which ratios it ran
 PAPERS = {"moby": "arXiv:2105.04553", "mochi": "arXiv:2010.01028 on MoBY", "synco": "arXiv:2509.02024, 2509.02029"}
+
+SYN2CO = """arXiv:2509.02029: synthetic negatives, and half of each epoch synthetic images; ImageNet-100 and its clone.
+
+    syn2co generate --generator diffusion --classes imagenet-100.txt --set per_subject=1300 --out clone
+    syn2co pretrain --recipe syn2co-{encoder} --real imagenet-100/train --synthetic clone --out runs/half
+
+As synco-{encoder} but for mix.ratio = 0.5 (ours: the paper names no ratio). An epoch is as long as one of the real
+images alone, so all ratios take equal steps, 0 (real only) and 1 (synthetic only) too. For equal distinct images set
+mix.max_real and mix.max_synthetic: docs/mixing.md. Not run by us at this size.
+"""
+SYN2CO_CIFAR10 = """synco-cifar10 with half of each epoch synthetic images, for 32 px on a CPU.
+
+    syn2co pretrain --recipe syn2co-cifar10 --real torchvision:CIFAR10 --synthetic procedural:mix:50000 --out runs/half
+"""
 
 
 def _imagenet(method: str, encoder: str, released: bool) -> Config:
@@ -36,6 +51,11 @@ def _imagenet(method: str, encoder: str, released: bool) -> Config:
             "training": {"precision": "bfloat16"},
         }
     )
+
+
+def _syn2co(encoder: str) -> Config:
+    base = _imagenet("synco", encoder, released=False)
+    return base.model_copy(update={"mix": HALF})
 
 
 def _small_vit(patch: int, width: int, depth: int, heads: int) -> dict[str, Any]:
@@ -77,6 +97,10 @@ def _cifar10(method: str) -> Config:
     )
 
 
+def _syn2co_cifar10() -> Config:
+    return _cifar10("synco").model_copy(update={"mix": HALF})
+
+
 def demo() -> Config:
     """Patches of 16 photographs, 32 px, all six kinds for the whole run; minutes on two CPU cores.
 
@@ -108,6 +132,9 @@ def _recipes() -> dict[str, Callable[[], Config]]:
                     lambda method=method, encoder=encoder, released=released: _imagenet(method, encoder, released),
                     f"{PAPERS[method]}, {ENCODERS[encoder]['name']}, ImageNet, 300 epochs, batch 512, {how}.",
                 )
+    for encoder in ("deit-s", "swin-t"):
+        found[f"syn2co-{encoder}"] = _named(lambda encoder=encoder: _syn2co(encoder), SYN2CO.format(encoder=encoder))
+    found["syn2co-cifar10"] = _named(_syn2co_cifar10, SYN2CO_CIFAR10)
     return found
 
 

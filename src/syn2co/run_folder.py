@@ -1,4 +1,4 @@
-"""What a run folder holds, and what it refuses: config.json, metrics.jsonl, checkpoints/, quarantine.jsonl."""
+"""What a run folder holds, and what it refuses: config, metrics, checkpoints, what was left out, how it was mixed."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,8 @@ from syn2co.optimizer import optimizer_tensors, restore_optimizer
 from syn2co.progress import note
 
 CONFIG = "config.json"
-_HARMLESS = {".lock", CONFIG + ".tmp", ".DS_Store", "Thumbs.db", "desktop.ini"}
+MIX = "mix.json"
+_HARMLESS = {".lock", f".{CONFIG}.tmp", ".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
 def settle(folder: Path, config: Config) -> Checkpoint | None:
@@ -104,8 +105,9 @@ def restore(
             f"{state['config_hash']}, this run has {config.hash}); take it out of this run's folder"
         )
     if state["data_fingerprint"] != facts["data_fingerprint"]:
+        where = "data.real and data.synthetic" if "mix" in facts else "data.real"
         raise DataError(
-            f"data.real: the images are not those that the run began with ({state['images']} then, {facts['images']} "
+            f"{where}: the images are not those that the run began with ({state['images']} then, {facts['images']} "
             "now, or other names or sizes); restore them, or start a new run"
         )
     assert (state["total_steps"], state["steps_per_epoch"]) == (facts["total_steps"], facts["steps_per_epoch"])
@@ -123,6 +125,12 @@ def restore(
         queue.load_state_dict(found)
     restore_optimizer(model.online, optimizer, tensors)
     return state["step"], Averages(state["averages"])
+
+
+def write_mix(folder: Path, facts: dict[str, Any]) -> None:
+    """Write down how real and synthetic images are mixed and whether labels went into them; nothing for no facts."""
+    if facts:
+        write_atomically(folder / MIX, json.dumps(facts, indent=2) + "\n")
 
 
 def write_nonfinite(folder: Path, images: ImageSet, step: int, values: dict[str, float], indices: Tensor) -> Path:

@@ -17,15 +17,16 @@ from torch import Tensor
 from syn2co import distributed, objective
 from syn2co.config import Config, load_config
 from syn2co.errors import ConfigError, DataError, TrainingError
-from syn2co.images import ImageSet, open_images
+from syn2co.images.coverage import Coverage
 from syn2co.loader import Schedule, batches
 from syn2co.machine import Interrupts, choose_device, choose_workers, describe, deterministic, only_run_in
-from syn2co.method import Batch, Place, Syn2Co, effective_rank, enqueue, micro_step
-from syn2co.metrics import Averages, MetricsWriter, read_metrics
+from syn2co.material import Material, open_material
+from syn2co.method import Batch, Place, Syn2Co, effective_rank, enqueue, features_by_source, micro_step
+from syn2co.metrics import Averages, MetricsWriter, losses_by_source, read_metrics
 from syn2co.online_knn import OnlineKnn
 from syn2co.optimizer import build_optimizer, clip_gradient, set_lr
 from syn2co.progress import Bar, Stages, note, training_text
-from syn2co.run_folder import restore, save, settle, write_nonfinite
+from syn2co.run_folder import restore, save, settle, write_mix, write_nonfinite
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,15 @@ def pretrain(
     *,
     out: str | Path,
     real: Sequence[str | Path] = (),
+    synthetic: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
     progress: bool = True,
 ) -> Run:
     """Pretrain an encoder without labels in the run folder `out`, or go on with it from its newest checkpoint.
 
-    `config` is a `Config`, the name of a recipe, or the `Path` of a JSON file. `real` names image sources (in place of
-    the config's), `settings` are assignments such as "queue.size=1024". The result depends on the config and the images
-    alone; a killed run that is started again ends bit for bit like one that was not.
+    `config` is a `Config`, the name of a recipe, or the `Path` of a JSON file. `real` and `synthetic` name sources of
+    images (in place of the config's), `settings` are assignments such as "queue.size=1024". The result depends on the
+    config and the images alone; a killed run that is started again ends bit for bit like one that was not.
 
     Raises:
         ConfigError: on a setting that is unknown or cannot be, a folder of another config or one in use.
@@ -58,7 +60,7 @@ def pretrain(
         TrainingError: if the loss or a gradient is not finite, or most negatives are masked.
         KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM (exit status 143), once a checkpoint is saved.
     """
-    config = _resolve(config, real, settings)
+    config = _resolve(config, real, synthetic, settings)
     device = choose_device(config.machine.device)
     if device.type == "mps" and config.training.precision == "float64":
         raise ConfigError("training.precision = float64: Apple's GPUs have none; use float32 or machine.device=cpu")
@@ -68,18 +70,26 @@ def pretrain(
             return _run(config, folder, device, progress and distributed.is_main())
 
 
-def _resolve(config: Config | str | Path, real: Sequence[str | Path], settings: Sequence[str]) -> Config:
+def _resolve(
+    config: Config | str | Path,
+    real: Sequence[str | Path],
+    synthetic: Sequence[str | Path],
+    settings: Sequence[str],
+) -> Config:
     if not isinstance(config, Config):
         from syn2co.recipes import RECIPES, recipe
 
         is_file = isinstance(config, Path) or (config not in RECIPES and config.endswith(".json"))
         config = load_config(config) if is_file else recipe(str(config))
     config = config.with_settings(settings)
-    if real:
-        data = config.data.model_copy(update={"real": tuple(str(source) for source in real)})
-        config = config.model_copy(update={"data": data})
-    if not config.data.real:
-        raise ConfigError("data.real: names no images; give folders, tar files or builtin:photos with --real")
+    given = {"real": tuple(map(str, real)), "synthetic": tuple(map(str, synthetic))}
+    data = config.data.model_copy(update={name: sources for name, sources in given.items() if sources})
+    config = config.model_copy(update={"data": data})
+    if not (config.data.real or config.data.synthetic):
+        raise ConfigError(
+            "data.real: names no images; give folders, tar files or builtin:photos with --real, or synthetic ones with "
+            "--synthetic"
+        )
     return config
 
 
@@ -90,7 +100,7 @@ class _Setup:
     config: Config
     folder: Path
     device: torch.device
-    images: ImageSet
+    material: Material
     schedule: Schedule
     total: int
     model: Syn2Co
@@ -101,9 +111,10 @@ class _Setup:
 
 def _run(config: Config, folder: Path, device: torch.device, progress: bool) -> Run:
     checkpoint = settle(folder, config)
-    images = _open(config, folder, progress)
-    training = config.training
-    schedule = Schedule(len(images), training.batch, training.micro_batches, distributed.world_size(), config.seed)
+    material = _open(config, folder, progress)
+    images, mixer, training = material.images, material.mixer, config.training
+    ranks = distributed.world_size()
+    schedule = Schedule(mixer.length, training.batch, training.micro_batches, ranks, config.seed, mixer)
     total = training.steps or round(training.epochs * schedule.steps_per_epoch)
     _check_window(config, schedule, total)
     model = Syn2Co(config, device)
@@ -114,34 +125,32 @@ def _run(config: Config, folder: Path, device: torch.device, progress: bool) -> 
         "images": len(images),
         "data_fingerprint": images.fingerprint,
         "machine": describe(device),
+        **({"mix": material.facts} if material.facts else {}),
     }
     knn = OnlineKnn(config) if config.online_knn.every_epochs else None
-    setup = _Setup(config, folder, device, images, schedule, total, model, optimizer, facts, knn)
+    setup = _Setup(config, folder, device, material, schedule, total, model, optimizer, facts, knn)
     step, averages = restore(checkpoint, model, optimizer, config, facts) if checkpoint else (0, Averages())
     return _loop(setup, step, averages, progress)
 
 
-def _open(config: Config, folder: Path, progress: bool) -> ImageSet:
+def _open(config: Config, folder: Path, progress: bool) -> Material:
     """Open the sources, on rank 0 first so that the others find its index and verdicts in the cache."""
 
-    def opened() -> ImageSet:
+    def opened() -> Material:
         with Stages(show=progress) as stages:
-            return open_images(
-                config.data.real,
-                max_pixels=config.data.max_pixels,
-                max_broken_share=config.data.max_broken_share,
-                check=config.data.check,
-                cache=config.machine.cache,
-                workers=config.machine.workers or os.cpu_count() or 1,
-                report=stages.report,
-            )
+            workers = config.machine.workers or os.cpu_count() or 1
+            return open_material(config, workers=workers, report=stages.report)
 
-    images = distributed.main_first(opened)
+    material = distributed.main_first(opened)
     if distributed.is_main():
+        images = material.images
         images.write_quarantine(folder / "quarantine.jsonl")
+        write_mix(folder, material.facts)
         if images.ignored and progress:
             note(f"{images.ignored} files of the sources are no images by their names and are passed over")
-    return images
+        for line in material.notes:
+            note(line)
+    return material
 
 
 def _check_window(config: Config, schedule: Schedule, total: int) -> None:
@@ -174,6 +183,8 @@ def _loop(setup: _Setup, step: int, averages: Averages, progress: bool) -> Run:
     record: dict[str, Any] = {}
 
     main = distributed.is_main()
+    mixer = setup.material.mixer
+    coverage = Coverage(mixer, batch=schedule.batch, steps_per_epoch=schedule.steps_per_epoch)
     metrics = MetricsWriter(setup.folder, step, tensorboard=machine.tensorboard) if main else nullcontext()
     bars = Bar("pretrain", total, done=step, show=progress)
     with metrics as writer, Interrupts() as interrupts, bars as bar, closing(_stream(setup, step)) as stream:
@@ -211,8 +222,9 @@ def _loop(setup: _Setup, step: int, averages: Averages, progress: bool) -> Run:
                 record = {
                     "step": step,
                     "epoch": step / schedule.steps_per_epoch,
-                    **averages.take(),
-                    "effective_rank": effective_rank(distributed.all_gather_rows(outcome.features)),
+                    **losses_by_source(averages.take()),
+                    **_health(outcome.features, batch if config.data.synthetic else None),
+                    **(coverage.at(step) if main and mixer.mixes else {}),
                     "lr": lr(step - 1),
                     "synthetic": synthetic,
                     "images_per_second": (step - logged) * schedule.batch / (now - clock),
@@ -242,11 +254,20 @@ def _loop(setup: _Setup, step: int, averages: Averages, progress: bool) -> Run:
     return Run(setup.folder, step, record)
 
 
+def _health(features: Tensor, mixed: Batch | None) -> dict[str, float]:
+    """Return the effective rank of a micro-batch's features over all ranks, and of each source's where both come."""
+    everyone = distributed.all_gather_rows(features)
+    found = {"effective_rank": effective_rank(everyone)}
+    if mixed is not None:
+        found |= features_by_source(everyone, distributed.all_gather_rows(mixed.synthetic_rows.long()).bool())
+    return found
+
+
 def _stream(setup: _Setup, step: int) -> Generator[Batch, None, None]:
-    workers = choose_workers(setup.config.machine, setup.device, cached=setup.images.cached)
+    workers = choose_workers(setup.config.machine, setup.device, cached=setup.material.images.cached)
     pin = setup.device.type == "cuda"
     return batches(
-        setup.images,
+        setup.material.images,
         setup.config.views,
         setup.schedule,
         rank=distributed.rank(),
@@ -254,6 +275,7 @@ def _stream(setup: _Setup, step: int) -> Generator[Batch, None, None]:
         stop=setup.total,
         workers=workers,
         pin=pin,
+        codec=setup.material.codec,
     )
 
 
@@ -294,7 +316,7 @@ def _refuse_bad(setup: _Setup, values: dict[str, float], step: int, indices: lis
     """
     bad = [name for name in ("loss", "gradient_norm") if not math.isfinite(values.get(name, 0.0))]
     if bad:
-        path = write_nonfinite(setup.folder, setup.images, step, values, torch.cat(indices))
+        path = write_nonfinite(setup.folder, setup.material.images, step, values, torch.cat(indices))
         raise TrainingError(
             f"{' and '.join(bad)} at step {step}: not finite, so the optimizer step was not taken; the images of "
             f"the batch are listed in {path.name}; look at them, or start a new run with a lower optimizer.base_lr, a "

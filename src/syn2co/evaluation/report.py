@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from syn2co.errors import EvaluationError
@@ -82,15 +83,13 @@ class EvaluationReport:
         return paired_difference(*values, seed=one.seed).percent()
 
     def table(self) -> Table:
-        """Return the scores as a rich table."""
-        table = Table(*self._titles(), title="Top-1 on the test images, 95 % bootstrap intervals")
-        before = ""
-        for row, cells in zip(self.rows, self._cells(), strict=True):
-            if before and row.encoder != before:
-                table.add_section()
-            table.add_row(*cells)
-            before = row.encoder
-        for column in table.columns[3:]:
+        """Return the scores as a rich table of at most 80 columns, if names are short."""
+        encoder, protocol, _, *numbers = self._titles()
+        title = "Top-1 on the test images, 95 % bootstrap intervals"
+        table = Table(encoder, protocol, *numbers, title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        for name, kind, setting, *scores in self._cells():
+            table.add_row(name, f"{kind}, {setting}", *scores)
+        for column in table.columns[:-1]:
             column.no_wrap = True
         table.caption = "\n".join(self.notes) or None
         return table

@@ -20,15 +20,30 @@ class PixelCache:
     Rows are counted as in the concatenation of the sources; block b holds `starts[b] <= row < starts[b+1]`.
     """
 
-    def __init__(self, blocks: Sequence["Block"]) -> None:
+    def __init__(self, blocks: Sequence["Block | Absent"]) -> None:
         self._blocks = tuple(blocks)
         self._starts = [0, *accumulate(len(block) for block in blocks)]
         self.nbytes = sum(block.pixels.nbytes for block in blocks)
 
-    def __getitem__(self, row: int) -> UInt8[np.ndarray, "H W 3"]:
-        """Return the image of one row as a read-only view."""
+    def __getitem__(self, row: int) -> UInt8[np.ndarray, "H W 3"] | None:
+        """Return the image of one row as a read-only view; None for one that is not kept."""
         number = bisect_right(self._starts, row) - 1
         return self._blocks[number][row - self._starts[number]]
+
+
+class Absent:
+    """Some images that are not kept."""
+
+    pixels = np.zeros(0, np.uint8)
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, row: int) -> None:
+        """Return None: the image must be read from its source."""
 
 
 class Block:

@@ -14,20 +14,23 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt32
 
+from syn2co.errors import DataError
 from syn2co.files import write_atomically
 from syn2co.images.cache import PixelCache
 from syn2co.images.decode import decode
+from syn2co.images.groups import image_key
 from syn2co.images.quarantine import BrokenImage, Quarantined
-from syn2co.images.source import Source
+from syn2co.images.source import Source, SyntheticSource
 from syn2co.keyed import digest
 
 
 class ImageSet:
     """Images of several sources under one numbering, 0..N-1; made by `open_images`, cheap to fork and to pickle.
 
-    `groups` holds the position of every image in the concatenation before anything was left out, so an id does not
-    move when an image is quarantined or a subset taken. `labels` are -1 where a source gives none. `ignored` counts the
-    files that are no images by their names.
+    `groups` (see `groups.set_groups`) holds the position of every image in the concatenation before anything was left
+    out, so an id does not move when an image is quarantined or a subset taken; synthetic images that know their group
+    have that of their source image, or a hash of at least 2**62. `labels` are -1 where a source gives none. `ignored`
+    counts the files that are no images by their names.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class ImageSet:
         sources: Sequence[Source],
         *,
         rows: Int64[np.ndarray, " N"],
+        groups: Int64[np.ndarray, " N"],
         labels: Int64[np.ndarray, " N"],
         classes: tuple[str, ...],
         checksums: Sequence[UInt32[np.ndarray, " M"] | None],
@@ -44,7 +48,7 @@ class ImageSet:
     ) -> None:
         self.sources = tuple(sources)
         self.rows = rows
-        self.groups = rows.astype(np.int64, copy=False)
+        self.groups = groups
         self.labels = labels
         self.classes = classes
         self.quarantined = list(quarantined)
@@ -59,8 +63,17 @@ class ImageSet:
 
     @property
     def cached(self) -> bool:
-        """Whether the decoded images lie in memory."""
-        return self._cache is not None
+        """Whether the decoded images lie in memory, all of them."""
+        return self._cache is not None and not any(made.on_the_fly for made in self.synthetic_sources)
+
+    @property
+    def synthetic_sources(self) -> list[SyntheticSource]:
+        """The sources that know how their images were made."""
+        return [source for source in self.sources if isinstance(source, SyntheticSource)]
+
+    def first_of(self, source: int) -> int:
+        """Return the first index whose image is of source number `source` or a later one."""
+        return int(np.searchsorted(self.rows, self._starts[source]))
 
     def __repr__(self) -> str:
         return f"ImageSet({len(self)} images, {len(self.sources)} sources, {len(self.classes)} classes)"
@@ -77,19 +90,36 @@ class ImageSet:
         Raises:
             BrokenImage: if the image cannot be read (any more), or has more pixels than `max_pixels`.
         """
-        if self._cache is not None:
-            return self._cache[int(self.rows[index])]
-        number, row = self._locate(index)
+        kept = None if self._cache is None else self._cache[int(self.rows[index])]
+        if kept is not None:
+            return kept
         try:
-            loaded = self.sources[number].load(row)
+            loaded = self.load(index)
             return decode(loaded, max_pixels=self.max_pixels) if isinstance(loaded, bytes) else loaded
         except BrokenImage as error:
             raise BrokenImage(error.reason, name=self.name(index)) from error
+
+    def load(self, index: int) -> bytes | UInt8[np.ndarray, "H W 3"]:
+        """Return the encoded file of one image, or its pixels where the source has no file; raises BrokenImage."""
+        number, row = self._locate(index)
+        return self.sources[number].load(row)
 
     def name(self, index: int) -> str:
         """Return the image's name below its source, after the source's number: "0:cat/1.jpg"."""
         number, row = self._locate(index)
         return f"{number}:{self.sources[number].name(row)}"
+
+    def key(self, index: int) -> str:
+        """Return "name#checksum", the same wherever the source lies and whichever number it has in the set.
+
+        Raises:
+            DataError: if the images were opened without a check, so that there is no checksum.
+        """
+        number, row = self._locate(index)
+        checksums = self._checksums[number]
+        if checksums is None:
+            raise DataError("data.check = false: images can be named by content only after a check; set true")
+        return image_key(self.sources[number].name(row), int(checksums[row]))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -119,6 +149,7 @@ class ImageSet:
         return ImageSet(
             self.sources,
             rows=self.rows[chosen],
+            groups=self.groups[chosen],
             labels=self.labels[chosen],
             classes=self.classes,
             checksums=self._checksums,

@@ -15,18 +15,19 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from syn2co.errors import DataError
-from syn2co.images.cache import Block, PixelCache, auto_budget
+from syn2co.images.cache import Absent, Block, PixelCache, auto_budget
 from syn2co.images.check import check_source
 from syn2co.images.decode import MAX_PIXELS
+from syn2co.images.groups import set_groups
 from syn2co.images.image_set import ImageSet
 from syn2co.images.index import relabel, sort_classes
 from syn2co.images.quarantine import Quarantined
-from syn2co.images.source import Source
+from syn2co.images.source import Source, SyntheticSource
 from syn2co.images.store import Verdicts, default_cache_dir, load_verdicts, save_verdicts
 
 Progress = Callable[[str, int, int], None]
 CacheMode = Literal["auto", "always", "never"]
-SCHEMES = ("builtin", "hf", "torchvision")
+SCHEMES = ("builtin", "hf", "procedural", "torchvision")
 
 
 def open_images(
@@ -42,8 +43,9 @@ def open_images(
 ) -> ImageSet:
     """Return the images of all `specs`, one source after the other, without those that cannot be decoded.
 
-    A spec is a folder, a .tar file, a glob or brace range of tar files, `builtin:photos[:train|:test]`,
-    `builtin:digits[:train|:test]`, `torchvision:NAME[:split]` or `hf:NAME[:split]`. With `check` every image is
+    A spec is a folder, a .tar file, a glob or brace range of tar files, a synthetic data set,
+    `procedural:PROGRAM[:COUNT[:SIZE]]`, `builtin:photos[:train|:test]`, `builtin:digits[:train|:test]`,
+    `torchvision:NAME[:split]` or `hf:NAME[:split]`. With `check` every image is
     decoded once here (by `workers` threads) and a broken or oversized one is quarantined. `cache`: keep the decoded
     images in memory if they take at most 2 GiB and a quarter of the memory ("auto"), "always" or "never"; only with
     `check`. Indexes and verdicts are remembered in `cache_dir` (default: $SYN2CO_CACHE or the user's cache folder).
@@ -64,12 +66,14 @@ def open_images(
     _refuse_broken(quarantined, int(good.sum()), max_broken_share)
     labels, classes = _merge_labels(sources)
     rows = np.flatnonzero(good)
+    checksums = [None if verdict is None else verdict.checksums for verdict in inspected.verdicts]
     return ImageSet(
         sources,
         rows=rows,
+        groups=set_groups(sources, checksums, rows),
         labels=labels[rows],
         classes=classes,
-        checksums=[None if verdict is None else verdict.checksums for verdict in inspected.verdicts],
+        checksums=checksums,
         quarantined=quarantined,
         cache=None if inspected.blocks is None else PixelCache(inspected.blocks),
         max_pixels=max_pixels,
@@ -106,6 +110,10 @@ def open_source(spec: str | Path, *, cache_dir: Path, report: Progress | None = 
         return _open_scheme(scheme, rest, cache_dir)
     path = Path(text).expanduser()
     if path.is_dir():
+        from syn2co.images.dataset import is_dataset, open_dataset
+
+        if is_dataset(path):
+            return open_dataset(path, cache_dir=cache_dir, report=report)
         from syn2co.images.folder import open_folder
 
         return open_folder(path, cache_dir=cache_dir, report=report)
@@ -130,6 +138,10 @@ def _open_scheme(scheme: str, rest: str, cache_dir: Path) -> Source:
         from syn2co.images.builtin import open_builtin
 
         return open_builtin(name, split or "train")
+    if scheme == "procedural":
+        from syn2co.images.procedural import open_procedural
+
+        return open_procedural(rest)
     from syn2co.images import remote
 
     if scheme == "torchvision":
@@ -141,7 +153,8 @@ def _unknown_scheme(text: str, scheme: str) -> str:
     """Return the message for `scheme:...` that we do not know."""
     near = difflib.get_close_matches(scheme, SCHEMES, 1)
     hint = f"did you mean {near[0]}:?" if near else "correct it or give a path."
-    return f"{text}: {scheme}: is not a kind of image source; known are builtin:, hf: and torchvision:; {hint}"
+    known = ", ".join(f"{name}:" for name in SCHEMES)
+    return f"{text}: {scheme}: is not a kind of image source; known are {known}; {hint}"
 
 
 def _missing(path: Path) -> str:
@@ -207,7 +220,7 @@ class _Inspected(NamedTuple):
     """The outcome of the pass over all sources."""
 
     verdicts: list[Verdicts | None]
-    blocks: list[Block] | None
+    blocks: list[Block | Absent] | None
 
 
 def _inspect(
@@ -228,6 +241,10 @@ def _inspect(
         budget = -1
     verdicts, blocks = [], []
     for source, known in zip(sources, remembered, strict=True):
+        if _on_the_fly(source):
+            verdicts.append(Verdicts(np.zeros(len(source), np.uint32), {}, 0))
+            blocks.append(Absent(len(source)))
+            continue
         if known is not None and budget == -1:
             verdicts.append(known)
             continue
@@ -241,6 +258,11 @@ def _inspect(
             blocks.extend(kept)
             budget = None if budget is None else budget - verdict.decoded_bytes
     return _Inspected(verdicts, None if budget == -1 else blocks)
+
+
+def _on_the_fly(source: Source) -> bool:
+    """Return whether images are made when they are read: none can be broken, and keeping them would be storage."""
+    return isinstance(source, SyntheticSource) and source.on_the_fly
 
 
 def _check_key(source: Source, max_pixels: int) -> str:

@@ -3,10 +3,10 @@
 Axis letters: M images of the source, H W height and width in pixels.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Int64, UInt8
 
 from syn2co.images.quarantine import Quarantined
 
@@ -43,3 +43,19 @@ class Source(Protocol):
     def digest(self) -> bytes:
         """Hash of the names and byte sizes, independent of where the source lies."""
         ...
+
+
+@runtime_checkable
+class SyntheticSource(Source, Protocol):
+    """A source that knows how its images were made."""
+
+    group_ids: Int64[np.ndarray, " M"]
+    """Group of each image, a hash of its text (`groups.group_id`)."""
+    source_ids: Int64[np.ndarray, " M"]
+    """Hash of the key of the real image that each one is a variation of; -1 for none."""
+    labels_used: bool
+    """Whether somebody's labels went into these images."""
+    made_by: tuple[str, ...]
+    """Names of the generators."""
+    on_the_fly: bool
+    """Whether `load` makes the image: nothing to check, nothing to keep."""

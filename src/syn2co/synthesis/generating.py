@@ -1,0 +1,216 @@
+"""From a plan to shards on disk: what is there stays, what is missing is made, at whatever moment it was killed."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from syn2co.errors import SynthesisError
+from syn2co.files import temporary_of, write_whole
+from syn2co.progress import Bar
+from syn2co.synthesis.card import write_card
+from syn2co.synthesis.folder import (
+    CARD,
+    SHEET,
+    SKIPPED,
+    is_done,
+    plan_in,
+    read_skipped,
+    record_skipped,
+    save_recipe,
+)
+from syn2co.synthesis.generator import Skipped
+from syn2co.synthesis.job import Job
+from syn2co.synthesis.locks import LOCKS, lock, shard_lock, writing_to
+from syn2co.synthesis.making import Result
+from syn2co.synthesis.opening import check_licence, open_maker
+from syn2co.synthesis.plans import Plan, open_real
+from syn2co.synthesis.settings import SynthesisSettings, parse_shard
+from syn2co.synthesis.shards import Leftovers, ShardWriter, stem
+from syn2co.synthesis.space import Space, bytes_of
+from syn2co.synthesis.workers import Here, Processes
+
+if TYPE_CHECKING:
+    from syn2co.images import ImageSet
+
+WAIT_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a data set folder holds after a call of `generate`."""
+
+    folder: Path
+    recipe_hash: str
+    planned: int
+    images: int
+    """Images stored so far, by all calls."""
+    skipped: int
+    shards: int
+    made: int
+    """Images made by this call."""
+    bytes: int
+    complete: bool
+
+
+def generate(
+    settings: SynthesisSettings,
+    out: str | Path,
+    *,
+    count: int | None = None,
+    real: "Sequence[str | Path] | ImageSet" = (),
+    workers: int | None = None,
+    shard: str | None = None,
+    progress: bool = False,
+) -> DatasetInfo:
+    """Make the images of `settings` that the folder `out` lacks, and return what it holds then.
+
+    The same call goes on where one was stopped or killed, and with a larger `count` the set grows. `count` and
+    `workers` stand for `work.count` and `work.workers`. `shard` "i/n" makes part i (from 1) of n of the shards, "auto"
+    the part of this rank of torchrun or task of a SLURM array; several calls in one folder share the work in any case.
+
+    Raises:
+        ConfigError: if settings contradict each other or the folder, which may hold another set.
+        DataError: if a list or real images are missing or unfit.
+        SynthesisError: if an image or shard cannot be made or written; finished shards stay.
+    """
+    folder = Path(out)
+    images = open_real(real)
+    jobs = plan_in(folder, settings, images, count=count, workers=workers)
+    part, parts = parse_shard(shard, dict(os.environ))
+    missing = [number for number in range(part, jobs.shards, parts) if not is_done(folder, jobs, number)]
+    made = 0
+    if missing:
+        with writing_to(folder):
+            (folder / LOCKS).mkdir(parents=True, exist_ok=True)
+        made = _Work(folder, jobs, images, progress).make(missing)
+    info = _info(folder, jobs, made)
+    if info.complete:
+        with writing_to(folder), lock(folder, "card"):
+            if not (folder / CARD).exists():
+                write_card(folder)
+    return info
+
+
+class _Work:
+    """The making of missing shards: the opened generator, the bar and the space that is left."""
+
+    def __init__(self, folder: Path, jobs: Plan, images: "ImageSet | None", progress: bool) -> None:
+        self.folder, self.jobs, self.progress = folder, jobs, progress
+        self.settings = jobs.recipe.settings
+        self.opening, self.maker = open_maker(folder, jobs.recipe, images, progress=progress)
+        check_licence(self.maker, self.settings.work)
+        self.batch = self.settings.work.batch or self.maker.generator.batch
+        self.made = 0
+
+    def make(self, missing: Sequence[int]) -> int:
+        """Make the shards and return how many images that took."""
+        with writing_to(self.folder):
+            save_recipe(self.folder, self.jobs, dict(self.maker.generator.facts))
+            for name in (CARD, SHEET):  # they speak of a whole set; the last shard brings them back
+                (self.folder / name).unlink(missing_ok=True)
+            images = sum(map(self.jobs.shard_length, missing))
+            self.space = Space(self.folder, images)
+            workers = self.settings.work.workers
+            pool = Processes(self.opening, workers) if workers else Here(self.maker)
+            with pool, Bar("generate", images, show=self.progress) as self.bar:
+                self.pool, self.started = pool, time.monotonic()
+                waiting = list(missing)
+                while waiting:
+                    waiting = [number for number in waiting if not self._shard(number)]
+                    if waiting:
+                        time.sleep(WAIT_SECONDS)
+        return self.made
+
+    def _shard(self, number: int) -> bool:
+        """Write one shard unless it is done; False if another process has it in hand."""
+        with shard_lock(self.folder, number) as held:
+            if not held:
+                return False
+            if is_done(self.folder, self.jobs, number):  # by another process meanwhile
+                images = self.jobs.shard_length(number)
+                self.space.left -= images
+                self.bar.advance(images)
+            else:
+                self.space.check()
+                self._write(number)
+            return True
+
+    def _write(self, number: int) -> None:
+        tar = self.folder / f"{stem(number)}.tar"
+        suffix = self.settings.format
+        old = _set_aside(tar)
+        leftovers = Leftovers([path for path in (tar, old) if path.exists()], suffix)
+        texts: list[str] = []
+        skipped: list[tuple[int, Job, str]] = []
+        first = number * self.jobs.shard_size
+        with ShardWriter(tar, suffix) as writer:
+            for place, (job, result) in enumerate(self._results(number, leftovers), first):
+                if isinstance(result, Skipped):
+                    skipped.append((place, job, result.reason))
+                    self._check_skipped(number, skipped)
+                else:
+                    writer.add(result)
+                    texts.append(result.text + "\n")
+                    self.space.add(bytes_of(result.data, result.text))
+                self._tell()
+            writer.finish()
+        old.unlink(missing_ok=True)
+        record_skipped(self.folder, self.jobs, number, skipped)
+        write_whole(tar.with_suffix(".jsonl"), "".join(texts))
+
+    def _results(self, number: int, leftovers: Leftovers) -> Iterator[tuple[Job, Result]]:
+        """Yield each job of a shard with its image, from an earlier attempt or made now."""
+        jobs = self.jobs.shard(number)
+        lacking = [job for job in jobs if leftovers.get(job.id) is None]
+        batches = (lacking[start : start + self.batch] for start in range(0, len(lacking), self.batch))
+        fresh = (result for results in self.pool.results(batches) for result in results)
+        for job in jobs:
+            found = leftovers.get(job.id)
+            if found is None:
+                self.made += 1
+            yield job, next(fresh) if found is None else found
+
+    def _check_skipped(self, number: int, skipped: list[tuple[int, Job, str]]) -> None:
+        """Refuse to go on if too many images cannot be made; they are listed all the same."""
+        share = self.settings.work.max_skipped_share
+        before = sum(index // self.jobs.shard_size != number for index in read_skipped(self.folder))
+        total = before + len(skipped)
+        if total > share * len(self.jobs):
+            record_skipped(self.folder, self.jobs, number, skipped)
+            _, job, reason = skipped[-1]
+            raise SynthesisError(
+                f"{total} of {len(self.jobs)} images cannot be made, more than work.max_skipped_share = {share:g} "
+                f"allows (job {job.id}: {reason}; all in {SKIPPED}); mend the generator, or allow a larger share"
+            )
+
+    def _tell(self) -> None:
+        """Show progress."""
+        rate = self.made / max(1e-9, time.monotonic() - self.started)
+        self.bar.advance(1, f"{rate:.1f} img/s  {self.space.expected} in all")
+
+
+def _set_aside(tar: Path) -> Path:
+    """Keep the torn file of an earlier attempt for its images, the larger one of two; return where it lies."""
+    torn, old = temporary_of(tar), tar.with_name(f".{tar.name}.old")
+    if torn.exists() and not (old.exists() and old.stat().st_size > torn.stat().st_size):
+        os.replace(torn, old)
+    return old
+
+
+def _info(folder: Path, jobs: Plan, made: int) -> DatasetInfo:
+    tars = [folder / f"{stem(number)}.tar" for number in range(jobs.shards)]
+    pairs = [(tar, tar.with_suffix(".jsonl")) for tar in tars if tar.exists() and tar.with_suffix(".jsonl").exists()]
+    return DatasetInfo(
+        folder=folder,
+        recipe_hash=jobs.recipe_hash,
+        planned=len(jobs),
+        images=sum(manifest.read_bytes().count(b"\n") for _, manifest in pairs),
+        skipped=len(read_skipped(folder)),
+        shards=len(pairs),
+        made=made,
+        bytes=sum(path.stat().st_size for pair in pairs for path in pair),
+        complete=len(pairs) == len(tars),
+    )

@@ -1,0 +1,91 @@
+"""Procedural images: programs of a few random numbers, no weights, no data. One program, jittered, is a positive pair.
+
+Each program's module has `draw(rng)`, the parameters of a group; `jitter(parameters, rng, strength)`, those of one
+job; and `render(parameters, rng, size)`, the picture. Bytes are a function of job, options, size and the versions of
+NumPy, SciPy and OpenCV on one kind of processor; the number of threads does not matter.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from pydantic import Field
+
+from syn2co.config import Settings, Share
+from syn2co.synthesis.generator import Context, Generator, Made
+from syn2co.synthesis.generators.procedural import blend
+from syn2co.synthesis.generators.procedural.palettes import with_contrast
+from syn2co.synthesis.job import Job
+
+REVISION = "1"
+"""Changes whenever the same job would give another picture."""
+
+
+class Options(Settings):
+    """Which programs, and how far the images of one program differ."""
+
+    program: Literal["mix", "leaves", "spectrum", "fractals", "warps", "blend"] = "mix"
+    """mix: each group draws one of the five others, all equally likely."""
+    blend_of: int = Field(default=3, ge=2)
+    """Pictures in a blend (MixUp), with weights from a flat Dirichlet distribution."""
+    jitter: Share = 0.1
+    """How far the images of one group differ; 0: only by what is drawn anew, such as the chaos game's points."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """The three stages of one kind of picture."""
+
+    draw: Callable[[np.random.Generator], Any]
+    jitter: Callable[[Any, np.random.Generator, float], Any]
+    render: Callable[[Any, np.random.Generator, int], UInt8[np.ndarray, "S S 3"]]
+
+
+def programs(blend_of: int = 3) -> dict[str, Program]:
+    """Return all programs by name."""
+    found = {name: Program(part.draw, part.jitter, part.render) for name, part in blend.PARTS.items()}
+    return {**found, "blend": Program(partial(blend.draw, count=blend_of), blend.jitter, blend.render)}
+
+
+def open_generator(options: Options, context: Context) -> Generator:
+    """Return the generator of these programs at `context.size` pixels; it needs nothing else of the context."""
+    known = programs(options.blend_of)
+    names = list(known) if options.program == "mix" else [options.program]
+
+    def make(jobs: Sequence[Job]) -> list[Made]:
+        return [_one(job, names, known, options.jitter, context.size) for job in jobs]
+
+    facts = {
+        "generator": "procedural",
+        "model": options.program,
+        "revision": REVISION,
+        "licence": "CC0-1.0",
+        "versions": _versions(),
+    }
+    return Generator(make, facts, exact=True, batch=1)
+
+
+def program_of(
+    job: Job, names: Sequence[str], known: dict[str, Program], strength: float
+) -> tuple[str, Any, np.random.Generator]:
+    """Return the name of the job's program, its jittered parameters, and the generator that it is rendered with."""
+    group, own = job.group_rng("procedural"), job.rng("procedural")
+    name = names[int(group.integers(len(names)))]
+    parameters = known[name].draw(group)
+    return name, known[name].jitter(parameters, own, strength) if strength else parameters, own
+
+
+def _one(job: Job, names: Sequence[str], known: dict[str, Program], strength: float, size: int) -> Made:
+    """Return the picture of one job, with the name of its program noted."""
+    name, parameters, rng = program_of(job, names, known, strength)
+    return Made(with_contrast(known[name].render(parameters, rng, size)), {"program": name})
+
+
+def _versions() -> dict[str, str]:
+    import cv2
+    import scipy
+
+    return {"numpy": np.__version__, "scipy": scipy.__version__, "opencv": cv2.__version__}

@@ -1,0 +1,142 @@
+"""One image of a data set made again from its id, and compared to the one that is stored."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from syn2co.errors import ConfigError, SynthesisError
+from syn2co.files import write_whole
+from syn2co.images.decode import decode
+from syn2co.synthesis.folder import RECIPE, read_recipe
+from syn2co.synthesis.generator import Generator, Skipped
+from syn2co.synthesis.job import Job, make_job
+from syn2co.synthesis.locks import writing_to
+from syn2co.synthesis.making import encode
+from syn2co.synthesis.manifest import read_lines
+from syn2co.synthesis.opening import open_maker
+from syn2co.synthesis.plans import open_real
+from syn2co.synthesis.recipe import resolve
+from syn2co.synthesis.settings import SET, SynthesisSettings
+from syn2co.synthesis.shards import stem, stored_images
+
+if TYPE_CHECKING:
+    from syn2co.images import ImageSet
+
+TOLERANCE = 1
+"""Of 255, where a generator is not exact."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """An image made again."""
+
+    id: str
+    same: bool
+    """The same file, or for generators that are not exact the same image within 1/255."""
+    identical: bool
+    difference: int
+    """Largest difference of a pixel's channel, of 255."""
+    versions: tuple[str, ...]
+    """Packages whose version changed since the image was stored."""
+    png: bytes
+
+    def text(self) -> str:
+        """Return the outcome in one line."""
+        changed = f"; since then changed {', '.join(self.versions)}" if self.versions else ""
+        if self.identical:
+            return f"{self.id}: the same file, byte for byte{changed}"
+        verdict = "the same" if self.same else "NOT the same"
+        return f"{self.id}: {verdict}, the largest difference is {self.difference}/255{changed}"
+
+
+def replay(
+    out: str | Path,
+    id: str,
+    *,
+    real: "Sequence[str | Path] | ImageSet" = (),
+    generator: str | None = None,
+    settings: Iterable[str] = (),
+    to: str | Path | None = None,
+) -> Replay:
+    """Make image `id` of the data set `out` again, compare it to the stored one, and write it to `to` (PNG) if given.
+
+    `real`: the images that it is a variation of, if it is one. `generator` and `settings` say where a user's own
+    function or a local model lies now, because a set does not know; they must not change the recipe's hash.
+
+    Raises:
+        SynthesisError: if the folder is no data set, has no such image, or the image cannot be made.
+        ConfigError: if the generator or the settings are not those of the set.
+    """
+    folder = Path(out)
+    saved = read_recipe(folder)
+    if saved is None:
+        raise SynthesisError(f"{folder.name}: holds no {RECIPE}, so it is no data set of syn2co; correct the path")
+    shard, line = _find(folder, saved, id)
+    values = {name: value for name, value in saved.items() if name not in ("hash", SET)}
+    chosen = SynthesisSettings.parse(values | ({"generator": generator} if generator else {})).with_settings(settings)
+    chosen = chosen.with_settings(["work.allow_unknown_licence=true"])
+    images = open_real(real)
+    recipe = resolve(chosen, saved[SET]["real"])
+    if recipe.hash != saved["hash"]:
+        raise ConfigError(
+            f"{folder.name}: was made with another {'file' if recipe.loaded.code else 'setting'} of the generator "
+            f"{recipe.loaded.name} than is given now; give that one (--generator, --set)"
+        )
+    job = _job(saved["hash"], line)
+    maker = open_maker(folder, recipe, images, progress=False)[1]
+    made = maker.make([job])[0]
+    if isinstance(made, Skipped):
+        raise SynthesisError(f"job {id}: is in the set and is skipped now ({made.reason})")
+    data, png = (encode(made.image, kind, chosen.quality) for kind in (chosen.format, "png"))
+    if to is not None:
+        with writing_to(Path(to)):
+            write_whole(Path(to), png)
+    try:
+        stored = stored_images(folder / f"{stem(shard)}.tar", [id], chosen.format)[id]
+    except (ValueError, OSError) as error:
+        raise SynthesisError(f"{folder.name}/{error}; run `syn2co verify`") from None
+    return _compare(line, data, stored, maker.generator, chosen.format, png)
+
+
+def _find(folder: Path, saved: dict[str, Any], id: str) -> tuple[int, dict[str, Any]]:
+    """Return the shard and the manifest line of an image."""
+    about = saved[SET]
+    for number in range(-(-about["count"] // about["shard_size"])):
+        path = folder / f"{stem(number)}.jsonl"
+        try:
+            for line in read_lines(path) if path.exists() else ():
+                if line["id"] == id:
+                    return number, line
+        except ValueError as error:
+            raise SynthesisError(f"{folder.name}/{error}; run `syn2co verify`") from None
+    raise SynthesisError(f"{folder.name}: has no image {id}; ids are 32 hex digits, in the manifests")
+
+
+def _job(recipe_hash: str, line: dict[str, Any]) -> Job:
+    job = make_job(
+        recipe_hash,
+        line["subject"],
+        line["k"],
+        group=line["group"],
+        class_name=line["class"],
+        prompt=line["prompt"],
+        source=line["source"],
+    )
+    if job.id != line["id"]:
+        raise SynthesisError(f"job {line['id']}: does not follow from the recipe; run `syn2co verify`")
+    return job
+
+
+def _compare(line: dict[str, Any], data: bytes, stored: bytes, generator: Generator, kind: str, png: bytes) -> Replay:
+    identical = sha256(data).hexdigest() == line["sha256"]
+    # Files of lossy formats may differ by several levels after a last-bit difference of the pixels: their mean is asked
+    difference = np.abs(decode(data).astype(int) - decode(stored).astype(int))
+    near = difference.max() <= TOLERANCE if kind == "png" else difference.mean() <= TOLERANCE
+    now, then = generator.facts.get("versions") or {}, line["versions"] or {}
+    changed = tuple(f"{n} {then.get(n)} -> {now.get(n)}" for n in sorted(now | then) if now.get(n) != then.get(n))
+    same = identical or bool(not generator.exact and near)
+    return Replay(line["id"], same, identical, int(difference.max()), changed, png)
