@@ -1,6 +1,9 @@
 """Images/s of each procedural program beside the plain loop written from its definition, on one core, in one run.
 
     python benchmarks/synthesis.py [--json] [--sizes 32,128,224] [--images 64] [--rounds 3] [--cpu-time] [--no-scaling]
+                                   [--flow]
+
+--flow adds the training images/s and the samples/s of the flow at 32 px, its default network, on one thread.
 
 The plain loops are what one writes from the definitions in NumPy: leaf after leaf with a boolean mask of the whole
 canvas; a complex128 FFT a channel, the amplitude row by row; the chaos game point by point in Python; the warps in
@@ -289,6 +292,29 @@ def scaling(count: int, size: int = 128) -> dict[str, float]:
     return {**found, "gain": found["2"] / found["1"]}
 
 
+def flow(clock: Callable[[], float], steps: int = 12, samples: int = 64) -> dict[str, float]:
+    """Return training images/s in float32 and bfloat16 (start and end of a training left out) and samples/s."""
+    import torch
+
+    from syn2co.images import open_images
+    from syn2co.synthesis.generators import flow as generator
+
+    torch.set_num_threads(1)
+    images = open_images(["builtin:photos:train"])
+    context, found = Context(size=32, real=images), {}
+    generator.open_generator(generator.Options(steps=1, warmup=0), context)  # imports are no part of a training
+    for precision in ("float32", "bfloat16"):
+        times = []
+        for count in (2, 2 + steps):
+            options = generator.Options.model_validate({"steps": count, "warmup": 0, "precision": precision})
+            times.append(seconds(lambda options=options: generator.open_generator(options, context), clock))
+        found[f"training {precision}"] = steps * options.batch / (times[1] - times[0])
+    made = generator.open_generator(options, context)
+    jobs = [make_job("benchmark", str(number), 0) for number in range(samples)]
+    found["samples"] = samples / seconds(lambda: made.make(jobs), clock)
+    return found
+
+
 def print_rows(rows: Sequence[Row]) -> None:
     """Print the table: speeds, their ratio, and our | the plain loop's statistics."""
     heads = f"{'program':10}{'px':>5}{'images/s':>10}{'plain':>9}{'ratio':>8}{'share':>16}{'slope':>16}{'std':>15}"
@@ -312,12 +338,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cpu-time", action="store_true", help="CPU time, not wall time: for a busy machine")
     parser.add_argument("--no-scaling", action="store_true", help="leave out the two processes")
+    parser.add_argument("--flow", action="store_true", help="measure the flow too (needs the extra `diffusion`)")
     asked = parser.parse_args()
     cv2.setNumThreads(1)
     clock = time.process_time if asked.cpu_time else time.perf_counter
     sizes = [int(size) for size in asked.sizes.split(",")]
     rows = [measure(name, size, asked.images, asked.rounds, clock) for name in PLAIN for size in sizes]
     scaled = None if asked.no_scaling else scaling(16 * asked.images)
+    flowing = flow(clock) if asked.flow else None
     versions = {
         "numpy": np.__version__,
         "scipy": scipy.__version__,
@@ -329,10 +357,12 @@ def main() -> None:
         without_nan = [
             {**row._asdict(), **{key: plain_json(getattr(row, key)) for key in ("ours", "plain")}} for row in rows
         ]
-        print(json.dumps({"procedural": without_nan, "processes": scaled, **versions}, indent=1))
+        print(json.dumps({"procedural": without_nan, "processes": scaled, "flow": flowing, **versions}, indent=1))
         return
     print(f"procedural images on one core; {versions}")
     print_rows(rows)
+    if flowing:
+        print("flow at 32 px, images/s: " + ", ".join(f"{name} {value:.1f}" for name, value in flowing.items()))
     if scaled:
         print(
             f"mix at 128 px: {scaled['1']:.0f} images/s in one process, {scaled['2']:.0f} in two, {scaled['gain']:.2f}x"

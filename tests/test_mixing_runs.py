@@ -170,6 +170,16 @@ def test_used_labels_and_unequal_files_are_said(tiny, tmp_path, capsys):
     assert "differ in" not in capsys.readouterr().err
 
 
+def test_variations_without_their_source_are_said(mixed, tmp_path):
+    from syn2co.material import open_material
+
+    write_images(tmp_path / "other", seed=1)
+    kept = open_material(mixed("ratio"), workers=0).notes
+    notes = open_material(mixed("ratio", f'data.real=["{tmp_path / "other"}"]'), workers=0).notes
+    sentence = "52 of 52 variations have a source that is not in the run, by name and content or by content alone; only"
+    assert any(note.startswith(sentence) for note in notes) and not any("variations" in note for note in kept)
+
+
 def test_the_progress_shows_the_ratio():
     from syn2co.progress import training_text
 

@@ -3,6 +3,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import cv2
@@ -73,6 +74,13 @@ def move_line(root: Path) -> None:
     (root / "000000.jsonl").write_text("".join([*first[:3], second[0]]))
 
 
+def only_begun(root: Path) -> None:
+    """Leave nothing but the recipe and a shard under its temporary name."""
+    (root / "000000.tar").rename(root / ".000000.tar.tmp")
+    for path in [*root.glob("[0-9]*.tar"), *root.glob("[0-9]*.jsonl")]:
+        path.unlink()
+
+
 BROKEN = {
     "edited": (lambda root: edit(root / "000001.jsonl", "cat", "dog"), r"set/000001.jsonl: line \d was changed after it was written .*; `syn2co verify set` lists what is damaged; delete 000001.jsonl and run `syn2co generate` again"),
     "torn": (lambda root: (root / "000001.jsonl").write_text((root / "000001.jsonl").read_text()[:-9]), r"set/000001.jsonl: line 4 is torn; `syn2co verify set`"),
@@ -82,6 +90,8 @@ BROKEN = {
     "no manifest": (lambda root: (root / "000001.jsonl").unlink(), r"1 of 3 shards are not finished \(the first without both .tar and .jsonl is 000001\); run its `syn2co generate` again"),
     "no tar": (lambda root: (root / "000002.tar").unlink(), r"1 of 3 shards are not finished .* is 000002\)"),
     "a shard that is not made yet": (lambda root: [(root / f"000002.{kind}").unlink() for kind in ("tar", "jsonl")], r"1 of 3 shards are not finished .* is 000002\)"),
+    "the first shard in the making": (only_begun, r"3 of 3 shards are not finished .* is 000000\)"),
+    "grown": (lambda root: edit(root / "recipe.json", '"count": 10', '"count": 12'), r"set/000002.jsonl: it has 2 lines and recipe.json plans 4 images of this shard, so the set is not finished; run the same `syn2co generate` again"),
     "recipe": (lambda root: (root / "recipe.json").write_text("{"), r"set/recipe.json: is damaged; restore it"),
 }  # fmt: skip
 
@@ -92,6 +102,19 @@ def test_a_set_that_is_unfinished_or_was_changed_is_refused(change, tmp_path):
     spoil, sentence = BROKEN[change]
     spoil(root)
     with pytest.raises(DataError, match=sentence):
+        open_images(root)
+
+
+def test_a_set_is_as_long_as_planned_less_what_was_skipped(tmp_path):
+    from syn2co.synthesis.manifest import seal
+
+    root = write_set(tmp_path / "set", IMAGES, described())
+    edit(root / "recipe.json", '"count": 10', '"count": 12')
+    lines = [seal({"index": index, "id": "x", "subject": "", "k": index, "reason": "black"}) for index in (10, 11)]
+    (root / "skipped.jsonl").write_text("".join(line + "\n" for line in lines))
+    assert len(open_images(root)) == 10
+    (root / "skipped.jsonl").write_text(lines[0] + "\n")
+    with pytest.raises(DataError, match=r"set/000002.jsonl: it has 2 lines and recipe.json plans 3 images"):
         open_images(root)
 
 
@@ -140,6 +163,32 @@ def test_variations_of_images_of_another_run_have_a_group_of_their_own(tmp_path,
     assert groups[:26].tolist() == list(range(26)) and (groups[26:] >= HASHED).all()
     assert all((groups[26:] == group).sum() == 2 for group in groups[26:]), "but still one for all of a source"
     assert groups[26:].tolist() == open_images([folder]).groups.tolist()
+
+
+def test_variations_of_synthetic_images_are_of_their_group(tmp_path, image_folder):
+    """Of captions, and of variations of real images, in whatever order they are given."""
+    captions = write_set(tmp_path / "captions", IMAGES, described())
+    varied = variations_of(tmp_path / "varied", captions, 2)
+    images = open_images([captions, varied])
+    assert images.groups[10:].tolist() == 2 * images.groups[:10].tolist() and images.variations() == (20, 0)
+    once = variations_of(tmp_path / "once", image_folder, 1)
+    twice = variations_of(tmp_path / "twice", once, 1)
+    groups = open_images([twice, image_folder, once]).groups
+    assert groups.tolist() == 3 * list(range(26, 52))
+
+
+def test_a_renamed_source_image_is_found_if_no_other_has_its_content(tmp_path, image_folder):
+    varied = variations_of(tmp_path / "set", image_folder, 1)
+    folder = shutil.copytree(image_folder, tmp_path / "renamed")
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
+        path.rename(path.with_name("other " + path.name))
+    images = open_images([folder, varied])
+    assert images.groups[26:].tolist() == list(range(26)) and images.variations() == (26, 0)
+    first = paths[0].with_name("other " + paths[0].name)
+    shutil.copy(first, first.with_name("twice" + first.suffix))
+    images = open_images([folder, varied])
+    assert (images.groups[27:] >= HASHED).sum() == 1 and images.variations() == (26, 1)
 
 
 def test_source_images_are_found_by_content_only_after_a_check(tmp_path, image_folder):
@@ -196,6 +245,7 @@ def test_sizes_of_procedural_sources_follow_the_views():
         ("leaves:many", r"procedural:leaves:many: must look like procedural:PROGRAM:COUNT:SIZE with whole numbers, such as"),
         ("leaves:10:16:3", r"procedural:leaves:10:16:3: must look like"),
         ("leaves:0", r"procedural:leaves:0: needs at least 1 image of at least 8 pixels; raise the numbers"),
+        ("leaves:999999999999999:32", r"procedural:leaves:999999999999999:32: must be at most 10,000,000 images"),
         ("leaves:10:4", r"procedural:leaves:10:4: needs at least 1 image of at least 8 pixels"),
     ],
 )  # fmt: skip

@@ -5,16 +5,17 @@ import os
 import re
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from synthetic_folders import write_set
 
 from syn2co.cli_audit import audit as command
 from syn2co.cli_audit import default_name
+from syn2co.errors import DataError
 from syn2co.synthesis.auditing import AuditError, AuditReport, LeakError, audit
 
 SIDE = 32
@@ -38,7 +39,9 @@ def changed(image: np.ndarray, number: int) -> np.ndarray:
     """JPEG, a border of one pixel cut off, or brighter with more contrast."""
     if number % 3 == 0:
         data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 70])[1]
-        return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        return decoded[..., ::-1]
     if number % 3 == 1:
         return cv2.resize(image[1:, 1:], (SIDE, SIDE))
     return np.clip(image * 1.15 + 8, 0, 255).astype(np.uint8)
@@ -166,27 +169,19 @@ def test_other_files_and_sizes_are_said_to_give_the_images_away(folders: dict[st
     )
 
 
-def data_set(folder: Path, images: list[tuple[str, str, np.ndarray]], *, labels: str = "none") -> Path:
-    """A data set folder: one shard of PNG members and its manifest of (id, group, image)."""
-    folder.mkdir()
-    (folder / "recipe.json").write_text("{}")
-    with tarfile.open(folder / "000000.tar", "w") as tar:
-        for name, _, image in images:
-            write(folder / "one.png", image)
-            tar.add(folder / "one.png", arcname=f"{name}.png")
-            (folder / "one.png").unlink()
-    lines = [json.dumps({"id": name, "group": group, "labels": labels}) for name, group, _ in images]
-    (folder / "000000.jsonl").write_text("".join(line + "\n" for line in lines))
-    return folder
+def data_set(folder: Path, images: list[tuple[str, np.ndarray]], *, labels: str = "none") -> Path:
+    """A data set folder of (group, image)."""
+    lines = [{"group": group, "labels": labels} for group, _ in images]
+    return write_set(folder, [image for _, image in images], lines, shard_size=30)
 
 
 def test_repeats_within_a_group_are_expected_and_counted_apart(tmp_path: Path) -> None:
-    images = [(f"{n:032x}", f"program:{n // 2}", changed(scene(6, n // 2), 2 * (n % 2))) for n in range(40)]
+    images = [(f"program:{n // 2}", changed(scene(6, n // 2), 2 * (n % 2))) for n in range(40)]
     report = audit(data_set(tmp_path / "set", images, labels="used"))
     found = report.body["duplicates"]
     assert (found["exact"], found["near"], found["within_groups"]) == (0, 0, 20)
     assert "labels were used" in report.finding("classes").sentence
-    alone = [(name, name, image) for name, _, image in images]
+    alone = [(f"program:{n}", image) for n, (_, image) in enumerate(images)]
     assert audit(data_set(tmp_path / "alone", alone)).body["duplicates"]["near"] == 20
 
 
@@ -194,25 +189,21 @@ def test_variations_of_a_real_image_are_no_copies_of_it(folders: dict[str, Path]
     from syn2co.images import open_images
 
     real = open_images(folders["real"])
-    images = [(f"{n:032x}", real.key(n), changed(real.read(n), 2)) for n in range(40)]
+    images = [(real.key(n), changed(real.read(n), 2)) for n in range(40)]
     report = audit(data_set(tmp_path / "set", images), real=folders["real"])
     assert report.body["ordered_copies"] == 40 and report.body["copies"]["images"] == []
     assert report.finding("copies").mark == report.finding("memorisation").mark == "ok"
     assert "what was ordered" in report.finding("memorisation").sentence
-    wrong = [(name, real.key(60 + n), image) for n, (name, _, image) in enumerate(images)]
+    wrong = [(real.key(60 + n), image) for n, (_, image) in enumerate(images)]
     assert len(audit(data_set(tmp_path / "wrong", wrong), real=folders["real"]).body["copies"]["images"]) == 40
 
 
-def test_an_unfinished_set_a_torn_manifest_and_a_small_limit_are_refused(tmp_path: Path) -> None:
+def test_an_empty_set_and_a_small_limit_are_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "recipe.json").write_text("{}")
     with pytest.raises(AuditError, match="this data set folder has no shard yet"):
         audit(empty)
-    torn = data_set(tmp_path / "torn", [("0" * 32, "g", scene(0, 0))])
-    (torn / "000000.jsonl").write_text('{"id": ')
-    with pytest.raises(AuditError, match=r"000000\.jsonl: line 1 is not JSON; run `syn2co verify`"):
-        audit(torn)
     with pytest.raises(AuditError, match="max_images = 3: must be at least 20"):
         audit(empty, max_images=3)
     with pytest.raises(AuditError, match="synthetic: no source of images was given"):
@@ -222,6 +213,30 @@ def test_an_unfinished_set_a_torn_manifest_and_a_small_limit_are_refused(tmp_pat
     write(few / "a.png", scene(0, 0))
     with pytest.raises(AuditError, match="--out file: cannot be made a folder"):
         audit(few, out=tmp_path / "file")
+
+
+def test_a_set_that_is_unfinished_or_was_changed_is_refused(tmp_path: Path) -> None:
+    made = data_set(tmp_path / "set", [("g", scene(0, n)) for n in range(40)])
+    manifest = made / "000001.jsonl"
+    whole = manifest.read_text()
+    manifest.write_text(whole.replace('"labels": "none"', '"labels": "used"', 1))
+    with pytest.raises(DataError, match=r"set/000001\.jsonl: line 1 was changed after it was written .*`syn2co verify"):
+        audit(made)
+    manifest.unlink()
+    with pytest.raises(DataError, match=r"1 of 2 shards are not finished .* is 000001\)"):
+        audit(made)
+    manifest.write_text(whole)
+    recipe = made / "recipe.json"
+    recipe.write_text(recipe.read_text().replace('"count": 40', '"count": 50'))
+    with pytest.raises(DataError, match=r"set/000001\.jsonl: it has 10 lines and recipe\.json plans 20"):
+        audit(made)
+
+
+def test_a_report_tells_no_path_of_the_machine() -> None:
+    from syn2co.synthesis.auditing.sides import _public
+
+    told = ["hf:/home/me/private", "hf:user/name:train", "/home/me/photos", "builtin:photos"]
+    assert [_public(spec) for spec in told] == ["hf:private", "hf:user/name:train", "photos", "builtin:photos"]
 
 
 def test_the_encoder_of_a_run_gives_the_features(folders: dict[str, Path]) -> None:

@@ -97,6 +97,33 @@ def test_the_jobs_as_json(run, own, tmp_path):
     assert (tmp_path / "jobs.jsonl").read_text() == said
 
 
+def test_a_file_of_jobs_is_written_whole_or_not_at_all(run, own, tmp_path, monkeypatch):
+    from syn2co.synthesis import preview
+
+    (tmp_path / "out").mkdir()
+    path, told = tmp_path / "out" / "jobs.jsonl", []
+    path.write_text("before")
+
+    def full(job):
+        told.append(job)
+        if len(told) == 3:
+            raise OSError(28, "No space left on device")
+        return {"id": job.id}
+
+    monkeypatch.setattr(preview, "job_as_json", full)
+    code, _, error = run("plan", "--generator", own, "--count", 5, "--out", path)
+    assert code == 2 and error.startswith("SynthesisError: --out jobs.jsonl: cannot be written: no space is left")
+    assert files(tmp_path / "out") == {"jobs.jsonl": b"before"}
+
+
+def test_the_recipe_of_a_set_repeats_it(run, own, tmp_path):
+    common = ("--generator", own, "--quiet")
+    arguments = ("--size", 8, "--count", 25, "--set", "work.shard_size=10", "--out", tmp_path / "one")
+    assert run("generate", *common, *arguments)[0] == 0
+    assert run("generate", *common, "--config", tmp_path / "one" / "recipe.json", "--out", tmp_path / "two")[0] == 0
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
 def test_lists_and_options_on_the_command_line(run, own, tmp_path):
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     (tmp_path / "captions.csv").write_text("caption\na red kite\n")
@@ -121,6 +148,7 @@ def test_lists_and_options_on_the_command_line(run, own, tmp_path):
             ("generate", "--generator", "OWN", "--count", "3", "--out", "OUT", "--config", "x.json"),
             "ConfigError: --config",
         ),
+        (("plan", "--generator", "OWN", "--count", "3", "--classes", ""), "ConfigError: classes: no class names were"),
         (("verify", "OUT"), "SynthesisError: out: holds no recipe.json"),
         (("replay", "OUT", "x"), "SynthesisError: out: holds no recipe.json"),
         (("generate", "--vary", "--generator", "OWN", "--out", "OUT"), "ConfigError: vary = true: makes variations of"),

@@ -445,6 +445,51 @@ class TestRefusals:
             opened(models(STABLE_DIFFUSION))
 
 
+class TestRecipe:
+    """A model folder is known by its content and not by its place; a hub id by its name and revision."""
+
+    def digest(self, model: object, **named: Any) -> str:
+        from syn2co.synthesis import SynthesisSettings, plan
+
+        chosen = {"model": str(model), **named}
+        return plan(SynthesisSettings(generator="diffusion", classes=("cat",), options=chosen), count=1).recipe_hash
+
+    def test_the_hash_follows_the_content_of_a_folder(
+        self, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copytree(models(STABLE_DIFFUSION), tmp_path / "m" / "sd15")
+        shutil.copytree(models(STABLE_DIFFUSION), tmp_path / "renamed")
+        shutil.copytree(models(DIT), tmp_path / "other" / "sd15")
+        monkeypatch.chdir(tmp_path)
+        spelt = (tmp_path / "m" / "sd15", "m/sd15", "./m/sd15", "renamed")
+        assert len({self.digest(model) for model in spelt}) == 1
+        assert self.digest("m/sd15", revision="noted") == self.digest("m/sd15")
+        assert self.digest("other/sd15") != self.digest("m/sd15") != self.digest("m/sd15", guidance=3)
+        weights = tmp_path / "renamed" / "unet" / "diffusion_pytorch_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+        assert self.digest("renamed") != self.digest("m/sd15")
+
+    def test_a_hub_id_is_known_by_its_revision(self) -> None:
+        hashes = [self.digest(model, revision=r) for model in ("owner/a", "owner/b") for r in (None, "x")]
+        assert len(set(hashes)) == 4
+
+    def test_a_model_that_is_neither(self) -> None:
+        with pytest.raises(ConfigError, match="model = /no/sd15: is neither a folder nor a hub id"):
+            self.digest("/no/sd15")
+
+    def test_a_set_verifies_and_replays_from_another_place(self, models: Models, tmp_path: Path) -> None:
+        from syn2co.synthesis import SynthesisSettings, generate, replay, verify
+
+        model = models(STABLE_DIFFUSION)
+        chosen = {"model": str(model), "steps": 1, "licence": "mit"}
+        made_of = SynthesisSettings(generator="diffusion", classes=("cat",), size=SIZE, options=chosen)
+        generate(made_of, tmp_path / "set", count=1, progress=False)
+        assert verify(tmp_path / "set", progress=False).valid
+        line = json.loads((tmp_path / "set" / "000000.jsonl").read_text().splitlines()[0])
+        moved = shutil.copytree(model, tmp_path / "elsewhere" / model.name)
+        assert replay(tmp_path / "set", line["id"], settings=[f"options.model={moved}"]).same
+
+
 class TestHub:
     def test_a_folder_needs_no_network(self, models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
         import socket

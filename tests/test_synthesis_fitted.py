@@ -126,6 +126,20 @@ def test_procedural_phases_bring_the_edges_of_the_procedural_image(real):
     assert abs(likeness(None)) < 0.2
 
 
+def test_the_recipe_follows_the_revision_of_procedural_phases(real, monkeypatch):
+    from syn2co.synthesis import SynthesisSettings, plan
+
+    def digest(phases: str) -> str:
+        chosen = SynthesisSettings(generator="fitted", size=SIZE, options={"phases": phases})
+        return plan(chosen, count=1, real=real).recipe_hash
+
+    before = [digest("random"), digest("procedural")]
+    monkeypatch.setattr(procedural, "REVISION", "another")
+    assert digest("random") == before[0] and digest("procedural") != before[1]
+    generator = open_generator(Options(phases="procedural", clusters=2), Context(size=SIZE, real=real))
+    assert generator.facts["procedural_revision"] == "another"
+
+
 def test_a_job_that_the_procedural_generator_skips_is_skipped(real, monkeypatch):
     from syn2co.synthesis.generator import Generator
 

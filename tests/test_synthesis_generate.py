@@ -2,6 +2,7 @@
 """Sets are made, shared, resumed, grown and refused; what was finished stays."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from synthesis_sets import assert_same_set, files, generate_in_process, lines, s
 
 from syn2co.errors import ConfigError, SynthesisError
 from syn2co.synthesis import generate, plan, verify
-from syn2co.synthesis.manifest import KEYS
+from syn2co.synthesis.manifest import KEYS, seal
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,19 @@ def test_growth_equals_making_all_at_once(own, sixty, tmp_path):
     assert_same_set(out, sixty)
 
 
+def test_a_part_that_lacks_nothing_of_a_larger_set(own, tmp_path):
+    """The first shard is whole; the second has 5 of its 10 images and belongs to the other part."""
+    out = tmp_path / "set"
+    generate(settings(own), out, count=15)
+    done = generate(settings(own), out, count=20, shard="1/2")
+    assert (done.images, done.planned, done.made, done.complete) == (15, 20, 0, False)
+    assert json.loads((out / "recipe.json").read_text())["set"]["count"] == 20
+    assert not (out / "README.md").exists() and not verify(out).valid
+    assert generate(settings(own), out, shard="2/2").complete
+    generate(settings(own), tmp_path / "once", count=20)
+    assert_same_set(out, tmp_path / "once")
+
+
 def test_a_call_without_a_count_goes_on_with_the_set(own, sixty, tmp_path):
     generate(settings(own), tmp_path / "set", count=60, shard="1/2")
     assert generate(settings(own), tmp_path / "set").images == 60
@@ -191,7 +205,7 @@ def test_damaged_shards_are_made_again_and_others_kept(name, harm, made, own, si
     assert_same_set(tmp_path / "set", sixty)
 
 
-def test_a_damaged_image_that_the_quick_look_cannot_see_is_found_by_verify_and_mended(own, sixty, tmp_path):
+def test_a_flipped_byte_in_an_image_is_found_by_verify_and_mended(own, sixty, tmp_path):
     out = tmp_path / "set"
     generate(settings(own), out, count=60)
     data = bytearray((out / "000001.tar").read_bytes())
@@ -199,8 +213,49 @@ def test_a_damaged_image_that_the_quick_look_cannot_see_is_found_by_verify_and_m
     (out / "000001.tar").write_bytes(data)
     found = verify(out)
     assert any("does not have the sha256 of its manifest line" in problem for problem in found.problems)
-    (out / "000001.jsonl").unlink()
     assert generate(settings(own), out, count=60).made == 1
+    assert_same_set(out, sixty)
+
+
+def test_a_flipped_byte_in_a_line_of_a_tar_is_mended(own, sixty, tmp_path):
+    out = tmp_path / "set"
+    generate(settings(own), out, count=60)
+    data = (out / "000001.tar").read_bytes()
+    (out / "000001.tar").write_bytes(data.replace(b'"labels": "none"', b'"labels": "nine"', 1))
+    assert not verify(out).valid
+    generate(settings(own), out, count=60)
+    assert_same_set(out, sixty)
+
+
+@pytest.mark.parametrize("changes", [{"generator": "midjourney"}, {"class": "cat"}, {"group": "another"}])
+def test_lines_of_another_origin_are_made_again(changes, own, sixty, tmp_path):
+    """Sealed by a forger, in the tar too."""
+    out = tmp_path / "set"
+    generate(settings(own), out, count=60)
+    text = (out / "000001.jsonl").read_text().splitlines()[4]
+    line = json.loads(text)
+    forged = seal({key: value for key, value in line.items() if key != "check"} | changes)
+    with tarfile.open(out / "000001.tar") as archive:
+        members = [(member, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+    with tarfile.open(out / "000001.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+        for member, data in members:
+            data = forged.encode() if data == text.encode() else data
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    (out / "000001.jsonl").write_text((out / "000001.jsonl").read_text().replace(text, forged))
+    [problem] = verify(out).problems
+    [(name, value)] = changes.items()
+    assert problem.startswith(f"000001.jsonl: image {line['id']} has {name} = {value!r} where the set has ")
+    assert generate(settings(own), out, count=60).made == 1
+    assert_same_set(out, sixty)
+
+
+@pytest.mark.parametrize("name", ["README.md", "contact.png"])
+def test_a_deleted_card_or_sheet_comes_back(name, own, sixty, tmp_path):
+    out = tmp_path / "set"
+    generate(settings(own), out, count=60)
+    (out / name).unlink()
+    assert generate(settings(own), out, count=60).made == 0
     assert_same_set(out, sixty)
 
 
@@ -297,6 +352,8 @@ def odd_note(job, size): return late(job, lambda: Made(good(job, 8), {"level": n
 def black(job, size): return late(job, lambda: np.zeros((8, 8, 3), np.uint8))
 def flat(job, size): return late(job, lambda: np.full((8, 8, 3), 7, np.uint8))
 def refused(job, size): return late(job, lambda: Skipped("the safety checker flagged it"))
+def numbered(job, size): return Made(good(job, 8), {"levels": {10: 1, 2: [3]}, "program": "x"})
+def leaves(job, size): return late(job, lambda: sys.exit("no licence\\nfound"))
 def dies(job, size): return late(job, lambda: os._exit(7))
 
 class Options(Settings):
@@ -331,6 +388,7 @@ FAULTS = {
     "nothing": f"generator bad.py:nothing: {JOB}: the image is a NoneType; return a NumPy array of uint8",
     "noted": "job [0-9a-f]{32}: the generator notes id, which the manifest writes itself; rename that",
     "odd_note": "generator bad.py:odd_note: job [0-9a-f]{32}: a note or fact cannot be written as JSON",
+    "leaves": f"generator bad.py:leaves: {JOB} failed .SystemExit: no licence found.$",
     "black": "1 of 60 images cannot be made, more than work.max_skipped_share = 0.01 allows .*: the image is black",
 }
 
@@ -344,6 +402,13 @@ def test_generators_that_fail_name_the_job_and_lose_nothing(function, workers, b
     assert len(lines(tmp_path / "set")) == 30  # the three shards before
     with pytest.raises(SynthesisError, match="^" + sentence):
         generate(chosen, tmp_path / "set", count=60)
+
+
+def test_notes_with_keys_that_are_numbers(bad, tmp_path):
+    out = tmp_path / "set"
+    generate(settings(bad, "numbered"), out, count=4)
+    assert verify(out).valid and generate(settings(bad, "numbered"), out, count=4).made == 0
+    assert {json.dumps(line["levels"]) for line in lines(out)} == {'{"10": 1, "2": [3]}'}
 
 
 def test_a_process_that_dies(bad, tmp_path):
@@ -380,6 +445,29 @@ def test_skipped_images_are_counted_and_listed(function, reason, bad, tmp_path):
     assert f"| Skipped | 1 ({reason}) |" in (out / "README.md").read_text()
     found = verify(out)
     assert found.valid and (found.images, found.skipped) == (59, 1)
+
+
+def test_a_set_of_which_nothing_is_left(bad, own, tmp_path):
+    chosen = settings(own, options={"black_every": 1}, work={"max_skipped_share": 1.0})
+    with pytest.raises(SynthesisError, match="^--out set: all 4 images are skipped .see skipped.jsonl., a set needs"):
+        generate(chosen, tmp_path / "set", count=4)
+    assert (
+        "skipped.jsonl: lists all 4 images and a set needs at least one; mend the generator"
+        in verify(tmp_path / "set").problems
+    )
+
+
+def test_skips_are_read_once_to_look_for_what_is_missing(own, tmp_path, monkeypatch):
+    import syn2co.synthesis.folder as folder
+    import syn2co.synthesis.generating as generating
+
+    chosen = settings(own, options={"black_every": 4}, work={"max_skipped_share": 1.0})
+    generate(chosen, tmp_path / "set", count=60)
+    calls, read = [], folder.read_skipped
+    for module in (folder, generating):
+        monkeypatch.setattr(module, "read_skipped", lambda out: calls.append(out) or read(out))
+    assert generate(chosen, tmp_path / "set", count=60).made == 0
+    assert len(calls) == 2  # to look for what is missing, and to count
 
 
 def test_licences(bad, tmp_path):
@@ -438,5 +526,19 @@ def test_a_folder_that_cannot_be_written(own, tmp_path):
         generate(settings(own), tmp_path / "file" / "set", count=4)
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / ".locks").write_text("")
-    with pytest.raises(SynthesisError, match="^--out set: cannot be written: File exists; mend that and run the same"):
+    with pytest.raises(
+        SynthesisError, match="^set/.locks: must be a writable folder .File exists.; mend or remove it$"
+    ):
+        generate(settings(own), tmp_path / "set", count=4)
+
+
+def test_locks_that_cannot_be_written(own, tmp_path, monkeypatch):
+    import syn2co.synthesis.locks as module
+
+    class Refused(module.FileLock):
+        def acquire(self, *arguments: object, **named: object) -> None:  # type: ignore[override]
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(module, "FileLock", Refused)
+    with pytest.raises(SynthesisError, match="^set/.locks: must be a writable folder .Permission denied.; mend or rem"):
         generate(settings(own), tmp_path / "set", count=4)

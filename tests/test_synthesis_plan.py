@@ -145,6 +145,13 @@ def test_synsets_get_names_and_glosses(own, tmp_path):
     assert plan(settings(own, classes="imagenet-1k", per_subject=3)).subjects.number == 1000
 
 
+def test_a_file_may_mix_synsets_and_plain_names(own, tmp_path):
+    (tmp_path / "mixed.txt").write_text("n02012849\ngolden_retriever\tan English breed\n")
+    jobs = plan(settings(own, classes=str(tmp_path / "mixed.txt"), templates={"{class}, {gloss}": 1}), count=2)
+    assert [job.class_name for job in jobs] == ["n02012849", "golden_retriever"]
+    assert str(jobs[0].prompt).startswith("crane, large") and jobs[1].prompt == "golden retriever, an English breed"
+
+
 # --- captions ----------------------------------------------------------------------------------------------------
 
 
@@ -183,8 +190,14 @@ def test_files_of_captions(name, text, own, tmp_path):
         ({"captions": "FILE"}, None, "captions = list.txt: cannot be read"),
         ({"captions": "FILE.jsonl"}, '{"caption": "one"}\n{', "captions = list.txt.jsonl: line 2 is not JSON"),
         ({"captions": "FILE.jsonl"}, '{"words": "one"}', 'captions = list.txt.jsonl: line 1 has no text under "caption"'),
+        ({"captions": "FILE.jsonl"}, '"one"\n"\\ud83d"', "captions = list.txt.jsonl: line 2 holds half a character (a lone"),
+        ({"captions": "FILE.csv"}, f"caption\n{'a' * 131073}", "captions = list.txt.csv: line 2 cannot be read (field larger"),
+        ({"captions": "FILE.csv"}, "a" * 131073, "captions = list.txt.csv: line 1 cannot be read (field larger"),
         ({"captions": "FILE.csv"}, "a,b\n1,2\n", 'captions = list.txt.csv: has no column "caption" or "text" (a, b)'),
         ({"classes": ["a"], "captions": "x"}, "", "classes, captions: images are of classes, captions or real images"),
+        ({"classes": ""}, "", "classes: no class names were given; give at least one, a file of them, or null"),
+        ({"classes": []}, "", "classes: no class names were given; give at least one"),
+        ({"generator": "fitted"}, "", "real: the fitted generator learns from real images and got none; give --real"),
         ({"vary": True}, "", "vary = true: makes variations of real images and was given none"),
         ({"classes": ["a"], "templates": {}}, "", "templates: the list is empty; give at least one, such as {class}"),
         ({"templates": {"a thing": 1}}, "", "templates.a thing: does not name {class}"),
@@ -269,6 +282,14 @@ def test_settings_from_a_file(own, tmp_path):
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps({"hash": "x", "set": {}, **chosen.model_dump(mode="json")}))
     assert load_settings(path) == chosen
+    path.write_text(
+        json.dumps(
+            {"set": {"count": 70, "shard_size": 20}, **settings(own, work={"shard_size": None}).model_dump(mode="json")}
+        )
+    )
+    assert (load_settings(path).work.count, load_settings(path).work.shard_size) == (70, 20)
+    path.write_text('{"work": {"count": 3}, "set": {"count": 70, "shard_size": 20}}')
+    assert (load_settings(path).work.count, load_settings(path).work.shard_size) == (3, 20)
     path.write_text("[]")
     with pytest.raises(ConfigError, match="^--config recipe.json: must hold one JSON object"):
         load_settings(path)
@@ -291,6 +312,39 @@ def test_parts(text, environment, part):
     assert parse_shard(text, environment) == part
 
 
+SLURM = {f"SLURM_ARRAY_TASK_{name}": value for name, value in {"ID": "3", "MIN": "1", "MAX": "7", "COUNT": "7"}.items()}
+
+
+@pytest.mark.parametrize(
+    "environment, sentence",
+    [
+        ({"RANK": "one", "WORLD_SIZE": "4"}, "RANK = one: must be a whole number; correct it or give i/n"),
+        ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK = 4 must be from 0 to 3 (WORLD_SIZE - 1)"),
+        (SLURM | {"SLURM_ARRAY_TASK_MAX": "x"}, "SLURM_ARRAY_TASK_MAX = x: must be a whole number"),
+        (
+            SLURM | {"SLURM_ARRAY_TASK_COUNT": "3"},
+            "task 3 of a SLURM array of 3 from 1 to 7 in steps of 1 is not in a plain range; use one such as --array=1-8, or --shard i/n",
+        ),
+        ({"SLURM_ARRAY_TASK_ID": "8", "SLURM_ARRAY_TASK_COUNT": "8"}, "task 8 of a SLURM array of 8 from 0 to 7"),
+        (SLURM | {"SLURM_ARRAY_TASK_STEP": "0"}, "task 3 of a SLURM array of 7 from 1 to 7 in steps of 0"),
+    ],
+)
+def test_environments_that_name_no_part(environment, sentence):
+    assert parse_shard("auto", SLURM) == (2, 7)
+    with pytest.raises(ConfigError, match="^" + re.escape(f"--shard auto: {sentence}")):
+        parse_shard("auto", environment)
+
+
+def test_a_name_given_twice_in_json(own, tmp_path):
+    sentence = "'a {class}' is named twice in one JSON object; name it once"
+    twice = '{"a {class}": 1, "the {class}": 1, "a {class}": 2}'
+    with pytest.raises(ConfigError, match="^" + re.escape(f"--set templates: {sentence}")):
+        settings(own).with_settings([f"templates={twice}"])
+    (tmp_path / "x.json").write_text(f'{{"templates": {twice}}}')
+    with pytest.raises(ConfigError, match="^" + re.escape(f"--config x.json: {sentence}")):
+        load_settings(tmp_path / "x.json")
+
+
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/2"])
 def test_parts_that_are_none(text):
     with pytest.raises(ConfigError, match=f"^--shard {text}: must be i/n with 1 <= i <= n, such as 3/8, or auto"):
@@ -305,3 +359,23 @@ def test_options_that_change_no_pixel_are_left_out_of_the_hash():
 
     plain = hashed(model="m", steps=20)
     assert hashed(model="m", steps=20, licence="openrail", cpu_offload=True) == plain != hashed(model="m", steps=21)
+
+
+def test_of_a_function_of_ones_own_every_option_counts(tmp_path):
+    path = write_generator(tmp_path, "def noise(job, size, *, save_steps: int = 0): pass\n")
+    assert len({plan(settings(path, options={"save_steps": n}), count=1).recipe_hash for n in (0, 1)}) == 2
+
+
+def test_only_paths_are_shortened(own, tmp_path):
+    from syn2co.synthesis.recipe import public_settings
+
+    (tmp_path / "c.txt").write_text("one\n")
+    public = public_settings(settings(own, captions=str(tmp_path / "c.txt"), options={"model": "/private/sd15"}))
+    assert (public["captions"], public["options"]["model"], public["generator"]) == ("c.txt", "sd15", "own.py:noise")
+    public = public_settings(settings(own, classes=("/b/ as in bat", "../x"), backgrounds=("~ 3 m away", "./run")))
+    assert (public["classes"], public["backgrounds"]) == (["/b/ as in bat", "../x"], ["~ 3 m away", "./run"])
+    assert public_settings(settings(own, classes="/private/classes.txt"))["classes"] == "classes.txt"
+    hashes = {
+        plan(settings(own, classes=("a",), backgrounds=(place,)), count=1).recipe_hash for place in ("/a/x", "/b/x")
+    }
+    assert len(hashes) == 2

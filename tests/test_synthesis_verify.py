@@ -132,6 +132,13 @@ def test_a_bomb_is_not_decoded(copy):
         ({"size": [9, 9]}, r"000000.jsonl: line 4 has size = \[9, 9\], not \[8, 8\]"),
         ({"k": "x"}, "000000.jsonl: line 4 has k = 'x', which is no int"),
         ({"id": "0" * 32}, "id and seed"),
+        ({"generator": "own.py:other"}, "image .* has generator = 'own.py:other' where the set has 'own.py:noise'"),
+        ({"model": "sd"}, "image .* has model = 'sd' where the set has None"),
+        ({"class": "cat"}, "image .* has class = 'cat' where the set has 'dog'"),
+        ({"class": None}, "image .* has class = None where the set has 'dog'"),
+        ({"labels": "none"}, "image .* has labels = 'none' where the set has 'used'"),
+        ({"source": "real.png#1"}, "image .* has source = 'real.png#1' where the set has None"),
+        ({"group": "x"}, "image .* has group = 'x' where the set has '[0-9a-f]{32}'"),
     ],
 )
 def test_lines_that_were_forged(changes, sentence, copy):
@@ -251,6 +258,71 @@ def test_generators_that_are_not_exact(step, exact, same, tmp_path):
     assert (found.same, found.identical, found.difference) == (same, False, step)
     assert f"{'the same' if same else 'NOT the same'}, the largest difference is {step}/255" in found.text()
     assert found.text().endswith("; since then changed torch 0 -> 1")
+
+
+MODEL = """
+from syn2co.config import Settings
+from syn2co.synthesis import Generator
+from own import noise
+
+class Options(Settings):
+    pass
+
+def learns(options, context):
+    if context.folder is not None:
+        context.folder.mkdir(parents=True, exist_ok=True)
+        (context.folder / "weights").touch()
+    name = (context.real.fingerprint if context.real is not None else "none")
+    facts = {"generator": "learns", "model": name, "steps": 3, "licence": "mit", "versions": {}}
+    return Generator(lambda jobs: [noise(job, context.size) for job in jobs], facts)
+"""
+
+
+def test_a_replay_with_another_model_is_refused_and_leaves_no_model(own, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(own.parent)
+    mine, real = write_generator(tmp_path, MODEL, "learns.py"), write_images(tmp_path / "real", 3)
+    generate(settings(mine, "learns"), tmp_path / "set", count=3, real=[real])
+    name = lines(tmp_path / "set")[0]["id"]
+    shutil.rmtree(tmp_path / "set" / "model")
+    before = files(tmp_path / "set")
+    with pytest.raises(ConfigError, match="was begun with model = .* now has none; give the model and the settings of"):
+        replay(tmp_path / "set", name, generator=f"{mine}:learns")
+    assert replay(tmp_path / "set", name, generator=f"{mine}:learns", real=[real]).identical
+    assert files(tmp_path / "set") == before
+
+
+def test_a_replay_fits_no_model(tmp_path):
+    from syn2co.synthesis import SynthesisSettings
+
+    real, out = write_images(tmp_path / "real", 20), tmp_path / "set"
+    generate(SynthesisSettings.parse({"generator": "fitted", "size": 16}), out, count=2, real=[real])
+    name = lines(out)[0]["id"]
+    assert replay(out, name).identical
+    shutil.rmtree(out / "model")
+    with pytest.raises(
+        SynthesisError, match="^set/model/fitted.safetensors: is missing or not finished and a replay trains no model; "
+    ):
+        replay(out, name, real=[real])
+    assert not (out / "model").exists()
+
+
+def test_a_replay_of_a_learnt_model_needs_locks_that_can_be_written(tmp_path):
+    from syn2co.synthesis import SynthesisSettings
+
+    real, out = write_images(tmp_path / "real", 20), tmp_path / "set"
+    generate(SynthesisSettings.parse({"generator": "fitted", "size": 16}), out, count=2, real=[real])
+    shutil.rmtree(out / ".locks")
+    (out / ".locks").write_text("")
+    with pytest.raises(
+        SynthesisError, match="^set/.locks: must be a writable folder .File exists.; mend or remove it$"
+    ):
+        replay(out, lines(out)[0]["id"])
+
+
+def test_a_replay_of_a_line_that_was_forged(copy, own):
+    _reseal(copy / "000000.jsonl", 3, generator="own.py:other")
+    with pytest.raises(SynthesisError, match="^set: image .* has generator = 'own.py:other' where .*; run `syn2co ver"):
+        replay(copy, lines(copy)[3]["id"], generator=f"{own}:noise")
 
 
 def test_replay_of_a_variation(own, tmp_path):

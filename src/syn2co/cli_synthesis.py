@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,22 @@ def _settings(
     return SynthesisSettings.parse(values).with_settings(settings)
 
 
+def _write_lines(out: Path, lines: Iterable[str]) -> None:
+    """Write a file whole or not at all, without holding it."""
+    from syn2co.files import flush, put_in_place, remove, temporary_of
+    from syn2co.synthesis.locks import writing_to
+
+    temporary = temporary_of(out)
+    with writing_to(out):
+        try:
+            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+                file.writelines(lines)
+            flush(temporary)
+            put_in_place(temporary, out)
+        finally:
+            remove(temporary)
+
+
 @click.command()
 @_recipe_options
 @click.option("--json", "as_json", is_flag=True, help="Print the jobs, one JSON object a line.")
@@ -63,10 +79,7 @@ def plan(real: tuple[str, ...], as_json: bool, out: Path | None, **options: Any)
     if out is None:
         sys.stdout.writelines(lines)
         return
-    from syn2co.synthesis.locks import writing_to
-
-    with writing_to(out), open(out, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(lines)
+    _write_lines(out, lines)
     click.echo(f"{out}: {len(jobs)} jobs")
 
 

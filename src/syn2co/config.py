@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
@@ -330,7 +330,7 @@ def read_settings(path: str | Path, hint: str, *, leave_out: Collection[str] = (
     """
     name = Path(path).name
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_named_once(f"--config {name}: "))
     except OSError as error:
         raise ConfigError(f"--config {name}: cannot be read ({error.strerror}); give the path of a JSON file") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -420,7 +420,7 @@ def _assign(values: dict[str, Any], assignment: str, free: Collection[str]) -> N
         here = here.get(name) if isinstance(here, dict) else None
     if not isinstance(here, dict) or (leaf not in here and ".".join(groups) not in free):
         raise ConfigError(f"--set {path}: there is no such setting{nearest(path, _leaves(values))}")
-    here[leaf] = _value(text)
+    here[leaf] = _value(path, text)
 
 
 def setting_names(kind: type[BaseModel], prefix: str = "") -> list[str]:
@@ -453,12 +453,25 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     return names
 
 
-def _value(text: str) -> Any:
+def _value(path: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_named_once(f"--set {path}: "))
     except json.JSONDecodeError:
         lowered = text.strip().lower()
         return {"true": True, "false": False, "none": None}.get(lowered, text.strip())
+
+
+def _named_once(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """Return a hook of `json.loads` that refuses a name given twice, of which JSON would keep the last alone."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        for name in values if len(values) < len(pairs) else ():
+            if sum(name == other for other, _ in pairs) > 1:
+                raise ConfigError(f"{where}{name!r} is named twice in one JSON object; name it once")
+        return values
+
+    return once
 
 
 def _sentence(error: ValidationError, known: Sequence[str], under: str) -> str:

@@ -75,6 +75,12 @@ def _notes(config: Config, images: ImageSet, mixer: Mixer, codec: Codec, facts: 
         notes.append(
             "a synthetic source has no manifest: every image is its own group, whether labels were used is unknown"
         )
+    total, lost = images.variations() if mixer.mode != "replace" else (0, 0)
+    if lost:
+        notes.append(
+            f"{lost} of {total} variations have a source that is not in the run, by name and content or by content "
+            "alone; only with each other are they one group"
+        )
     if mixer.unused:
         notes.append(f"{mixer.unused} synthetic images are variations of no image that is drawn, and are left out")
     apart = differences(images, mixer.boundary, codec) if facts and mixer.boundary > 0 else []

@@ -1,12 +1,13 @@
 """A synthetic data set as a source of images: its shards, with what the manifests say of every image.
 
-A set is complete when every shard that its recipe plans has a tar and a manifest that fit each other; one that is
-still being made, or was changed by hand, is refused rather than trained on in part.
+A set is complete when every shard that its recipe plans has a tar and a manifest that fit each other and hold as many
+images as are planned; one that is still being made, or was changed by hand, is refused rather than trained on in part.
 
 Axis letters: M images of the set.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from syn2co.errors import DataError, SynthesisError
-from syn2co.images.groups import group_id
+from syn2co.images.groups import group_id, source_id
 from syn2co.images.index import sort_classes
 from syn2co.images.tar import TarSource, open_tars
 
@@ -62,6 +63,11 @@ class DatasetSource:
         """Return the member's bytes; raises BrokenImage."""
         return self.tars.load(row)
 
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Yield what the manifests say, a line an image, in the order of the plan."""
+        for name in _shards(self.root, _planned(self.root)):
+            yield from _sealed_lines(self.root / f"{name}.jsonl")
+
     def digest(self) -> bytes:
         """Return the hash of names, sizes and manifests."""
         return blake2b(self.tars.digest() + self._manifests, digest_size=16).digest()
@@ -82,7 +88,7 @@ class Facts:
     def add(self, row: int, line: dict[str, Any]) -> None:
         """Note the line of the image at `row`; raises KeyError or TypeError if something is missing in it."""
         self.groups[row] = group_id(line["group"])
-        self.sources[row] = -1 if line["source"] is None else group_id(line["source"])
+        self.sources[row] = -1 if line["source"] is None else source_id(line["source"])
         self.labels_used |= line["labels"] == "used"
         self.made_by.add(str(line["generator"]))
         name = line["class"]
@@ -97,6 +103,23 @@ class Facts:
         return table[np.array(self.class_numbers, np.int64)], classes
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """What the recipe plans, and how many images of each shard were skipped."""
+
+    count: int
+    shard_size: int
+    skipped: Counter[int]
+
+    @property
+    def shards(self) -> int:
+        return -(-self.count // self.shard_size)
+
+    def images(self, shard: int) -> int:
+        """Return how many images a finished shard holds."""
+        return max(0, min(self.shard_size, self.count - shard * self.shard_size)) - self.skipped[shard]
+
+
 def is_dataset(folder: Path) -> bool:
     """Return whether a folder is a synthetic data set: a recipe beside shards, finished or not."""
     return (folder / RECIPE).is_file() and any(_SHARD.search(path.name) for path in folder.iterdir())
@@ -108,27 +131,30 @@ def open_dataset(root: Path, *, cache_dir: Path, report: Progress | None = None)
     The contents of the images are compared by `verify`; here they are decoded, as those of any source.
 
     Raises:
-        DataError: if a shard is unfinished or missing, or a manifest is torn, was changed, or does not fit its tar.
+        DataError: if a shard is unfinished, missing or shorter than planned, or a manifest is torn, was changed, or
+            does not fit its tar.
     """
     root = root.resolve()
-    shards = _shards(root)
+    planned = _planned(root)
+    shards = _shards(root, planned)
     tars = open_tars([root / f"{name}.tar" for name in shards], cache_dir=cache_dir)
     rows = _rows(tars, shards)
     facts = Facts(np.empty(len(tars), np.int64), np.empty(len(tars), np.int64), class_numbers=[-1] * len(tars))
     for number, name in enumerate(shards, 1):
         _read_manifest(root / f"{name}.jsonl", rows[name], tars, facts)
+        _check_length(root, name, len(rows[name]), planned.images(number - 1))
         if report is not None:
             report("index", number, len(shards))
     return DatasetSource(root, tars, facts)
 
 
-def _shards(root: Path) -> list[str]:
+def _shards(root: Path, planned: _Planned) -> list[str]:
     """Return the names of the shards in order, all of which have both files."""
     found: dict[str, set[str]] = {}
     for path in root.iterdir():
         if match := _SHARD.fullmatch(path.name):
             found.setdefault(match[1], set()).add(match[2])
-    names = [f"{number:06d}" for number in range(max(_planned(root), *(int(name) + 1 for name in found)))]
+    names = [f"{number:06d}" for number in range(max([planned.shards, *(int(name) + 1 for name in found)]))]
     unfinished = [name for name in names if len(found.get(name, ())) < 2]
     if unfinished:
         raise DataError(
@@ -138,17 +164,27 @@ def _shards(root: Path) -> list[str]:
     return names
 
 
-def _planned(root: Path) -> int:
-    """Return how many shards the set is to have."""
-    from syn2co.synthesis.folder import read_recipe
+def _planned(root: Path) -> _Planned:
+    """Return what the set is to hold."""
+    from syn2co.synthesis.folder import read_recipe, read_skipped
     from syn2co.synthesis.settings import SET
 
     try:
-        recipe = read_recipe(root)
+        recipe, skipped = read_recipe(root), read_skipped(root)
     except SynthesisError as error:
         raise DataError(str(error)) from None
     assert recipe is not None
-    return -(-recipe[SET]["count"] // recipe[SET]["shard_size"])
+    count, size = recipe[SET]["count"], recipe[SET]["shard_size"]
+    return _Planned(count, size, Counter(index // size for index in skipped))
+
+
+def _check_length(root: Path, shard: str, images: int, planned: int) -> None:
+    """Refuse a shard from before the set was asked to grow."""
+    if images != planned:
+        raise DataError(
+            f"{root.name}/{shard}.jsonl: it has {images} lines and {RECIPE} plans {planned} images of this shard, so "
+            "the set is not finished; run the same `syn2co generate` again"
+        )
 
 
 def _rows(tars: TarSource, shards: list[str]) -> dict[str, range]:

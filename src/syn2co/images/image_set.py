@@ -71,6 +71,18 @@ class ImageSet:
         """The sources that know how their images were made."""
         return [source for source in self.sources if isinstance(source, SyntheticSource)]
 
+    def variations(self) -> tuple[int, int]:
+        """Return how many images are variations of another one, and of how many that one is not in the set."""
+        total = lost = 0
+        for start, source in zip(self._starts, self.sources, strict=False):
+            if isinstance(source, SyntheticSource):
+                own = (self.rows >= start) & (self.rows < start + len(source))
+                rows = self.rows[own] - start
+                varied = source.source_ids[rows] >= 0
+                total += int(varied.sum())
+                lost += int((varied & (self.groups[own] == source.group_ids[rows])).sum())
+        return total, lost
+
     def first_of(self, source: int) -> int:
         """Return the first index whose image is of source number `source` or a later one."""
         return int(np.searchsorted(self.rows, self._starts[source]))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from syn2co.synthesis.generator import Generator
 
 COUNT, SIZE = 100_000, 128
+MOST, LARGEST = 10_000_000, 8192
 
 
 class ProceduralSource:
@@ -110,6 +111,10 @@ def open_procedural(text: str) -> ProceduralSource:
     count, size = (*map(int, numbers), *(COUNT, SIZE)[len(numbers) :])
     if count < 1 or size < 8:
         raise DataError(f"procedural:{text}: needs at least 1 image of at least 8 pixels; raise the numbers")
+    if count > MOST or size > LARGEST:
+        raise DataError(
+            f"procedural:{text}: must be at most {MOST:,} images of at most {LARGEST:,} pixels; lower the numbers"
+        )
     return ProceduralSource(program, count, size)
 
 

@@ -1,10 +1,11 @@
 """A data set folder: recipe.json, which shards are done, what was skipped, and who writes what.
 
-A shard is done when its manifest verifies, and the manifest is written last.
+A shard is done when its manifest and its images verify, and the manifest is written last.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +13,17 @@ from syn2co.errors import ConfigError, SynthesisError
 from syn2co.files import write_whole
 from syn2co.synthesis.job import Job
 from syn2co.synthesis.locks import lock
-from syn2co.synthesis.manifest import read_lines, seal
+from syn2co.synthesis.manifest import IDENTITY, mismatch, read_lines, seal
 from syn2co.synthesis.plans import Plan, plan
 from syn2co.synthesis.recipe import public_settings
 from syn2co.synthesis.settings import SET, SynthesisSettings, WorkSettings
-from syn2co.synthesis.shards import holds_exactly, stem
+from syn2co.synthesis.shards import headers, holds_exactly, stem
 
 if TYPE_CHECKING:
     from syn2co.images import ImageSet
 
 RECIPE, SKIPPED, CARD, SHEET = "recipe.json", "skipped.jsonl", "README.md", "contact.png"
 MODEL = "model"
-IDENTITY = ("generator", "model", "model_hash", "revision")
-"""Facts of a generator that must stay the same throughout a set."""
 
 
 def read_recipe(folder: Path) -> dict[str, Any] | None:
@@ -45,7 +44,8 @@ def read_recipe(folder: Path) -> dict[str, Any] | None:
             saved["size"],
             1 if number is None else number,
         )
-        if isinstance(saved["hash"], str) and all(type(value) is int and value > 0 for value in whole):
+        texts = isinstance(saved["hash"], str) and isinstance(about["facts"], dict)
+        if texts and all(type(value) is int and value > 0 for value in whole):
             return saved
     except FileNotFoundError:
         return None
@@ -132,14 +132,23 @@ def check_recipe(folder: Path, saved: dict[str, Any] | None, plan: Plan) -> None
         )
 
 
-def check_facts(folder: Path, saved: dict[str, Any] | None, facts: dict[str, Any]) -> None:
-    """Refuse to go on with another model than the set was begun with."""
+def check_facts(
+    folder: Path,
+    saved: dict[str, Any] | None,
+    facts: Mapping[str, Any],
+    advice: str = "use that model again, or choose another folder",
+) -> None:
+    """Refuse to go on with another model than the set was begun with.
+
+    Raises:
+        ConfigError: naming the first fact that differs, with advice.
+    """
     before = saved[SET]["facts"] if saved is not None else facts
     for name in IDENTITY:
         if before.get(name) != facts.get(name):
             raise ConfigError(
                 f"--out {folder.name}: was begun with {name} = {before.get(name)} and the generator now has "
-                f"{facts.get(name)}; use that model again, or choose another folder"
+                f"{facts.get(name)}; {advice}"
             )
 
 
@@ -154,19 +163,55 @@ def save_recipe(folder: Path, plan: Plan, facts: dict[str, Any]) -> None:
             write_whole(folder / RECIPE, json.dumps(recipe, indent=2) + "\n")
 
 
-def is_done(folder: Path, plan: Plan, number: int) -> bool:
-    """Return whether a shard is finished: its manifest verifies and its tar holds those images, by name."""
-    manifest = folder / f"{stem(number)}.jsonl"
-    if not manifest.exists():
+def grow_recipe(folder: Path, plan: Plan) -> None:
+    """Save the larger count of a plan of whose images this call makes none; the card and the sheet are outdated then.
+
+    Raises:
+        ConfigError: if the folder holds another set meanwhile.
+        OSError: if something cannot be written.
+    """
+    saved = read_recipe(folder)
+    if saved is not None and saved[SET]["count"] < len(plan):
+        save_recipe(folder, plan, saved[SET]["facts"])
+        for name in (CARD, SHEET):
+            (folder / name).unlink(missing_ok=True)
+
+
+def is_done(folder: Path, plan: Plan, number: int, skipped: Mapping[int, Any] | None = None) -> bool:
+    """Return whether a shard is finished: lines and images are those of the plan and have their hashes.
+
+    `skipped`: what `read_skipped` returned, where it was called already.
+    """
+    manifest, saved = folder / f"{stem(number)}.jsonl", read_recipe(folder)
+    if saved is None or not manifest.exists():
         return False
     try:
-        found = [line["id"] for line in read_lines(manifest)]
-    except (ValueError, KeyError):
+        lines = list(read_lines(manifest))
+        skipped = read_skipped(folder) if skipped is None else skipped
+        first = number * plan.shard_size
+        jobs = [job for index, job in enumerate(plan.shard(number), first) if index not in skipped]
+        if [line["id"] for line in lines] != [job.id for job in jobs]:
+            return False
+        if any(mismatch(line, job, saved[SET]["facts"]) for line, job in zip(lines, jobs, strict=True)):
+            return False
+        return _is_intact(manifest.with_suffix(".tar"), lines, plan.recipe.settings.format)
+    except (ValueError, KeyError, OSError):
         return False
-    first = number * plan.shard_size
-    skipped = read_skipped(folder)
-    expected = [job.id for index, job in enumerate(plan.shard(number), first) if index not in skipped]
-    return found == expected and holds_exactly(manifest.with_suffix(".tar"), found, plan.recipe.settings.format)
+
+
+def _is_intact(tar: Path, lines: Sequence[Mapping[str, Any]], suffix: str) -> bool:
+    """Return whether a tar holds the images of these lines, each with the hash of its line, and the lines."""
+    if not holds_exactly(tar, [line["id"] for line in lines], suffix):
+        return False
+    with open(tar, "rb") as file:
+        for place, member in enumerate(headers(tar)):
+            file.seek(member.offset_data)
+            data, line = file.read(member.size), lines[place // 2]
+            if place % 2 and data != json.dumps(line, sort_keys=True).encode():
+                return False
+            if not place % 2 and sha256(data).hexdigest() != line.get("sha256"):
+                return False
+    return True
 
 
 def read_skipped(folder: Path) -> dict[int, dict[str, Any]]:

@@ -15,20 +15,23 @@ from syn2co.synthesis.folder import (
     CARD,
     SHEET,
     SKIPPED,
+    grow_recipe,
     is_done,
     plan_in,
+    read_recipe,
     read_skipped,
     record_skipped,
     save_recipe,
 )
 from syn2co.synthesis.generator import Skipped
 from syn2co.synthesis.job import Job
-from syn2co.synthesis.locks import LOCKS, lock, shard_lock, writing_to
+from syn2co.synthesis.locks import lock, make_locks, shard_lock, writing_to
 from syn2co.synthesis.making import Result
+from syn2co.synthesis.manifest import mismatch, unseal
 from syn2co.synthesis.opening import check_licence, open_maker
 from syn2co.synthesis.plans import Plan, open_real
-from syn2co.synthesis.settings import SynthesisSettings, parse_shard
-from syn2co.synthesis.shards import Leftovers, ShardWriter, stem
+from syn2co.synthesis.settings import SET, SynthesisSettings, parse_shard
+from syn2co.synthesis.shards import Leftovers, ShardWriter, Stored, stem
 from syn2co.synthesis.space import Space, bytes_of
 from syn2co.synthesis.workers import Here, Processes
 
@@ -74,24 +77,40 @@ def generate(
     Raises:
         ConfigError: if settings contradict each other or the folder, which may hold another set.
         DataError: if a list or real images are missing or unfit.
-        SynthesisError: if an image or shard cannot be made or written; finished shards stay.
+        SynthesisError: if an image or shard cannot be made or written, or all images are skipped; finished shards stay.
     """
     folder = Path(out)
     images = open_real(real)
     jobs = plan_in(folder, settings, images, count=count, workers=workers)
     part, parts = parse_shard(shard, dict(os.environ))
-    missing = [number for number in range(part, jobs.shards, parts) if not is_done(folder, jobs, number)]
+    skipped = read_skipped(folder)
+    missing = [number for number in range(part, jobs.shards, parts) if not is_done(folder, jobs, number, skipped)]
     made = 0
     if missing:
-        with writing_to(folder):
-            (folder / LOCKS).mkdir(parents=True, exist_ok=True)
         made = _Work(folder, jobs, images, progress).make(missing)
+    else:
+        with writing_to(folder):
+            grow_recipe(folder, jobs)
     info = _info(folder, jobs, made)
     if info.complete:
-        with writing_to(folder), lock(folder, "card"):
-            if not (folder / CARD).exists():
-                write_card(folder)
+        _finish(folder, info)
     return info
+
+
+def _finish(folder: Path, info: DatasetInfo) -> None:
+    """Write the card and the contact sheet of a complete set, if one of them is missing.
+
+    Raises:
+        SynthesisError: if every image was skipped.
+    """
+    if not info.images:
+        raise SynthesisError(
+            f"--out {folder.name}: all {info.skipped} images are skipped (see {SKIPPED}), a set needs at least one; "
+            "mend the generator, and begin again in a new folder"
+        )
+    with writing_to(folder), lock(folder, "card"):
+        if not ((folder / CARD).exists() and (folder / SHEET).exists()):
+            write_card(folder)
 
 
 class _Work:
@@ -99,6 +118,7 @@ class _Work:
 
     def __init__(self, folder: Path, jobs: Plan, images: "ImageSet | None", progress: bool) -> None:
         self.folder, self.jobs, self.progress = folder, jobs, progress
+        make_locks(folder)  # before hours of training
         self.settings = jobs.recipe.settings
         self.opening, self.maker = open_maker(folder, jobs.recipe, images, progress=progress)
         check_licence(self.maker, self.settings.work)
@@ -109,6 +129,9 @@ class _Work:
         """Make the shards and return how many images that took."""
         with writing_to(self.folder):
             save_recipe(self.folder, self.jobs, dict(self.maker.generator.facts))
+            saved = read_recipe(self.folder)
+            assert saved is not None
+            self.facts = saved[SET]["facts"]
             for name in (CARD, SHEET):  # they speak of a whole set; the last shard brings them back
                 (self.folder / name).unlink(missing_ok=True)
             images = sum(map(self.jobs.shard_length, missing))
@@ -145,12 +168,14 @@ class _Work:
         leftovers = Leftovers([path for path in (tar, old) if path.exists()], suffix)
         texts: list[str] = []
         skipped: list[tuple[int, Job, str]] = []
+        before: int | None = None  # images of other shards that are skipped
         first = number * self.jobs.shard_size
         with ShardWriter(tar, suffix) as writer:
             for place, (job, result) in enumerate(self._results(number, leftovers), first):
                 if isinstance(result, Skipped):
                     skipped.append((place, job, result.reason))
-                    self._check_skipped(number, skipped)
+                    before = self._skipped_elsewhere(number) if before is None else before
+                    self._check_skipped(number, before, skipped)
                 else:
                     writer.add(result)
                     texts.append(result.text + "\n")
@@ -164,19 +189,27 @@ class _Work:
     def _results(self, number: int, leftovers: Leftovers) -> Iterator[tuple[Job, Result]]:
         """Yield each job of a shard with its image, from an earlier attempt or made now."""
         jobs = self.jobs.shard(number)
-        lacking = [job for job in jobs if leftovers.get(job.id) is None]
+        lacking = [job for job in jobs if self._left(leftovers, job) is None]
         batches = (lacking[start : start + self.batch] for start in range(0, len(lacking), self.batch))
         fresh = (result for results in self.pool.results(batches) for result in results)
         for job in jobs:
-            found = leftovers.get(job.id)
+            found = self._left(leftovers, job)
             if found is None:
                 self.made += 1
             yield job, next(fresh) if found is None else found
 
-    def _check_skipped(self, number: int, skipped: list[tuple[int, Job, str]]) -> None:
+    def _left(self, leftovers: Leftovers, job: Job) -> Stored | None:
+        """Return the image of an earlier attempt, unless its line tells of another job or model."""
+        found = leftovers.get(job.id)
+        return None if found is None or mismatch(unseal(found.text), job, self.facts) else found
+
+    def _skipped_elsewhere(self, number: int) -> int:
+        """Return how many images of other shards are skipped."""
+        return sum(index // self.jobs.shard_size != number for index in read_skipped(self.folder))
+
+    def _check_skipped(self, number: int, before: int, skipped: list[tuple[int, Job, str]]) -> None:
         """Refuse to go on if too many images cannot be made; they are listed all the same."""
         share = self.settings.work.max_skipped_share
-        before = sum(index // self.jobs.shard_size != number for index in read_skipped(self.folder))
         total = before + len(skipped)
         if total > share * len(self.jobs):
             record_skipped(self.folder, self.jobs, number, skipped)
@@ -203,14 +236,15 @@ def _set_aside(tar: Path) -> Path:
 def _info(folder: Path, jobs: Plan, made: int) -> DatasetInfo:
     tars = [folder / f"{stem(number)}.tar" for number in range(jobs.shards)]
     pairs = [(tar, tar.with_suffix(".jsonl")) for tar in tars if tar.exists() and tar.with_suffix(".jsonl").exists()]
+    images, skipped = sum(manifest.read_bytes().count(b"\n") for _, manifest in pairs), len(read_skipped(folder))
     return DatasetInfo(
         folder=folder,
         recipe_hash=jobs.recipe_hash,
         planned=len(jobs),
-        images=sum(manifest.read_bytes().count(b"\n") for _, manifest in pairs),
-        skipped=len(read_skipped(folder)),
+        images=images,
+        skipped=skipped,
         shards=len(pairs),
         made=made,
         bytes=sum(path.stat().st_size for pair in pairs for path in pair),
-        complete=len(pairs) == len(tars),
+        complete=len(pairs) == len(tars) and images + skipped == len(jobs),
     )

@@ -26,21 +26,60 @@ def writing_to(folder: Path) -> Iterator[None]:
         raise SynthesisError(f"--out {folder.name}: cannot be written: {why_not_written(error)}") from error
 
 
+def make_locks(folder: Path) -> Path:
+    """Return the folder of the locks, made if needed.
+
+    Raises:
+        SynthesisError: if it cannot be made.
+    """
+    locks = folder / LOCKS
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _locking(folder):
+        locks.mkdir(exist_ok=True)
+    return locks
+
+
+@contextlib.contextmanager
+def _locking(folder: Path) -> Iterator[None]:
+    """Turn the system's errors of a lock into one sentence."""
+    try:
+        yield
+    except Timeout:  # is an OSError, too: somebody else holds it
+        raise
+    except OSError as error:
+        raise SynthesisError(
+            f"{folder.name}/{LOCKS}: must be a writable folder ({error.strerror or error}); mend or remove it"
+        ) from error
+
+
 @contextlib.contextmanager
 def lock(folder: Path, name: str) -> Iterator[None]:
-    """Hold a lock of the folder inside the block; the system lets go of it when the process ends, even killed."""
-    (folder / LOCKS).mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / LOCKS / name):
+    """Hold a lock of the folder inside the block; the system lets go of it when the process ends, even killed.
+
+    Raises:
+        SynthesisError: if it cannot be held because the folder cannot be written.
+    """
+    held = FileLock(make_locks(folder) / name)
+    with _locking(folder):
+        held.acquire()
+    try:
         yield
+    finally:
+        held.release()
 
 
 @contextlib.contextmanager
 def shard_lock(folder: Path, number: int) -> Iterator[bool]:
-    """Hold the lock of a shard inside the block if nobody else does, and say whether it is held."""
-    (folder / LOCKS).mkdir(parents=True, exist_ok=True)
-    held = FileLock(folder / LOCKS / stem(number), timeout=0)
+    """Hold the lock of a shard inside the block if nobody else does, and say whether it is held.
+
+    Raises:
+        SynthesisError: if it cannot be held because the folder cannot be written.
+    """
+    held = FileLock(make_locks(folder) / stem(number), timeout=0)
     try:
-        held.acquire()
+        with _locking(folder):
+            held.acquire()
     except Timeout:
         yield False
         return

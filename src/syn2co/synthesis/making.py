@@ -45,7 +45,7 @@ class Maker:
         """Return what the generator makes of each job, checked."""
         try:
             found = list(self.generator.make(jobs))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise SynthesisError(self._raised(jobs, error)) from error
         if len(found) != len(jobs):
             raise SynthesisError(
@@ -54,18 +54,18 @@ class Maker:
             )
         return [self._checked(job, image) for job, image in zip(jobs, found, strict=True)]
 
-    def _raised(self, jobs: Sequence[Job], error: Exception) -> str:
+    def _raised(self, jobs: Sequence[Job], error: BaseException) -> str:
         """Return the sentence for a call that failed, with the first job that fails alone."""
         for job in jobs if len(jobs) > 1 else ():
             try:
                 self.generator.make([job])
-            except Exception as own:
-                return f"generator {self.name}: job {job.id}{_of(job)} failed ({type(own).__name__}: {own})"
+            except (Exception, SystemExit) as own:
+                return f"generator {self.name}: job {job.id}{_of(job)} failed ({_words(own)})"
         if len(jobs) == 1:
-            return f"generator {self.name}: job {jobs[0].id}{_of(jobs[0])} failed ({type(error).__name__}: {error})"
+            return f"generator {self.name}: job {jobs[0].id}{_of(jobs[0])} failed ({_words(error)})"
         return (
             f"generator {self.name}: {len(jobs)} jobs from {jobs[0].id} on failed together and not alone "
-            f"({type(error).__name__}: {error}); lower work.batch"
+            f"({_words(error)}); lower work.batch"
         )
 
     def _checked(self, job: Job, found: Any) -> Made | Skipped:
@@ -113,6 +113,12 @@ def _complaint(image: Any, size: int) -> str | None:
     if image.shape != (size, size, 3):
         return f"the image has the shape {list(image.shape)}; it must be [{size}, {size}, 3], height, width, RGB"
     return None
+
+
+def _words(error: BaseException) -> str:
+    """Return the kind and text of an exception in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _of(job: Job) -> str:

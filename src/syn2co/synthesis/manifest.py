@@ -14,6 +14,10 @@ KEYS = (
     "id", "seed", "subject", "k", "group", "class", "prompt", "source", "generator", "model", "revision", "licence",
     "guidance", "steps", "sampler", "size", "sha256", "phash", "labels", "versions", "check",
 )  # fmt: skip
+IDENTITY = (
+    "generator", "model", "model_hash", "revision", "dtype", "guidance", "steps", "sampler", "task", "resolution",
+)  # fmt: skip
+"""Facts of a generator that must stay the same throughout a set; licence and versions may change."""
 
 
 def make_line(job: Job, generator: Generator, made: Mapping[str, Any], notes: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,12 +45,24 @@ def make_line(job: Job, generator: Generator, made: Mapping[str, Any], notes: Ma
     return dict.fromkeys(KEYS[:-1]) | line | dict(generator.facts) | dict(notes)
 
 
+def mismatch(line: Mapping[str, Any], job: Job, facts: Mapping[str, Any]) -> str | None:
+    """Return in words what of a line follows neither from its job nor from the set's facts, or None."""
+    expected = {"group": job.group, "class": job.class_name, "prompt": job.prompt, "source": job.source}
+    expected |= {"labels": "used"} if job.class_name is not None else {}
+    expected |= {name: facts[name] for name in IDENTITY if name in facts}
+    for name, value in expected.items():
+        if line.get(name) != value:
+            return f"has {name} = {line.get(name)!r} where the set has {value!r}"
+    return None
+
+
 def seal(line: Mapping[str, Any]) -> str:
     """Return the line as canonical JSON with "check", 16 hex digits of the JSON without it.
 
     Raises:
         TypeError, ValueError: if a value cannot be written as JSON.
     """
+    line = json.loads(json.dumps(line, allow_nan=False))  # keys that are numbers become text before they are sorted
     return _canonical({**line, "check": _hash(_canonical(line))})
 
 

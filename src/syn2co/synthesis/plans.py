@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from syn2co.errors import ConfigError
+from syn2co.synthesis.generators import TRAITS
 from syn2co.synthesis.job import Job
 from syn2co.synthesis.recipe import Recipe, resolve
 from syn2co.synthesis.settings import SHARD_SIZE, SynthesisSettings
@@ -70,6 +71,8 @@ def plan(
     images = open_real(real)
     recipe = resolve(settings, fingerprint if images is None else images.fingerprint)
     traits = recipe.loaded.traits
+    if recipe.loaded.name in TRAITS and traits.learns and recipe.real is None:
+        raise ConfigError(f"real: the {recipe.loaded.name} generator learns from real images and got none; give --real")
     subjects = open_subjects(settings, images, programs=traits.programs, prompts=traits.prompts)
     chosen = count if count is not None else settings.work.count
     if chosen is None:

@@ -1,5 +1,6 @@
 """One image of a data set made again from its id, and compared to the one that is stored."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,21 +12,23 @@ import numpy as np
 from syn2co.errors import ConfigError, SynthesisError
 from syn2co.files import write_whole
 from syn2co.images.decode import decode
-from syn2co.synthesis.folder import RECIPE, read_recipe
+from syn2co.synthesis.folder import MODEL, RECIPE, check_facts, read_recipe
 from syn2co.synthesis.generator import Generator, Skipped
 from syn2co.synthesis.job import Job, make_job
 from syn2co.synthesis.locks import writing_to
 from syn2co.synthesis.making import encode
-from syn2co.synthesis.manifest import read_lines
+from syn2co.synthesis.manifest import mismatch, read_lines
 from syn2co.synthesis.opening import open_maker
 from syn2co.synthesis.plans import open_real
-from syn2co.synthesis.recipe import resolve
+from syn2co.synthesis.recipe import Recipe, resolve
 from syn2co.synthesis.settings import SET, SynthesisSettings
 from syn2co.synthesis.shards import stem, stored_images
 
 if TYPE_CHECKING:
     from syn2co.images import ImageSet
 
+LEARNT = {"fitted": "fitted.safetensors", "flow": "flow.safetensors"}
+"""Files of models that generators fit or train when they lack them."""
 TOLERANCE = 1
 """Of 255, where a generator is not exact."""
 
@@ -69,7 +72,7 @@ def replay(
 
     Raises:
         SynthesisError: if the folder is no data set, has no such image, or the image cannot be made.
-        ConfigError: if the generator or the settings are not those of the set.
+        ConfigError: if the generator, its model or the settings are not those of the set.
     """
     folder = Path(out)
     saved = read_recipe(folder)
@@ -87,7 +90,11 @@ def replay(
             f"{recipe.loaded.name} than is given now; give that one (--generator, --set)"
         )
     job = _job(saved["hash"], line)
-    maker = open_maker(folder, recipe, images, progress=False)[1]
+    complaint = mismatch(line, job, saved[SET]["facts"])
+    if complaint is not None:
+        raise SynthesisError(f"{folder.name}: image {id} {complaint}; run `syn2co verify`")
+    maker = open_maker(_with_model(folder, recipe), recipe, images, progress=False)[1]
+    check_facts(folder, saved, maker.generator.facts, "give the model and the settings of the set")
     made = maker.make([job])[0]
     if isinstance(made, Skipped):
         raise SynthesisError(f"job {id}: is in the set and is skipped now ({made.reason})")
@@ -100,6 +107,32 @@ def replay(
     except (ValueError, OSError) as error:
         raise SynthesisError(f"{folder.name}/{error}; run `syn2co verify`") from None
     return _compare(line, data, stored, maker.generator, chosen.format, png)
+
+
+def _with_model(folder: Path, recipe: Recipe) -> Path | None:
+    """Return the folder if its model is to be read, None if there is none; a replay never fits or trains one.
+
+    Raises:
+        SynthesisError: if the model of a generator that learns is not there, or not finished.
+    """
+    file = LEARNT.get(recipe.loaded.name)
+    model = folder / MODEL
+    if file is None:
+        return folder if model.is_dir() else None
+    if not (model / file).exists() or not _finished(model / "flow.json"):
+        raise SynthesisError(
+            f"{folder.name}/{MODEL}/{file}: is missing or not finished and a replay trains no model; restore the "
+            f"folder {MODEL} of the set"
+        )
+    return folder
+
+
+def _finished(description: Path) -> bool:
+    """Return whether a flow, if it is one, is past its training; damage is left to the generator to tell."""
+    try:
+        return json.loads(description.read_text())["model"] is not None
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
 
 
 def _find(folder: Path, saved: dict[str, Any], id: str) -> tuple[int, dict[str, Any]]:

@@ -49,7 +49,7 @@ class SynthesisSettings(Settings):
     """How the images are stored; png loses nothing."""
     quality: int = Field(default=95, ge=1, le=100)
     """Of jpg and webp."""
-    classes: tuple[str, ...] | str = ()
+    classes: tuple[str, ...] | str | None = None
     """Class names; or a text file with a name or an ImageNet synset a line; or imagenet-1k."""
     captions: str | None = None
     """A file with a caption a line, or JSONL or CSV with a "caption" or "text"."""
@@ -65,9 +65,11 @@ class SynthesisSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        given = [name for name in ("classes", "captions", "vary") if getattr(self, name)]
+        given = [name for name in ("classes", "captions", "vary") if getattr(self, name) not in (None, False)]
         if len(given) > 1:
             raise ValueError(f"{given[0]}, {given[1]}: images are of classes, captions or real images; give one kind")
+        if self.classes is not None and not self.classes:
+            raise ValueError("classes: no class names were given; give at least one, a file of them, or null for none")
         complaint = complaint_about(self.templates, self.backgrounds)
         if complaint:
             raise ValueError(complaint)
@@ -75,12 +77,16 @@ class SynthesisSettings(Settings):
 
 
 def load_settings(path: str | Path) -> SynthesisSettings:
-    """Return the settings in a JSON file, such as the recipe.json of a data set.
+    """Return the settings in a JSON file; in the recipe.json of a data set, count and shard size are those of the set.
 
     Raises:
         ConfigError: if the file cannot be read, is not JSON, or names an unknown setting.
     """
-    values = read_settings(path, "give settings as JSON, such as a set's recipe.json", leave_out={"hash", SET})
+    values = read_settings(path, "give settings as JSON, such as a set's recipe.json", leave_out={"hash"})
+    about, work = values.pop(SET, None), values.get("work", {})
+    if isinstance(about, dict) and isinstance(work, dict):
+        of_set = {name: about[name] for name in ("count", "shard_size") if name in about and work.get(name) is None}
+        values["work"] = work | of_set
     return SynthesisSettings.parse(values)
 
 
@@ -90,19 +96,46 @@ def parse_shard(text: str | None, environment: dict[str, str]) -> tuple[int, int
     auto takes the rank of torchrun (RANK of WORLD_SIZE), or else the task of a SLURM array, or else the whole.
 
     Raises:
-        ConfigError: if the text is no such part.
+        ConfigError: if the text is no such part, a variable is no whole number, or the tasks of the SLURM array are no
+            plain range.
     """
     if text is None:
         return 0, 1
     if text == "auto":
-        if "WORLD_SIZE" in environment and "RANK" in environment:
-            return int(environment["RANK"]), int(environment["WORLD_SIZE"])
-        if "SLURM_ARRAY_TASK_ID" in environment:
-            first, step = (int(environment.get(f"SLURM_ARRAY_TASK_{name}", d)) for name, d in (("MIN", 0), ("STEP", 1)))
-            place = (int(environment["SLURM_ARRAY_TASK_ID"]) - first) // step
-            return place, int(environment.get("SLURM_ARRAY_TASK_COUNT", "1"))
-        return 0, 1
+        return _shard_of(environment)
     match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ConfigError(f"--shard {text}: must be i/n with 1 <= i <= n, such as 3/8, or auto")
     return int(match[1]) - 1, int(match[2])
+
+
+def _shard_of(environment: dict[str, str]) -> tuple[int, int]:
+    """Return the part of this process by torchrun or SLURM, or the whole."""
+    if "WORLD_SIZE" in environment and "RANK" in environment:
+        rank, size = _whole_number(environment, "RANK"), _whole_number(environment, "WORLD_SIZE")
+        if not 0 <= rank < size:
+            raise ConfigError(f"--shard auto: RANK = {rank} must be from 0 to {size - 1} (WORLD_SIZE - 1); correct it")
+        return rank, size
+    if "SLURM_ARRAY_TASK_ID" not in environment:
+        return 0, 1
+    prefix = "SLURM_ARRAY_TASK_"
+    number, first, step, count = (
+        _whole_number(environment, prefix + name, default)
+        for name, default in (("ID", None), ("MIN", "0"), ("STEP", "1"), ("COUNT", "1"))
+    )
+    last = _whole_number(environment, f"{prefix}MAX", str(first + step * (count - 1)))
+    place, rest = divmod(number - first, max(1, step))
+    if step < 1 or rest or not 0 <= place < count or count != (last - first) // step + 1:
+        raise ConfigError(
+            f"--shard auto: task {number} of a SLURM array of {count} from {first} to {last} in steps of {step} is not "
+            "in a plain range; use one such as --array=1-8, or --shard i/n"
+        )
+    return place, count
+
+
+def _whole_number(environment: dict[str, str], name: str, default: str | None = None) -> int:
+    text = environment[name] if default is None else environment.get(name, default)
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"--shard auto: {name} = {text}: must be a whole number; correct it or give i/n") from None

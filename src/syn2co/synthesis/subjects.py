@@ -142,8 +142,8 @@ def open_subjects(settings: SynthesisSettings, real: "ImageSet | None", *, progr
     Raises:
         ConfigError, DataError: if a list is missing, empty, or names a subject twice.
     """
-    if settings.classes:
-        return _classes(settings, prompts)
+    if settings.classes is not None:
+        return _classes(settings, settings.classes, prompts)
     if settings.captions is not None:
         captions = read_captions(settings.captions)
         return Captions(captions, digest_of(captions[i] for i in range(len(captions))))
@@ -154,8 +154,8 @@ def open_subjects(settings: SynthesisSettings, real: "ImageSet | None", *, progr
     return Programs(settings.per_subject) if programs else Nothing()
 
 
-def _classes(settings: SynthesisSettings, prompts: bool) -> Classes:
-    entries = read_classes(settings.classes)
+def _classes(settings: SynthesisSettings, given: tuple[str, ...] | str, prompts: bool) -> Classes:
+    entries = read_classes(given)
     without = [entry.key for entry in entries if not entry.gloss]
     if prompts and without and not usable_templates(settings.templates, gloss=False):
         raise ConfigError(

@@ -101,12 +101,29 @@ def _captions(path: Path) -> Iterator[str]:
 
 def _table(path: Path, lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[str | None]:
     rows = csv.DictReader((line + "\n" for _, line in lines), delimiter=delimiter)
-    column = next((name for name in COLUMNS if name in (rows.fieldnames or ())), None)
+    try:
+        column = next((name for name in COLUMNS if name in (rows.fieldnames or ())), None)
+    except csv.Error as error:
+        raise _no_table(path, rows, error) from None
     if column is None:
         raise DataError(
             f'captions = {path.name}: has no column "caption" or "text" ({", ".join(rows.fieldnames or ())}); name one'
         )
-    return (row[column] for row in rows)
+    return _column(path, rows, column)
+
+
+def _column(path: Path, rows: "csv.DictReader[str]", column: str) -> Iterator[str | None]:
+    try:
+        for row in rows:
+            yield row[column]
+    except csv.Error as error:
+        raise _no_table(path, rows, error) from None
+
+
+def _no_table(path: Path, rows: "csv.DictReader[str]", error: csv.Error) -> DataError:
+    return DataError(
+        f"captions = {path.name}: line {rows.reader.line_num} cannot be read ({error}); shorten or mend it"
+    )
 
 
 def _json_caption(path: Path, number: int, line: str) -> str:
@@ -119,6 +136,8 @@ def _json_caption(path: Path, number: int, line: str) -> str:
         text = next((value[name] for name in COLUMNS if name in value), None)
     if not isinstance(text, str):
         raise DataError(f'captions = {path.name}: line {number} has no text under "caption" or "text"; add it')
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise DataError(f"captions = {path.name}: line {number} holds half a character (a lone surrogate); mend it")
     return text
 
 
@@ -141,15 +160,21 @@ def read_classes(given: tuple[str, ...] | str) -> list[ClassName]:
         if any(not text.strip() for text in texts):
             number = next(number for number, text in enumerate(texts, 1) if not text.strip())
             raise DataError(f"classes = {_short(given)}: class {number} is empty; remove it")
-        plain = not all(SYNSET.fullmatch(text.strip()) for text in texts)
-        entries = [_named(text.strip()) for text in texts] if plain else _synsets([text.strip() for text in texts])
+        entries = _named([text.strip() for text in texts])
     twice = first_twice([entry.key for entry in entries], lambda number: f"class {number + 1}")
     if twice:
         raise DataError(f"classes = {_short(given)}: {twice} are the same; name each class once")
     return entries
 
 
-def _named(text: str) -> ClassName:
+def _named(texts: Sequence[str]) -> list[ClassName]:
+    """Return the classes of lines; one may be a synset and the next a plain name."""
+    wanted = [text for text in texts if SYNSET.fullmatch(text)]
+    synsets = {entry.key: entry for entry in _synsets(wanted)} if wanted else {}
+    return [synsets.get(text) or _plain(text) for text in texts]
+
+
+def _plain(text: str) -> ClassName:
     name, _, gloss = (part.strip() for part in text.partition("\t"))
     return ClassName(f"{name}: {gloss}" if gloss else name, name, name.replace("_", " "), gloss)
 

@@ -12,11 +12,12 @@ from syn2co.images.decode import decode
 from syn2co.images.quarantine import BrokenImage
 from syn2co.progress import Bar
 from syn2co.synthesis.folder import RECIPE, SKIPPED, read_recipe, read_skipped
-from syn2co.synthesis.job import make_job
-from syn2co.synthesis.manifest import KEYS, read_lines, unseal
+from syn2co.synthesis.job import Job, make_job
+from syn2co.synthesis.manifest import KEYS, mismatch, read_lines, unseal
 from syn2co.synthesis.recipe import recipe_hash
 from syn2co.synthesis.settings import SET
 from syn2co.synthesis.shards import headers, stem
+from syn2co.synthesis.texts import SYNSET
 
 MOST = 1000
 """Problems that are told in words; the rest are counted."""
@@ -56,8 +57,9 @@ class Verification:
 def verify(out: str | Path, *, progress: bool = False) -> Verification:
     """Return whether a data set folder holds exactly the images of its recipe, undamaged.
 
-    Every manifest line must bear its seal and the id that follows from recipe, subject and number; every image must
-    lie in its shard, have the hash of its line, decode, and have the right size; nothing else may lie in a shard.
+    Every manifest line must bear its seal, the id that follows from recipe, subject and number, and the generator,
+    model and settings of the set; every image must lie in its shard, have the hash of its line, decode, and have the
+    right size; nothing else may lie in a shard.
 
     Raises:
         SynthesisError: if the folder is no data set or its recipe.json or skipped.jsonl is damaged.
@@ -121,7 +123,7 @@ class _Order:
         about = recipe[SET]
         self.hash, self.skipped, self.found = recipe["hash"], skipped, found
         self.count, self.kind, self.number = about["count"], about["subjects"]["kind"], about["subjects"]["number"]
-        self.per_subject = recipe["per_subject"]
+        self.per_subject, self.facts = recipe["per_subject"], about["facts"]
         self.first: dict[int, bytes] = {}
         """A short hash of each subject, from the first image of it."""
         for index, line in skipped.items():
@@ -141,6 +143,23 @@ class _Order:
         subject = f"program:{place}" if self.kind == "programs" else line["subject"]
         if (line["subject"], line["k"]) != (subject, k) or self._other(place, line["subject"]):
             self.found.add(f"{where}: image {line['id']} is not image {index} of the plan")
+        complaint = mismatch(line, self._job(line), self.facts)
+        if complaint is not None:
+            self.found.add(f"{where}: image {line['id']} {complaint}")
+
+    def _job(self, line: Mapping[str, Any]) -> Job:
+        """Return the job of a line; the prompts of classes are taken from the line, since lists are not in a set."""
+        subject, prompt = line["subject"], line["prompt"] if self.kind == "classes" else None
+        group = class_name = source = None
+        if self.kind == "programs":
+            group = f"program:{self.hash}:{subject.removeprefix('program:')}"
+        elif self.kind == "classes":
+            class_name = _class(subject, line["class"])
+        elif self.kind == "captions":
+            group, prompt = f"caption:{subject}", subject
+        elif self.kind == "real images":
+            group = source = subject
+        return make_job(self.hash, subject, line["k"], group=group, class_name=class_name, prompt=prompt, source=source)
 
     def _turn(self, index: int) -> tuple[int, int]:
         """Return (k, number of the subject) of a place in the plan."""
@@ -157,9 +176,17 @@ class _Order:
         return self.first.setdefault(place, short) != short
 
     def finish(self) -> None:
-        """Say if two places of the list hold the same subject."""
+        """Say if two places of the list hold the same subject, or if nothing is left of the set."""
+        if len(self.skipped) >= self.count:
+            self.found.add(f"{SKIPPED}: lists all {self.count} images and a set needs at least one; mend the generator")
         if len(set(self.first.values())) != len(self.first):
             self.found.add(f"{RECIPE}: a subject occurs twice in its list")
+
+
+def _class(subject: str, named: Any) -> str:
+    """Return the name of a class: the one that a line gives if it can be this subject's, else the subject."""
+    fits = isinstance(named, str) and (subject.startswith(f"{named}: ") or SYNSET.fullmatch(named))
+    return named if fits else subject
 
 
 def _shard(folder: Path, number: int, recipe: Mapping[str, Any], order: _Order, found: _Problems) -> int:

@@ -3,8 +3,7 @@
 Axis letters: N images of the side.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +12,9 @@ from jaxtyping import Int64
 
 from syn2co import keyed
 from syn2co.errors import Syn2CoError
+from syn2co.files import public_path
 from syn2co.images import ImageSet, open_images
+from syn2co.images.dataset import RECIPE, DatasetSource, is_dataset
 from syn2co.images.opening import SCHEMES
 
 Specs = str | Path | Sequence[str | Path]
@@ -70,25 +71,21 @@ def open_side(role: str, specs: Specs) -> Side:
     Broken images are left out and listed in `images.quarantined`, however many they are.
 
     Raises:
-        DataError: if a source is missing, or none of its images can be read.
-        AuditError: if a data set folder has no shard yet, or a line of its manifest is not JSON.
+        DataError: if a source is missing, none of its images can be read, or a data set is unfinished or was changed.
+        AuditError: if a data set folder has no shard yet.
     """
     given = [specs] if isinstance(specs, str | Path) else list(specs)
     if not given:
         raise AuditError(f"{role}: no source of images was given; name a folder, tar files or a data set folder")
-    sources: list[str | Path] = []
-    lines: dict[str, dict] = {}
     for spec in given:
-        shards = _shards(spec)
-        sources.extend(shards or [spec])
-        for shard in shards:
-            lines.update((line["id"], line) for line in _manifest(shard))
-    images = open_images(sources, max_broken_share=1.0)
+        _refuse_empty(spec)
+    images = open_images(given, max_broken_share=1.0)
+    sets = {number: source for number, source in enumerate(images.sources) if isinstance(source, DatasetSource)}
     groups = None
-    if lines:
-        found = (lines.get(PurePosixPath(_below(images, index)).stem, {}) for index in range(len(images)))
-        groups = tuple(line.get("group") for line in found)
-    used = any(line.get("labels") == "used" for line in lines.values())
+    if sets:
+        texts = {f"{number}:{line['id']}": line["group"] for number, source in sets.items() for line in source.lines()}
+        groups = tuple(texts.get(images.name(index).partition(".")[0]) for index in range(len(images)))
+    used = any(source.labels_used for source in sets.values())
     return Side(role, tuple(map(_public, given)), images, groups, used)
 
 
@@ -97,32 +94,15 @@ def _below(images: ImageSet, index: int) -> str:
     return images.name(index).split(":", 1)[1]
 
 
-def _shards(spec: str | Path) -> list[str | Path]:
-    """Return the tar files of a data set folder; none if `spec` is something else."""
-    folder = Path(spec)
-    if not (folder / "recipe.json").is_file():
-        return []
-    shards = sorted(folder.glob("*.tar"))
-    if not shards:
+def _refuse_empty(spec: str | Path) -> None:
+    """Refuse a data set folder without a shard."""
+    folder = Path(spec).expanduser()
+    if (folder / RECIPE).is_file() and not is_dataset(folder):
         raise AuditError(f"{folder}: this data set folder has no shard yet; finish `syn2co generate` first")
-    return list(shards)
-
-
-def _manifest(shard: str | Path) -> Iterator[dict]:
-    """Yield the lines of the manifest beside a shard that have an id; nothing if there is no manifest."""
-    path = Path(shard).with_suffix(".jsonl")
-    if not path.is_file():
-        return
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            raise AuditError(f"{path}: line {number} is not JSON; run `syn2co verify` on the data set") from None
-        if isinstance(line, dict) and isinstance(line.get("id"), str):
-            yield line
 
 
 def _public(spec: str | Path) -> str:
     """Return the name of a source without the folders above it, so that a report tells nothing of the machine."""
     text = str(spec)
-    return text if text.partition(":")[0] in SCHEMES else Path(text).name or text
+    scheme, _, rest = text.partition(":")
+    return f"{scheme}:{public_path(rest)}" if scheme in SCHEMES else Path(text).name or text

@@ -1,5 +1,7 @@
 """The ladder of generators: procedural, fitted, flow, diffusion. Each module has `Options` and `open_generator`.
 
+One whose images depend on more than options and real images also has `code(options)`: a text that changes with that.
+
 A user's own function is named "path.py:function"; see `syn2co.synthesis.generators.own`.
 """
 
@@ -52,7 +54,8 @@ class Loaded:
     open: Callable[[Any, Context], Generator]
     traits: Traits = field(default=OWN)
     code: str | None = None
-    """Hash of the file of a user's own function."""
+    """Hash of the file of a user's own function; of a built-in generator, what its `code` says of the options."""
+    code_of: Callable[[Any], str | None] | None = None
 
 
 def load_generator(name: str) -> Loaded:
@@ -63,7 +66,8 @@ def load_generator(name: str) -> Loaded:
     """
     if name in TRAITS:
         module = import_module(f"syn2co.synthesis.generators.{name}")
-        return Loaded(name, module.Options, module.open_generator, TRAITS[name])
+        code_of = getattr(module, "code", None)
+        return Loaded(name, module.Options, module.open_generator, TRAITS[name], code_of=code_of)
     path, colon, function = name.rpartition(":")
     if colon and path.endswith(".py"):
         from syn2co.synthesis.generators.own import load_function

@@ -14,6 +14,7 @@ from syn2co.config import Settings
 from syn2co.errors import ConfigError
 from syn2co.progress import Bar
 from syn2co.synthesis.generator import Context, Generator, Image, Made, Skipped
+from syn2co.synthesis.generators import procedural
 from syn2co.synthesis.generators.conditions import Conditions, Kind
 from syn2co.synthesis.generators.fitted_statistics import Statistics, draw, fit
 from syn2co.synthesis.generators.model_file import model_hash, read_model, refuse_other, write_model
@@ -35,6 +36,11 @@ class Options(Settings):
     """At most so many images are looked at, chosen by the seed."""
     phases: Literal["random", "procedural"] = "procedural"
     """Where edges come from: random phases have none, those of procedural images have theirs."""
+
+
+def code(options: Options) -> str | None:
+    """Return the revision of the procedural images if the phases are theirs, for the recipe's hash."""
+    return f"procedural {procedural.REVISION}" if options.phases == "procedural" else None
 
 
 def open_generator(options: Options, context: Context) -> Generator:
@@ -62,6 +68,7 @@ def open_generator(options: Options, context: Context) -> Generator:
             "revision": None,
             "licence": "as the images it was fitted to",
             "phases": options.phases,
+            "procedural_revision": procedural.REVISION if options.phases == "procedural" else None,
             "guidance": None,
             "steps": None,
             "sampler": None,
@@ -113,8 +120,6 @@ def _make(statistics: Statistics, conditions: Conditions, job: Job, edges: Edges
 
 def _edges(context: Context) -> Callable[[Sequence[Job]], Sequence[Edges]]:
     """Return a function that makes the procedural images of jobs."""
-    from syn2co.synthesis.generators import procedural
-
     return procedural.open_generator(procedural.Options(), Context(size=context.size, seed=context.seed)).make
 
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ class ModelFolder:
         )
 
 
+def is_hub_id(model: str) -> bool:
+    """Whether a model is looked up on the Hugging Face hub: it has the form owner/name and no such folder is here."""
+    return not Path(model).expanduser().exists() and _HUB_ID.fullmatch(model) is not None
+
+
 def find_model(model: str, *, revision: str | None, variant: str | None, supported: Collection[str]) -> ModelFolder:
     """Return the model of a local folder, which needs no network, or of a hub id, downloaded if it is not cached.
 
@@ -55,7 +61,7 @@ def find_model(model: str, *, revision: str | None, variant: str | None, support
     if path.is_dir():
         found = _describe(path.resolve().name, path, revision)
         _check_class(found.name, found.pipeline, supported)
-    elif path.exists() or _HUB_ID.fullmatch(model) is None:
+    elif not is_hub_id(model):
         raise ConfigError(
             f"model = {model}: is neither a folder nor a hub id (owner/name); give the folder that a diffusers "
             "pipeline was saved to"
@@ -68,14 +74,20 @@ def find_model(model: str, *, revision: str | None, variant: str | None, support
 
 def files_hash(model: ModelFolder, variant: str | None) -> str:
     """Return 32 hex digits of blake2b over names and contents of every file that is loaded: configs and weights."""
+    listed = [(".", model.path / INDEX)]
+    listed += [(part, path) for part in model.parts for path in _loaded_files(model.path / part, variant)]
+    states = [path.stat() for _, path in listed]
+    return _files_hash(tuple(listed), tuple((state.st_size, state.st_mtime_ns) for state in states))
+
+
+@lru_cache(maxsize=8)  # the plan and the opened generator both ask for it, and weights are gigabytes
+def _files_hash(listed: tuple[tuple[str, Path], ...], states: tuple[tuple[int, int], ...]) -> str:
     hasher = blake2b(digest_size=16)
-    for part in (".", *model.parts):
-        files = [model.path / INDEX] if part == "." else _loaded_files(model.path / part, variant)
-        for path in files:
-            hasher.update(f"{part}/{path.name} {path.stat().st_size}\n".encode())
-            with open(path, "rb") as file:
-                while block := file.read(_BLOCK):
-                    hasher.update(block)
+    for (part, path), (size, _) in zip(listed, states, strict=True):
+        hasher.update(f"{part}/{path.name} {size}\n".encode())
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK):
+                hasher.update(block)
     return hasher.hexdigest()
 
 

@@ -16,7 +16,7 @@ from syn2co.errors import ConfigError
 from syn2co.synthesis.generator import Context, Generator
 from syn2co.synthesis.generators.diffusion.drawing import Image, Sample, draw
 from syn2co.synthesis.generators.diffusion.inputs import Inputs, Labels, Prompts, Sources
-from syn2co.synthesis.generators.diffusion.model_folder import ModelFolder, files_hash, find_model
+from syn2co.synthesis.generators.diffusion.model_folder import ModelFolder, files_hash, find_model, is_hub_id
 from syn2co.synthesis.generators.diffusion.options import Options, Task, steps_of, too_few_steps
 from syn2co.synthesis.generators.diffusion.pipelines import CLASSES, choose_task, load_pipeline, quiet
 from syn2co.synthesis.job import Job
@@ -24,6 +24,18 @@ from syn2co.synthesis.job import Job
 BATCH = 8
 """Images at a time, where `work.batch` does not say."""
 _PACKAGES = ("torch", "diffusers", "transformers")
+
+
+def code(options: Options) -> str | None:
+    """Return the hash of the files of a model folder, for the recipe's hash; None of a hub id, known by its revision.
+
+    Raises:
+        ConfigError: if the model is neither a folder nor a hub id, or the folder is no complete model.
+    """
+    if is_hub_id(options.model):
+        return None
+    model = find_model(options.model, revision=options.revision, variant=options.variant, supported=CLASSES)
+    return files_hash(model, options.variant)
 
 
 def open_generator(options: Options, context: Context) -> Generator:
