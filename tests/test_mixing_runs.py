@@ -14,6 +14,7 @@ from synthetic_folders import picture, variations_of, write_set
 
 from syn2co import keyed
 from syn2co.errors import ConfigError, DataError
+from syn2co.evaluation import evaluate
 from syn2co.images import open_images
 from syn2co.images.codec import Codec
 from syn2co.images.mixing import choose_mode, image_index, make_mixer
@@ -166,6 +167,9 @@ def test_used_labels_and_unequal_files_are_said(tiny, tmp_path, capsys):
     assert "note: labels went into the synthetic images, so scores of this run are not free of labels\n" in said
     assert "note: real and synthetic images differ in sizes (20 x 24 against 30 x 30), which a network can read" in said
     assert json.loads((run / "mix.json").read_text())["labels"] == "used"
+    train, test = (write_images(tmp_path / name, seed=seed) for seed, name in enumerate(("train", "test")))
+    report = evaluate(run, train, test, protocols=["knn"], baselines=False)
+    assert "labels went into the synthetic images of run" in report.notes
     _train(config.with_settings(["mix.canvas=20"]), tmp_path / "other")
     assert "differ in" not in capsys.readouterr().err
 

@@ -231,6 +231,7 @@ def load_encoder(path: str | Path, *, branch: str = "online") -> Encoder:
     encoder.provenance = {
         "weights": Path(path).name, "branch": branch, "step": checkpoint.state["step"],
         "config_hash": checkpoint.state["config_hash"],
+        **{key: value for key, value in checkpoint.state.get("mix", {}).items() if key in ("labels", "generators")},
     }  # fmt: skip
     return encoder.eval()
 

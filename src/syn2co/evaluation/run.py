@@ -137,7 +137,7 @@ def _score_all(
     rows: list[Score] = []
     values: dict[tuple[str, str], np.ndarray] = {}
     notes: dict[str, list[str]] = {}
-    extra = list(splits.notes)
+    extra = [*splits.notes, *_labels_used(encoders)]
     for name, encoder in encoders.items():
         features = _features(name, encoder, splits, settings)
         for protocol in settings.protocols:
@@ -158,6 +158,13 @@ def _score_all(
         "machine": describe(settings.device),
     }
     return EvaluationReport(tuple(rows), values, (*extra, *_merge(notes, len(encoders))), facts)
+
+
+def _labels_used(encoders: Mapping[str, nn.Module]) -> list[str]:
+    """Return the note that every table repeats where labels went into synthetic images that were trained on."""
+    provenances = {name: getattr(encoder, "provenance", {}) for name, encoder in encoders.items()}
+    used = [name for name, provenance in provenances.items() if provenance.get("labels") == "used"]
+    return [f"labels went into the synthetic images of {', '.join(used)}"] if used else []
 
 
 def _merge(notes: Mapping[str, list[str]], encoders: int) -> list[str]:
