@@ -69,6 +69,27 @@ def tiny(image_folder: Path) -> "Callable[..., Config]":
     return make
 
 
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`run("recipes", ...)` is (exit status, standard output, standard error) of the command line."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        import sys
+
+        from syn2co import cli
+
+        monkeypatch.setattr(sys, "argv", ["syn2co", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as left:
+            code = int(left.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A test that leaves the number of threads changed would make later ones slow or unequal in the last bits."""

@@ -7,25 +7,6 @@ import sys
 
 import pytest
 
-from syn2co import cli
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """`run("recipes", ...)` is (exit status, standard output, standard error)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["syn2co", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
 
 def test_help_imports_no_torch():
     """So that it answers in under half a second."""

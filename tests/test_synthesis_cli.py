@@ -11,26 +11,7 @@ from pathlib import Path
 import pytest
 from synthesis_sets import files, lines, write_generator
 
-from syn2co import cli
-
 CHECKERS = Path(__file__).parent.parent / "examples" / "checkers.py"
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """`run("plan", ...)` is (exit status, standard output, standard error)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["syn2co", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
