@@ -8,8 +8,9 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from syn2co.config import Config, load_config, nearest
+from syn2co.config import Config, load_config
 from syn2co.errors import ConfigError
+from syn2co.settings import nearest
 
 
 def test_the_defaults_are_the_papers():

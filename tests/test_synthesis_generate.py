@@ -333,7 +333,7 @@ BAD = """
 import os, sys
 import numpy as np
 from syn2co.synthesis import Generator, Made, Skipped
-from syn2co.config import Settings
+from syn2co.settings import Settings
 
 def good(job, size):
     return job.rng().integers(0, 256, (size, size, 3), dtype=np.uint8)

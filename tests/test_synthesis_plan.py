@@ -238,9 +238,10 @@ def test_bad_settings_and_lists(values, content, sentence, own, tmp_path):
         ("def noise(job, size): pass\n", "nois", "the file has no such function; did you mean noise?"),
         ("def f(job): pass\n", "f", "must take (job, size) and then only named options"),
         ("def f(job, size, *rest): pass\n", "f", "must take (job, size) and then only named options"),
-        ("def f(options, context): pass\n", "f", "needs a class Options(syn2co.config.Settings) in the same file"),
+        ("def f(options, context): pass\n", "f", "needs a class Options(syn2co.settings.Settings) in the same file"),
         ("import no_such_thing\n", "f", "the file cannot be imported (ModuleNotFoundError: No module named"),
         ("def f(:\n", "f", "the file cannot be imported (SyntaxError"),
+        ("raise SystemExit(3)\n", "f", "the file cannot be imported (SystemExit: 3); mend it"),
         ("f = 3\n", "f", "the file has no such function"),
     ],
 )

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from syn2co.config import ConfigError
+from syn2co.errors import ConfigError
 from syn2co.synthesis.generator import Context, Generator, Made
 from syn2co.synthesis.generators.procedural import Options, open_generator, program_of, programs
 from syn2co.synthesis.generators.procedural.palettes import LUMA, Palette, draw_palette, with_contrast

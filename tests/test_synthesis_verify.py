@@ -230,7 +230,7 @@ def test_replay_without_the_generators_file(made, own, tmp_path):
 
 INEXACT = '''
 import numpy as np
-from syn2co.config import Settings
+from syn2co.settings import Settings
 from syn2co.synthesis import Generator
 
 class Options(Settings):
@@ -261,7 +261,7 @@ def test_generators_that_are_not_exact(step, exact, same, tmp_path):
 
 
 MODEL = """
-from syn2co.config import Settings
+from syn2co.settings import Settings
 from syn2co.synthesis import Generator
 from own import noise
 

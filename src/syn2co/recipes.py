@@ -9,8 +9,9 @@ embeddings, relative-position tables and class tokens.
 from collections.abc import Callable
 from typing import Any
 
-from syn2co.config import Config, MixSettings, nearest
+from syn2co.config import Config, MixSettings
 from syn2co.errors import ConfigError
+from syn2co.settings import nearest
 
 INTENDED = dict.fromkeys(("interpolated", "extrapolated", "mixup", "noise", "perturbed", "adversarial"), 128)
 RELEASED = {**INTENDED, "noise": 64, "perturbed": 64, "adversarial": 64}

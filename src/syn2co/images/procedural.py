@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from jaxtyping import UInt8
 
-from syn2co.config import nearest
 from syn2co.errors import DataError
 from syn2co.images.groups import group_id
 from syn2co.images.quarantine import BrokenImage, Quarantined
 from syn2co.keyed import digest
+from syn2co.settings import nearest
 
 if TYPE_CHECKING:
     from syn2co.synthesis.generator import Generator

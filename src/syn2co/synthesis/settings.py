@@ -6,8 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from syn2co.config import Settings, Share, read_settings
 from syn2co.errors import ConfigError
+from syn2co.settings import Settings, Share, read_settings
 from syn2co.synthesis.prompts import BACKGROUNDS, TEMPLATES, complaint_about
 
 SHARD_SIZE = 1000

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from syn2co.config import Settings, nearest
 from syn2co.errors import ConfigError
+from syn2co.settings import Settings, nearest
 from syn2co.synthesis.generator import Context, Generator
 
 

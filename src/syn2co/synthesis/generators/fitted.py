@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from syn2co.config import Settings
 from syn2co.errors import ConfigError
 from syn2co.progress import Bar
+from syn2co.settings import Settings
 from syn2co.synthesis.generator import Context, Generator, Image, Made, Skipped
 from syn2co.synthesis.generators import procedural
 from syn2co.synthesis.generators.conditions import Conditions, Kind

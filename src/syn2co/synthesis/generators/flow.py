@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from syn2co.config import NonNegative, Positive, Settings, Share
+from syn2co.settings import NonNegative, Positive, Settings, Share
 from syn2co.synthesis.generator import Context, Generator
 from syn2co.synthesis.generators.conditions import Kind
 

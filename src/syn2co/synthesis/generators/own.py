@@ -18,8 +18,8 @@ from typing import Any
 
 from pydantic import create_model
 
-from syn2co.config import Settings, nearest
 from syn2co.errors import ConfigError
+from syn2co.settings import Settings, nearest
 from syn2co.synthesis.generator import Context, Generator
 from syn2co.synthesis.generators import Loaded
 from syn2co.synthesis.job import Job
@@ -47,7 +47,7 @@ def load_function(path: str, function: str) -> Loaded:
     if [parameter.name for parameter in parameters[:2]] == ["options", "context"]:
         options = getattr(module, "Options", None)
         if not (isinstance(options, type) and issubclass(options, Settings)):
-            raise ConfigError(f"generator = {name}: needs a class Options(syn2co.config.Settings) in the same file")
+            raise ConfigError(f"generator = {name}: needs a class Options(syn2co.settings.Settings) in the same file")
         return Loaded(name, options, opened, code=code)
     return Loaded(name, _options(parameters[2:], name), _opener(opened, name), code=code)
 
@@ -63,9 +63,9 @@ def _import(file: Path, code: str, name: str) -> ModuleType:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends by exit() is no module
         del sys.modules[module_name]
-        reason = f"{type(error).__name__}: {error}"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"generator = {name}: the file cannot be imported ({reason}); mend it") from error
     return module
 

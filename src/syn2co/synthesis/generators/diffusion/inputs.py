@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any
 
-from syn2co.config import nearest
 from syn2co.errors import ConfigError
 from syn2co.images.image_set import ImageSet
 from syn2co.images.views import resize_and_crop
+from syn2co.settings import nearest
 from syn2co.synthesis.job import Job
 from syn2co.synthesis.texts import SYNSET
 

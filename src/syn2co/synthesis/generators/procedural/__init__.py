@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from pydantic import Field
 
-from syn2co.config import Settings, Share
+from syn2co.settings import Settings, Share
 from syn2co.synthesis.generator import Context, Generator, Made
 from syn2co.synthesis.generators.procedural import blend
 from syn2co.synthesis.generators.procedural.palettes import with_contrast
