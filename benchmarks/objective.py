@@ -4,8 +4,9 @@
 
 One call is both directions, forward and backward to the gradient in the queries, draws included. The released
 algorithm is written here from its description: vectors built, B x S x D, and for kinds 5 and 6 one `autograd.grad` per
-drawn key index for the whole batch (256 calls a direction at 128 each). Contenders take turns and the fastest turn
-counts. Peak is of the tensor bytes alive at once beyond the inputs, our workspace included, from a run of its own.
+drawn key index for the whole batch (256 calls a direction at 128 each). Contenders take turns, equally many;
+ratios are of the fastest turns. Peak is of the tensor bytes alive at once beyond the inputs, our workspace included,
+from a run of its own.
 
 Axes: B queries, K keys in the queue, D embedding width, H hardest keys, S synthetic negatives per query.
 """
@@ -15,6 +16,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, NamedTuple
 from weakref import WeakSet, finalize
 
@@ -165,13 +167,14 @@ class Row(NamedTuple):
     keys: int
     negatives: int
     milliseconds: float
+    median_milliseconds: float
     peak_mib: float
     times_moby: float
     times_moby_peak: float
 
 
 def compare(batch: int, size: int, width: int, hardest: int, negatives: int, repeats: int, clock: Clock) -> list[Row]:
-    """Return a row per contender; the released algorithm gets a tenth of the turns."""
+    """Return a row per contender; all take equal turns, one after the other."""
     problem, workspace, bare = Problem.make(batch, size, width, hardest, negatives), Workspace(), Workspace()
     contenders: dict[str, Callable[[], None]] = {
         "plain MoBY": lambda: moby(problem),
@@ -180,11 +183,11 @@ def compare(batch: int, size: int, width: int, hardest: int, negatives: int, rep
         "released algorithm": lambda: released(problem),
     }
     peaks = {name: _peak(problem, run) for name, run in contenders.items()}
-    best = dict.fromkeys(contenders, float("inf"))
-    for turn in range(repeats):
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
         for name, run in contenders.items():
-            if name != "released algorithm" or turn % 10 == 0:
-                best[name] = min(best[name], _seconds(run, clock))
+            times[name].append(_seconds(run, clock))
+    best = {name: min(turns) for name, turns in times.items()}
     moby_time, moby_peak = best["plain MoBY"], peaks["plain MoBY"]
     return [
         Row(
@@ -192,6 +195,7 @@ def compare(batch: int, size: int, width: int, hardest: int, negatives: int, rep
             size,
             negatives,
             1e3 * best[name],
+            1e3 * median(times[name]),
             peaks[name] / 2**20,
             best[name] / moby_time,
             peaks[name] / moby_peak,
@@ -216,10 +220,10 @@ def _seconds(run: Callable[[], None], clock: Clock) -> float:
 
 
 def _print(title: str, rows: list[Row]) -> None:
-    print(f"\n{title}\n{'':20}{'K':>7}{'S':>6}{'ms':>10}{'x MoBY':>9}{'peak MiB':>10}{'x MoBY':>9}")
+    print(f"\n{title}\n{'':20}{'K':>7}{'S':>6}{'ms':>10}{'median':>9}{'x MoBY':>9}{'peak MiB':>10}{'x MoBY':>9}")
     for row in rows:
         print(
-            f"{row.contender:20}{row.keys:7}{row.negatives:6}{row.milliseconds:10.1f}{row.times_moby:9.2f}"
+            f"{row.contender:20}{row.keys:7}{row.negatives:6}{row.milliseconds:10.1f}{row.median_milliseconds:9.1f}{row.times_moby:9.2f}"
             f"{row.peak_mib:10.1f}{row.times_moby_peak:9.2f}"
         )
 

@@ -9,7 +9,7 @@ from objective_literal import literal, some_draws, unit
 
 from syn2co.errors import ConfigError
 from syn2co.objective import KINDS, NegativeCounts, Queue, Workspace, contrast, info_nce, same_group
-from syn2co.objective.synthesis import Settings, synthesise
+from syn2co.objective.synthesis import Settings, _dots, _gathered_dots, _hardest, synthesise
 
 B, K, D, H = 6, 40, 16, 12
 GROUPS = torch.arange(B)
@@ -300,3 +300,22 @@ def test_a_dtype_below_float32_or_mixed() -> None:
         contrast(query.bfloat16(), key.bfloat16(), queue.bfloat16(), None, None, None, **PAPER)
     with pytest.raises(ConfigError, match=r"query, key, queue are float64, float64, float32: .* cast before normalis"):
         contrast(query, key, queue.float(), None, None, None, **PAPER)
+
+
+def test_hardest_keys_are_in_order_and_of_equals_the_first_row_comes_first() -> None:
+    products = torch.tensor([[0.5, -1.0, 0.5, 0.25, -0.5, 0.75, -torch.inf, 0.5], [-0.1, -0.2] * 4])
+    for dtype in (torch.float32, torch.float64):
+        assert _hardest(products.to(dtype), 5).tolist() == [[5, 0, 2, 7, 3], [0, 2, 4, 6, 1]]
+    large = unit(50, D, 1).float() @ unit(400, D, 3).float().T
+    assert torch.equal(_hardest(large, H), torch.topk(large, H, dim=1)[1])
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 3000])
+def test_products_of_pairs_are_those_of_the_vectors(count: int) -> None:
+    left, right = unit(B, D, 1), unit(K, D, 3)
+    rows = torch.arange(B)[:, None].expand(B, count)
+    columns = torch.randint(K, (B, 2 * count), generator=torch.Generator().manual_seed(0))[:, ::2]
+    expected = (left[rows] * right[columns]).sum(dim=2)
+    for dots in (_dots, _gathered_dots):
+        assert torch.allclose(dots(left, rows, right, columns, Workspace()), expected, atol=1e-12)
+        assert torch.allclose(dots(right.T.contiguous().T, columns, left, rows, Workspace()), expected, atol=1e-12)

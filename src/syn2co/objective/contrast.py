@@ -145,7 +145,8 @@ def _without_own_group(
         return product, torch.full((batch, 1), size, dtype=torch.int64, device=product.device)
     masked = same_group(groups, queue_groups)
     real = workspace.take("real", (batch, size), product)
-    return real.copy_(product).masked_fill_(masked, -torch.inf), size - masked.sum(dim=1, keepdim=True)
+    torch.where(masked, product.new_tensor(-torch.inf), product, out=real)
+    return real, size - masked.view(torch.uint8).sum(dim=1, keepdim=True)  # booleans would be copied to int64 first
 
 
 def _softmax(
