@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from syn2co.checkpoint import FOLDER
-from syn2co.errors import CheckpointError, ConfigError, DataError, TrainingError
+from syn2co.errors import CheckpointError, ConfigError, DataError, SynthesisError, TrainingError
 from syn2co.images import ImageSet, open_images
+from syn2co.synthesis import SynthesisSettings, generate, replay
 from syn2co.synthesis.generator import Context, Generator
 from syn2co.synthesis.generators import flow_model, flow_training
 from syn2co.synthesis.generators.flow import Options, open_generator
@@ -414,3 +415,17 @@ def test_no_images_or_no_diffusers_is_said(real, monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(ConfigError, match="needs the package diffusers, which is not installed; pip install"):
         open_generator(TINY, Context(size=SIZE, real=real))
+
+
+def test_a_replay_reads_the_flow_and_never_trains_one_on(folder: Path, tmp_path: Path) -> None:
+    options = TINY.model_dump()
+    recipe = SynthesisSettings.parse({"generator": "flow", "size": SIZE, "options": options})
+    out = tmp_path / "set"
+    generate(recipe, out, count=2, real=[folder])
+    name = json.loads((out / "000000.jsonl").read_text().splitlines()[0])["id"]
+    assert replay(out, name).same
+    about = out / "model" / "flow.json"
+    written = json.loads(about.read_text())
+    about.write_text(json.dumps({**written, "model": None}))  # as training leaves it until its last step
+    with pytest.raises(SynthesisError, match="^set/model/.*: is missing or not finished and a replay trains no model"):
+        replay(out, name, real=[folder])

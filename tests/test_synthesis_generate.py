@@ -542,3 +542,33 @@ def test_locks_that_cannot_be_written(own, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "FileLock", Refused)
     with pytest.raises(SynthesisError, match="^set/.locks: must be a writable folder .Permission denied.; mend or rem"):
         generate(settings(own), tmp_path / "set", count=4)
+
+
+PRECISE = """
+import os
+import numpy as np
+from syn2co.settings import Settings
+from syn2co.synthesis import Generator
+
+class Options(Settings):
+    pass
+
+def precise(options, context):
+    facts = {"generator": "precise", "model": "m", "licence": "mit", "dtype": os.environ["DTYPE"], "versions": {}}
+    return Generator(lambda jobs: [job.rng().integers(50, 90, (8, 8, 3), dtype=np.uint8) for job in jobs], facts)
+"""
+
+
+def test_a_set_goes_on_in_the_precision_that_it_was_begun_in(tmp_path, monkeypatch):
+    mine = settings(write_generator(tmp_path, PRECISE), "precise")
+    monkeypatch.setenv("DTYPE", "float32")
+    generate(mine, tmp_path / "set", count=4)
+    before = files(tmp_path / "set")
+    monkeypatch.setenv("DTYPE", "float16")
+    with pytest.raises(
+        ConfigError, match="^--out set: was begun with dtype = float32 and the generator now has float16"
+    ):
+        generate(mine, tmp_path / "set", count=6)
+    assert files(tmp_path / "set") == before
+    monkeypatch.setenv("DTYPE", "float32")
+    assert generate(mine, tmp_path / "set", count=6).made == 2
