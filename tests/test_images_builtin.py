@@ -20,11 +20,11 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_photos() -> None:
     train, test = open_images("builtin:photos"), open_images("builtin:photos:test")
-    assert (len(train), len(test)) == (4480, 1024)
+    assert (len(train), len(test)) == (17920, 1024)
     assert train.classes == test.classes == tuple(sorted(PHOTOS)) and len(PHOTOS) == 16
-    assert np.bincount(train.labels).tolist() == [280] * 16 and np.bincount(test.labels).tolist() == [64] * 16
+    assert np.bincount(train.labels).tolist() == [1120] * 16 and np.bincount(test.labels).tolist() == [64] * 16
     assert train.read(0).shape == (32, 32, 3) and train.read(0).dtype == np.uint8
-    assert train.name(280) == "0:brick/000"
+    assert train.name(1120) == "0:brick/0000"
     assert train.quarantined == [] and train.fingerprint != test.fingerprint
 
 

@@ -112,8 +112,8 @@ def demo() -> Config:
         data={"real": ["builtin:photos:train"]},
         queue={"size": 1024},
         negatives={**RELEASED, "hardest": 128},
-        optimizer={"base_lr": 4e-3, "warmup_epochs": 2.0},
-        training={"epochs": 20.0, "batch": 64, "precision": "bfloat16"},
+        optimizer={"base_lr": 4e-3, "warmup_epochs": 0.5},
+        training={"epochs": 4.0, "batch": 64, "precision": "bfloat16"},
     )
     mild = {"color_jitter": [0.3, 0.3, 0.1, 0.03], "grayscale": 0.05, "solarize": [0.0, 0.0]}
     return Config.parse({**small, "views": {**small["views"], **mild}})

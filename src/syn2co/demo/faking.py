@@ -18,8 +18,8 @@ from syn2co.synthesis import SynthesisSettings, generate
 from syn2co.synthesis.auditing import audit
 from syn2co.train import pretrain
 
-STEPS = 350  # of each run: six of them fit into ten minutes on two slow cores
-COUNT = 2240  # images of each generator: together as many as there are patches to train on
+STEPS = 300  # of each run: six of them fit into ten minutes on two slow cores
+COUNT = 2240  # images of each generator; runs on real images see as many distinct patches as both make together
 GENERATORS: dict[str, dict[str, Any]] = {
     "procedural": {"generator": "procedural"},
     "fitted": {"generator": "fitted"},
@@ -67,6 +67,8 @@ def _config(images: str, negatives: bool, folders: Sequence[Path], settings: Seq
         "synthetic": tuple(map(str, folders)) if which["synthetic"] else (),
     }
     config = config.model_copy(update={"data": config.data.model_copy(update=data)})
+    if which["real"]:
+        config = config.with_settings([f"mix.max_real={COUNT * len(GENERATORS)}"])
     if which["real"] and which["synthetic"]:
         config = config.with_settings(["mix.ratio=0.5"])
     if not negatives:

@@ -38,7 +38,7 @@ PHOTOS = {
     "retina": (_SKIMAGE, "retina.jpg"),  # human retina; Mikael Haggstrom, CC0
     "rocket": (_SKIMAGE, "rocket.jpg"),  # Falcon 9 launch; SpaceX, public domain
 }
-PATCHES = {"train": 280, "test": 64}
+PATCHES = {"train": 1120, "test": 64}
 SIDE = 32
 _LONGER_SIDE, _CUT, _CROP = 512, 0.6, (56, 96)
 
@@ -106,7 +106,7 @@ def _photos(split: str) -> ArraySource:
     """
     patches = [patch for name in PHOTOS for patch in _patches(name, split)]
     count = PATCHES[split]
-    names = [f"{name}/{number:03d}" for name in PHOTOS for number in range(count)]
+    names = [f"{name}/{number:04d}" for name in PHOTOS for number in range(count)]
     labels = np.repeat(np.arange(len(PHOTOS), dtype=np.int32), count)
     return ArraySource(f"builtin:photos:{split}", np.stack(patches), labels, tuple(PHOTOS), names)
 
