@@ -113,7 +113,7 @@ def demo() -> Config:
         queue={"size": 1024},
         negatives={**RELEASED, "hardest": 128},
         optimizer={"base_lr": 4e-3, "warmup_epochs": 0.5},
-        training={"epochs": 4.0, "batch": 64, "precision": "bfloat16"},
+        training={"epochs": 3.75, "batch": 64, "precision": "bfloat16"},
     )
     mild = {"color_jitter": [0.3, 0.3, 0.1, 0.03], "grayscale": 0.05, "solarize": [0.0, 0.0]}
     return Config.parse({**small, "views": {**small["views"], **mild}})
