@@ -223,8 +223,8 @@ def _print(title: str, rows: list[Row]) -> None:
     print(f"\n{title}\n{'':20}{'K':>7}{'S':>6}{'ms':>10}{'median':>9}{'x MoBY':>9}{'peak MiB':>10}{'x MoBY':>9}")
     for row in rows:
         print(
-            f"{row.contender:20}{row.keys:7}{row.negatives:6}{row.milliseconds:10.1f}{row.median_milliseconds:9.1f}{row.times_moby:9.2f}"
-            f"{row.peak_mib:10.1f}{row.times_moby_peak:9.2f}"
+            f"{row.contender:20}{row.keys:7}{row.negatives:6}{row.milliseconds:10.1f}"
+            f"{row.median_milliseconds:9.1f}{row.times_moby:9.2f}{row.peak_mib:10.1f}{row.times_moby_peak:9.2f}"
         )
 
 

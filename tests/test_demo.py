@@ -52,6 +52,7 @@ def test_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             not name.startswith("synthetic"), not name.startswith("real"),
         )  # fmt: skip
         assert (config.mix.ratio is not None) == name.startswith("mixed")
+        assert config.mix.max_real == (80 if config.data.real else None)  # as many distinct images on either side
     page = (tmp_path / "demo" / "demo.html").read_text()
     assert len(re.findall('src="data:image/png;base64,', page)) == len(faking.PICTURES) + 1
     assert "Audit of the synthetic images" in page and (tmp_path / "demo" / "audit" / "audit.html").exists()
