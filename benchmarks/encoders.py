@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import syn2co
-from syn2co.metrics import read_metrics
+from syn2co.pretraining.metrics import read_metrics
 
 RECIPES = ("synco-deit-s", "synco-swin-t")
 

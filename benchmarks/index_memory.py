@@ -16,7 +16,8 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
-from syn2co.images import ImageSet, open_images
+from syn2co.data.open import open_images
+from syn2co.images.image_set import ImageSet
 
 
 def make_tree(root: Path, files: int, folders: int) -> None:

@@ -31,10 +31,10 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Float, Int, UInt8
 
-from syn2co.synthesis.generator import Context, Made
 from syn2co.synthesis.generators import procedural
 from syn2co.synthesis.generators.procedural import blend, fractals, leaves, spectrum, textures, warps
-from syn2co.synthesis.job import Job, make_job
+from syn2co.synthesis.sets.job import Job, make_job
+from syn2co.synthesis.sets.spec import Context, Made
 
 Image = UInt8[np.ndarray, "S S 3"]
 Rng = np.random.Generator
@@ -296,8 +296,8 @@ def flow(clock: Callable[[], float], steps: int = 12, samples: int = 64) -> dict
     """Return training images/s in float32 and bfloat16 (start and end of a training left out) and samples/s."""
     import torch
 
-    from syn2co.images import open_images
-    from syn2co.synthesis.generators import flow as generator
+    from syn2co.data.open import open_images
+    from syn2co.synthesis.generators.flow import generator as generator
 
     torch.set_num_threads(1)
     images = open_images(["builtin:photos:train"])

@@ -22,8 +22,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from torchvision import transforms
 
-from syn2co import keyed
-from syn2co.images.views import ViewsSettings, draw_view, one_view, two_views
+from syn2co.core import keyed_rng
+from syn2co.data.views import ViewsSettings, draw_view, one_view, two_views
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -100,7 +100,7 @@ def measure(
         return lambda index: one_view(photo, settings, seed=0, epoch=0, index=index, view=view)
 
     def draw(index: int) -> object:
-        return draw_view(height, width, settings, 0, keyed.generator("views", 0, 0, index, 0))
+        return draw_view(height, width, settings, 0, keyed_rng.generator("views", 0, 0, index, 0))
 
     stages: dict[str, Callable[[int], object]] = {
         "usual, decode": pil_decode,

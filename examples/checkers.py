@@ -10,7 +10,7 @@ should be: then an image depends on its job alone, whatever the batch, the proce
 
 import numpy as np
 
-from syn2co.synthesis import Job
+from syn2co.synthesis.sets.job import Job
 
 
 def checkers(job: Job, size: int, *, squares: int = 6, jitter: float = 0.5) -> np.ndarray:

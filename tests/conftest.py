@@ -6,30 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
+from tiny_images import write_images
 
 if TYPE_CHECKING:
-    from syn2co.config import Config
+    from syn2co.pretraining.config import Config
 
 _CACHE = tempfile.TemporaryDirectory(prefix="syn2co-tests-", ignore_cleanup_errors=True)
 os.environ["SYN2CO_CACHE"] = _CACHE.name
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every process that a test starts
-IMAGES = 26  # with batches of 8: three steps an epoch, and two images left out of each
-
-
-def write_images(folder: Path, count: int = IMAGES, *, seed: int = 0) -> Path:
-    """Fill `folder` with `count` PNG files of keyed noise in three subfolders, 20 x 24 pixels."""
-    import cv2
-
-    for number in range(count):
-        path = folder / f"class-{number % 3}" / f"{number:02d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng((seed, number)).integers(0, 256, (20, 24, 3), dtype=np.uint8)
-        assert cv2.imwrite(str(path), pixels)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """26 readable images in three classes; not to be written to."""
@@ -41,7 +26,7 @@ def tiny(image_folder: Path) -> "Callable[..., Config]":
     """`tiny("queue.size=32", ...)`: a config of 12 steps in 4 epochs; the window of negatives opens after the first."""
 
     def make(*assignments: str) -> "Config":
-        from syn2co.config import Config
+        from syn2co.pretraining.config import Config
 
         return Config.parse(
             {
@@ -76,7 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def call(*arguments: object) -> tuple[int, str, str]:
         import sys
 
-        from syn2co import cli
+        from syn2co.cli import main as cli
 
         monkeypatch.setattr(sys, "argv", ["syn2co", *map(str, arguments)])
         code = 0

@@ -143,7 +143,14 @@ def evaluation(tree: Tree) -> Any:
 
 def audit(tree: Tree) -> Any:
     """Return the numbers and findings of an audit against real images, in the features of the run's encoder."""
-    words = ["--real", "builtin:digits:test", "--against", "builtin:digits:train", "--encoder", tree.scratch / "straight"]
+    words = [
+        "--real",
+        "builtin:digits:test",
+        "--against",
+        "builtin:digits:train",
+        "--encoder",
+        tree.scratch / "straight",
+    ]
     tree.call("audit", tree.scratch / "fitted", *words, "--out", tree.scratch / "audit", "--quiet", "--device", "cpu")
     return json.loads((tree.scratch / "audit" / "audit.json").read_text())
 

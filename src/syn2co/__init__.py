@@ -3,25 +3,25 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from syn2co.core.versions import __version__
 
 if TYPE_CHECKING:
-    from syn2co.config import Config as Config
-    from syn2co.doctor import diagnose as diagnose
-    from syn2co.evaluation import evaluate as evaluate
-    from syn2co.images import open_images as open_images
-    from syn2co.models import load_encoder as load_encoder
-    from syn2co.recipes import recipe as recipe
-    from syn2co.train import pretrain as pretrain
+    from syn2co.data.open import open_images as open_images
+    from syn2co.diagnostics.diagnose import diagnose as diagnose
+    from syn2co.evaluation.evaluate import evaluate as evaluate
+    from syn2co.models.encoder import load_encoder as load_encoder
+    from syn2co.pretraining.config import Config as Config
+    from syn2co.pretraining.recipes import recipe as recipe
+    from syn2co.pretraining.train import pretrain as pretrain
 
 _HOME = {
-    "Config": "syn2co.config",
-    "diagnose": "syn2co.doctor",
-    "evaluate": "syn2co.evaluation",
-    "load_encoder": "syn2co.models",
-    "open_images": "syn2co.images",
-    "pretrain": "syn2co.train",
-    "recipe": "syn2co.recipes",
+    "Config": "syn2co.pretraining.config",
+    "diagnose": "syn2co.diagnostics.diagnose",
+    "evaluate": "syn2co.evaluation.evaluate",
+    "load_encoder": "syn2co.models.encoder",
+    "open_images": "syn2co.data.open",
+    "pretrain": "syn2co.pretraining.train",
+    "recipe": "syn2co.pretraining.recipes",
 }
 __all__ = ["Config", "__version__", "diagnose", "evaluate", "load_encoder", "open_images", "pretrain", "recipe"]
 

@@ -1,5 +1,5 @@
 """`python -m syn2co`, as torchrun starts it."""
 
-from syn2co.cli import main
+from syn2co.cli.main import main
 
 main()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from syn2co.models import Encoder, build_encoder
+from syn2co.models.encoder import Encoder, build_encoder
 
 RAW_PIXELS = "raw pixels"
 RANDOM_INIT = "random init"

@@ -14,11 +14,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from syn2co import distributed
-from syn2co.errors import DataError, EvaluationError
-from syn2co.images import ImageSet
-from syn2co.images.views import resize_and_crop
-from syn2co.progress import Bar
+from syn2co.core.errors import DataError, EvaluationError
+from syn2co.core.progress import Bar
+from syn2co.data.views import resize_and_crop
+from syn2co.images.image_set import ImageSet
+from syn2co.runtime import distributed
 
 PRECISIONS = ("float32", "bfloat16")
 

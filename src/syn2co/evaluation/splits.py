@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from syn2co.errors import EvaluationError
-from syn2co.images import ImageSet
-from syn2co.keyed import digest
+from syn2co.core.errors import EvaluationError
+from syn2co.core.keyed_rng import digest
+from syn2co.images.image_set import ImageSet
 
 Specs = str | Path | Sequence[str | Path]
 _SHOWN = 5

@@ -10,11 +10,11 @@ from zlib import crc32
 
 import numpy as np
 
-from syn2co.images.cache import Block
 from syn2co.images.decode import decoded_bytes, inspect
+from syn2co.images.index_cache import Verdicts
+from syn2co.images.pixel_cache import Block
 from syn2co.images.quarantine import BrokenImage
 from syn2co.images.source import Source
-from syn2co.images.store import Verdicts
 
 Progress = Callable[[str, int, int], None]
 _BATCH = 256

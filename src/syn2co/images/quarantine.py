@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from syn2co.errors import DataError
+from syn2co.core.errors import DataError
 
 
 class Quarantined(NamedTuple):

@@ -22,10 +22,10 @@ logits · `contrast` loss and gradient · `info_nce` the plain loss and group ma
 rate, momentum, window · `ema`.
 """
 
-from syn2co.objective.contrast import Contrast, contrast
 from syn2co.objective.draws import Draws, draw_negatives
 from syn2co.objective.ema import ema_update
 from syn2co.objective.info_nce import info_nce, same_group, unit_rows
+from syn2co.objective.loss import Contrast, contrast
 from syn2co.objective.negatives import KINDS, PRESETS, NegativeCounts
 from syn2co.objective.queue import Queue
 from syn2co.objective.schedules import cosine_lr, ema_momentum, first_open_step, scaled_lr, window_open

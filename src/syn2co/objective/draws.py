@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor, from_numpy
 
-from syn2co import keyed
-from syn2co.errors import ConfigError
+from syn2co.core import keyed_rng
+from syn2co.core.errors import ConfigError
 from syn2co.objective.negatives import KINDS, NegativeCounts
 
 
@@ -66,7 +66,7 @@ def draw_negatives(
     if counts.noise and width < 2:
         raise ConfigError(f"width = {width}: noise negatives need an embedding of 2 dimensions or more; widen it")
     own = slice(start_row, global_batch if rows is None else start_row + rows)
-    streams = {kind: keyed.generator("negatives", seed, step, micro_batch, direction, kind) for kind in KINDS}
+    streams = {kind: keyed_rng.generator("negatives", seed, step, micro_batch, direction, kind) for kind in KINDS}
 
     def shape(kind: str) -> tuple[int, int]:
         return global_batch, getattr(counts, kind)

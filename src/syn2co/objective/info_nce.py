@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from syn2co.errors import ConfigError
+from syn2co.core.errors import ConfigError
 
 
 def unit_rows(embedding: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:

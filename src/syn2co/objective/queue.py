@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from syn2co import keyed
-from syn2co.errors import CheckpointError, ConfigError
+from syn2co.core import keyed_rng
+from syn2co.core.errors import CheckpointError, ConfigError
 
 
 class Queue:
@@ -41,7 +41,7 @@ class Queue:
         """
         if size < 1:
             raise ConfigError(f"queue.size = {size}: must be 1 or more; the papers use 4096")
-        keys = keyed.generator("queue", seed, view).standard_normal((size, width))
+        keys = keyed_rng.generator("queue", seed, view).standard_normal((size, width))
         keys /= np.linalg.norm(keys, axis=1, keepdims=True)
         groups = torch.full((size,), -1, dtype=torch.int64, device=device)
         return cls(torch.from_numpy(keys).to(device, dtype), groups)

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int64
 
-from syn2co import keyed
-from syn2co.errors import ConfigError, DataError
+from syn2co.core import keyed_rng
+from syn2co.core.errors import ConfigError, DataError
 from syn2co.images.image_set import ImageSet
 from syn2co.synthesis.generators.real_images import Square, thumbnail
-from syn2co.synthesis.job import Job
+from syn2co.synthesis.sets.job import Job
 
 Kind = Literal["cluster", "class", "none"]
 
@@ -117,7 +117,7 @@ def _classes(images: ImageSet) -> tuple[Int64[np.ndarray, " N"], tuple[str, ...]
 def _clusters(thumbnails: Float[np.ndarray, "N D"], count: int, seed: int) -> Int64[np.ndarray, " N"]:
     from sklearn.cluster import MiniBatchKMeans
 
-    state = keyed.key64("clusters", seed) % 2**32
+    state = keyed_rng.key64("clusters", seed) % 2**32
     starts: Any = 3  # sklearn's annotation knows "auto" alone
     model = MiniBatchKMeans(count, random_state=state, n_init=starts, batch_size=1024)
     return model.fit_predict(thumbnails).astype(np.int64)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from syn2co.errors import CheckpointError, ConfigError, DataError
-from syn2co.files import why_not_written, write_whole
+from syn2co.core.errors import CheckpointError, ConfigError, DataError
+from syn2co.core.files import why_not_written, write_whole
 
 FORMAT = 1
 Arrays = Mapping[str, np.ndarray]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from syn2co import keyed
-from syn2co.errors import DataError
+from syn2co.core import keyed_rng
+from syn2co.core.errors import DataError
+from syn2co.data.views import resize_and_crop
 from syn2co.images.image_set import ImageSet
-from syn2co.images.views import resize_and_crop
 
 THUMBNAIL = 8
 Square = UInt8[np.ndarray, "S S 3"]
@@ -31,7 +31,7 @@ def choose(real: ImageSet | None, most: int, generator: str, seed: int) -> Image
         )
     if len(real) <= most:
         return real
-    return real.subset(np.sort(keyed.permutation(len(real), generator, "images", seed)[:most]))
+    return real.subset(np.sort(keyed_rng.permutation(len(real), generator, "images", seed)[:most]))
 
 
 def squares(images: ImageSet, size: int) -> Iterator[Square]:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from syn2co import keyed
-from syn2co.synthesis.generator import Made, Skipped
-from syn2co.synthesis.job import Job
+from syn2co.core import keyed_rng
+from syn2co.synthesis.sets.job import Job
+from syn2co.synthesis.sets.spec import Made, Skipped
 
 Image = UInt8[np.ndarray, "H W 3"]
 Sample = Callable[[Sequence[Job], Sequence[int]], tuple[Float[np.ndarray, "B H W 3"], Sequence[bool]]]
@@ -34,7 +34,7 @@ class _Try:
 
 def attempt_seed(job: Job, attempt: int) -> int:
     """Return the seed of an attempt: that of the job, then ones derived from it."""
-    return job.seed if attempt == 0 else keyed.key64("diffusion attempt", job.seed, attempt) >> 1
+    return job.seed if attempt == 0 else keyed_rng.key64("diffusion attempt", job.seed, attempt) >> 1
 
 
 def draw(

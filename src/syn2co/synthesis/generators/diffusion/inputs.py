@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any
 
-from syn2co.errors import ConfigError
+from syn2co.core.errors import ConfigError
+from syn2co.core.settings import nearest
+from syn2co.data.views import resize_and_crop
 from syn2co.images.image_set import ImageSet
-from syn2co.images.views import resize_and_crop
-from syn2co.settings import nearest
-from syn2co.synthesis.job import Job
-from syn2co.synthesis.texts import SYNSET
+from syn2co.synthesis.sets.job import Job
+from syn2co.synthesis.sets.text_lists import SYNSET
 
 Inputs = Callable[[Sequence[Job]], dict[str, Any]]
 

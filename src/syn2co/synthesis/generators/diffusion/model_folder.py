@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from syn2co.errors import ConfigError
+from syn2co.core.errors import ConfigError
 
 INDEX, CARD = "model_index.json", "README.md"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from syn2co.errors import ConfigError
-from syn2co.synthesis.generator import Context, Generator
+from syn2co.core.errors import ConfigError
 from syn2co.synthesis.generators.diffusion.drawing import Image, Sample, draw
 from syn2co.synthesis.generators.diffusion.inputs import Inputs, Labels, Prompts, Sources
 from syn2co.synthesis.generators.diffusion.model_folder import ModelFolder, files_hash, find_model, is_hub_id
 from syn2co.synthesis.generators.diffusion.options import Options, Task, steps_of, too_few_steps
 from syn2co.synthesis.generators.diffusion.pipelines import CLASSES, choose_task, load_pipeline, quiet
-from syn2co.synthesis.job import Job
+from syn2co.synthesis.sets.job import Job
+from syn2co.synthesis.sets.spec import Context, Generator
 
 BATCH = 8
 """Images at a time, where `work.batch` does not say."""
@@ -45,7 +45,7 @@ def open_generator(options: Options, context: Context) -> Generator:
         ConfigError: if a package, the model or one of its files is missing, or the settings do not fit it.
     """
     _require_packages()
-    from syn2co.machine import choose_device
+    from syn2co.runtime.machine import choose_device
 
     model = find_model(options.model, revision=options.revision, variant=options.variant, supported=CLASSES)
     task = choose_task(model, options.task)
@@ -166,7 +166,7 @@ def _sampler(pipe: Any, inputs: Sequence[Inputs], call: dict[str, Any]) -> Sampl
 
 
 def _store(image: Image, size: int) -> Image:
-    from syn2co.images.operations import resize
+    from syn2co.data.augmentations import resize
 
     return image if image.shape[:2] == (size, size) else resize(image, size, size)
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from syn2co.settings import NonNegative, Settings, Share
+from syn2co.core.settings import NonNegative, Settings, Share
 
 Task = Literal["text-to-image", "image-to-image", "image-variation", "class-conditional"]
 Sampler = Literal["auto", "ddim", "dpm++", "lcm", "model"]

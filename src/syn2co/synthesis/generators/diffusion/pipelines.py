@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from syn2co.errors import ConfigError
+from syn2co.core.errors import ConfigError
 from syn2co.synthesis.generators.diffusion.model_folder import ModelFolder
 from syn2co.synthesis.generators.diffusion.options import FEW_STEP, Options, Task
 

@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import UInt8
 from pydantic import Field
 
-from syn2co.settings import Settings, Share
-from syn2co.synthesis.generator import Context, Generator, Made
+from syn2co.core.settings import Settings, Share
 from syn2co.synthesis.generators.procedural import blend
 from syn2co.synthesis.generators.procedural.palettes import with_contrast
-from syn2co.synthesis.job import Job
+from syn2co.synthesis.sets.job import Job
+from syn2co.synthesis.sets.spec import Context, Generator, Made
 
 REVISION = "1"
 """Changes whenever the same job would give another picture."""

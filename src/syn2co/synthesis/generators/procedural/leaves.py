@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int16, Int32, Int64, UInt8
 
-from syn2co import keyed
+from syn2co.core import keyed_rng
 from syn2co.synthesis.generators.procedural import textures
 from syn2co.synthesis.generators.procedural.palettes import Palette, draw_palette
 
@@ -106,7 +106,7 @@ def shapes() -> Shapes:
     a disc of radius 1. Triangles and polygons have uneven corners, rectangles different aspects; of discs, only the
     reach counts.
     """
-    rng = keyed.generator("procedural shapes")
+    rng = keyed_rng.generator("procedural shapes")
     kind = np.repeat(np.arange(len(KINDS)), VARIANTS)
     count = np.array([CORNERS, 4, 4, 3, 0])[kind]
     count[kind == 4] = rng.integers(5, CORNERS + 1, VARIANTS)

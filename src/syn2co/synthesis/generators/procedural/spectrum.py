@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from syn2co import keyed
+from syn2co.core import keyed_rng
 from syn2co.synthesis.generators.procedural import textures
 from syn2co.synthesis.generators.procedural.palettes import Palette, draw_palette
 
@@ -59,7 +59,7 @@ def colour_axes(palette: Palette) -> tuple[Float[np.ndarray, " 3"], Float[np.nda
 def render(spectrum: Spectrum, rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "S S 3"]:
     """Return the picture: mean colour + axes @ fields, clipped to 0..255."""
     shape = (3, size, size // 2 + 1)
-    bits = textures.bits16(keyed.generator("phases", spectrum.phases), *shape)
+    bits = textures.bits16(keyed_rng.generator("phases", spectrum.phases), *shape)
     if spectrum.looseness:
         loose = textures.bits16(rng, *shape).view(np.int16) * np.float32(spectrum.looseness)
         bits = bits + loose.astype(np.int16).view(np.uint16)

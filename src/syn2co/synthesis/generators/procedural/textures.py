@@ -9,7 +9,7 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Complex64, Float, Float32, Int8, UInt16
 
-from syn2co import keyed
+from syn2co.core import keyed_rng
 
 TEXTURES, TILE = 24, 256
 """K and T; T is 256 so that 16 bits address one texture and wrap by themselves."""
@@ -62,7 +62,7 @@ def fields(
 @lru_cache(maxsize=1)
 def bank() -> Int8[np.ndarray, "K T T"]:
     """Return the textures, mean about 0 and standard deviation about 40: noise, spots, gratings and weaves."""
-    rng = keyed.generator("procedural textures")
+    rng = keyed_rng.generator("procedural textures")
     makers = (_noise, _spots, _grating, _weave)
     rounds = TEXTURES // len(makers)
     textures = np.stack([make(rng, number / (rounds - 1)) for number in range(rounds) for make in makers])

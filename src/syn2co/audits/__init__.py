@@ -1,0 +1,1 @@
+"""Audits of synthetic images: copies, leaks, dead images, and how they compare to real ones."""

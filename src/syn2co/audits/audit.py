@@ -1,0 +1,178 @@
+"""`audit`: look at synthetic images from all sides and say what was found."""
+
+from pathlib import Path
+
+from syn2co.audits.duplicates import Found, find_copies, find_duplicates
+from syn2co.audits.feature_space import Space, encoder_space, pixel_space
+from syn2co.audits.fidelity import fidelity, mean_nearest, memorisation, vendi
+from syn2co.audits.health import flat, health
+from syn2co.audits.image_sets import AuditError, Side, Specs, open_side
+from syn2co.audits.report import AuditReport, make_report
+from syn2co.audits.results import ENOUGH, Alone, Compared, Results
+from syn2co.audits.scan import Scan, scan
+from syn2co.audits.separability import probe, trace_rows, trace_size
+from syn2co.reports.audit_sections import exhibits
+
+
+def audit(
+    synthetic: Specs,
+    *,
+    real: Specs | None = None,
+    against: Specs | None = None,
+    encoder: str | Path | None = None,
+    max_images: int = 5000,
+    allow_leak: bool = False,
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = False,
+) -> AuditReport:
+    """Return what is wrong with synthetic images, and how they compare to real ones.
+
+    `synthetic` are sources as `open_images` takes them, or data set folders. `real` are the images that the generator
+    may have seen (memorisation, diversity, how easily the two are told apart); `against` are those that an evaluation
+    will use and that must not occur (leak). Hashes are taken of all images, features of at most `max_images` of each
+    side, chosen by `seed`. `encoder` is a run folder, a checkpoint file or timm:NAME; without one, pixels are compared.
+    With `out`, audit.json, audit.md and audit.html are written there. Nothing of the images is changed.
+
+    Raises:
+        AuditError: if images of `against` occur and `allow_leak` is False (after the report was written; the error has
+            it as `report`), or if a setting is out of range.
+        DataError: if a source is missing or none of its images can be read.
+        CheckpointError: if there is no such encoder, or the report cannot be written.
+    """
+    if max_images < ENOUGH:
+        raise AuditError(f"max_images = {max_images}: must be at least {ENOUGH}; the default is 5000")
+    results = _measure(
+        open_side("synthetic", synthetic),
+        None if real is None else open_side("real", real),
+        None if against is None else open_side("against", against),
+        encoder=encoder,
+        max_images=max_images,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    report = make_report(results, exhibits(results))
+    if out is not None:
+        report.write(Path(out))
+    if report.leaks and not allow_leak:
+        raise LeakError(report, out is not None)
+    return report
+
+
+class LeakError(AuditError):
+    """Images of the evaluation set were found among the synthetic ones."""
+
+    def __init__(self, report: AuditReport, written: bool) -> None:
+        self.report = report
+        where = "audit.html shows them; " if written else ""
+        super().__init__(
+            f"{report.leaks} of {report.images} synthetic images are images of the evaluation set "
+            f"({', '.join(report.against)}): scores on it would be too good; {where}remove them, or allow it with "
+            "--allow-leak"
+        )
+
+
+def _measure(
+    synthetic: Side,
+    real: Side | None,
+    against: Side | None,
+    *,
+    encoder: str | Path | None,
+    max_images: int,
+    seed: int,
+    device: str,
+    progress: bool,
+) -> Results:
+    """Return all numbers."""
+    sides = [side for side in (synthetic, real, against) if side is not None]
+    scans = {side.role: scan(side, mirrored=side is not synthetic, progress=progress) for side in sides}
+    own = scans["synthetic"]
+    ignore = flat(own)
+    leaks = None if against is None else find_copies(synthetic, own, against, scans["against"], ignore)
+    taken, ordered = None, 0
+    if real is not None:
+        taken, ordered = _without_ordered(find_copies(synthetic, own, real, scans["real"], ignore), synthetic, real)
+    space, alone, compared = _compare(synthetic, real, scans, encoder, max_images, seed, device, progress)
+    return Results(
+        synthetic=synthetic,
+        real=real,
+        against=against,
+        scans=scans,
+        health=health(synthetic, own),
+        duplicates=find_duplicates(synthetic, own, ignore),
+        real_duplicates=None if real is None else find_duplicates(real, scans["real"], flat(scans["real"])),
+        leaks=leaks,
+        taken=taken,
+        ordered=ordered,
+        space=space,
+        alone=alone,
+        compared=compared,
+        seed=seed,
+        max_images=max_images,
+    )
+
+
+def _without_ordered(found: Found, synthetic: Side, real: Side) -> tuple[Found, int]:
+    """Return the copies that are no variation of just that image, and how many are."""
+    kept = tuple(copy for copy in found.copies if not _is_ordered(synthetic, real, copy.first, copy.second))
+    return Found(kept, found.complete), len(found.copies) - len(kept)
+
+
+def _is_ordered(synthetic: Side, real: Side, index: int, source: int) -> bool:
+    """Return whether a synthetic image was ordered as a variation of a real one: its group is that image's key."""
+    group = synthetic.group(index)
+    return group is not None and group == real.images.key(source)
+
+
+def _compare(
+    synthetic: Side,
+    real: Side | None,
+    scans: dict[str, Scan],
+    encoder: str | Path | None,
+    max_images: int,
+    seed: int,
+    device: str,
+    progress: bool,
+) -> tuple[Space | None, Alone | None, Compared | None]:
+    """Return what is measured in a space of features; None where a side has too few images."""
+    rows = synthetic.sample(max_images, seed)
+    if len(rows) < ENOUGH:
+        return None, None, None
+    chosen = [(synthetic, rows)]
+    usable = real is not None and len(real) >= ENOUGH
+    equal = min(len(rows), len(real)) if real is not None else 0
+    if real is not None and usable:
+        chosen.append((real, real.sample(max(max_images, 2 * equal), seed)))
+    if encoder is None:
+        space = pixel_space(chosen, progress=progress)
+    else:
+        space = encoder_space(encoder, chosen, device=device, progress=progress)
+    mine = space.parts[0][: equal or None] if usable else space.parts[0]
+    alone = Alone(rows, vendi(mine), mean_nearest(mine))
+    if real is None or not usable:
+        return space, alone, None
+    real_rows, theirs = chosen[1][1], space.parts[1]
+    half = min(equal, len(theirs) // 2)
+    found = memorisation(space.parts[0], theirs)
+    size = trace_size(scans["synthetic"].sizes, scans["real"].sizes)
+    groups = synthetic.group_numbers()[rows[:equal]] if synthetic.groups else None
+    traces = [trace_rows(side, part[:equal], size) for side, part in chosen]
+    compared = Compared(
+        real_rows=real_rows,
+        equal=equal,
+        fidelity=fidelity(mine, theirs[:equal]),
+        yardstick=fidelity(theirs[half : 2 * half], theirs[:half]),
+        vendi=vendi(theirs[:equal]),
+        nearest=mean_nearest(theirs[:equal]),
+        memorisation=found,
+        own=tuple(
+            _is_ordered(synthetic, real, int(index), int(real_rows[source]))
+            for index, source in zip(rows, found.nearest, strict=True)
+        ),
+        auc=probe(mine, theirs[:equal], seed=seed, groups=groups),
+        traces=probe(traces[0], traces[1], seed=seed, groups=groups),
+        trace_size=size,
+    )
+    return space, alone, compared

@@ -1,0 +1,94 @@
+"""Verdicts on how synthetic images compare to real ones; "look" at most, for none of them is a defect."""
+
+from collections.abc import Iterator
+
+from syn2co.audits.results import Results
+from syn2co.audits.separability import storage
+from syn2co.audits.thresholds import AUC_EASY, COVERED_SHARE, RECALLED_SHARE, VENDI_SHARE, Finding
+
+
+def diversity(results: Results) -> Iterator[Finding]:
+    """Say whether the images are as varied as real ones."""
+    if results.compared is None or results.alone is None:
+        return
+    ratio = results.alone.vendi / results.compared.vendi
+    words = (
+        f"The images are worth {results.alone.vendi:.1f} entirely different ones, as many real ones "
+        f"{results.compared.vendi:.1f} (Vendi score); the nearest other image is {results.alone.nearest:.2f} away, "
+        f"for real ones {results.compared.nearest:.2f}."
+    )
+    if ratio < VENDI_SHARE or results.alone.nearest < results.compared.nearest / 2:
+        yield Finding("diversity", "look", words, "More prompts, programs or clusters help more than more images.")
+    else:
+        yield Finding("diversity", "ok", words)
+
+
+def coverage(results: Results) -> Iterator[Finding]:
+    """Say how much of the real images the synthetic ones surround."""
+    if results.compared is None:
+        return
+    found, best = results.compared.fidelity, results.compared.yardstick
+    words = (
+        f"{100 * found.coverage:.0f} % of the real images have a synthetic one among their neighbours (other real "
+        f"images: {100 * best.coverage:.0f} %), and {100 * found.recall:.0f} % lie within the range of the synthetic "
+        f"ones ({100 * best.recall:.0f} %); {100 * found.precision:.0f} % of the synthetic images lie within the range "
+        f"of the real ones ({100 * best.precision:.0f} %)."
+    )
+    good = found.coverage >= COVERED_SHARE * best.coverage and found.recall >= RECALLED_SHARE * best.recall
+    advice = "Expected of procedural images; else the generator misses kinds of images or what makes them differ."
+    yield Finding("coverage", "ok" if good else "look", words, "" if good else advice)
+
+
+def separability(results: Results) -> Iterator[Finding]:
+    """Say how easily the two are told apart by their contents."""
+    if results.compared is None:
+        return
+    auc = results.compared.auc
+    words = (
+        f"A linear classifier tells real from synthetic with an AUC of {auc.value:.2f} ({auc.low:.2f} to "
+        f"{auc.high:.2f}; 0.5 is a guess, 1 is always right)."
+    )
+    advice = "Mixed with real images, a network may learn the difference instead of what is depicted."
+    good = auc.value <= AUC_EASY
+    yield Finding("separability", "ok" if good else "look", words, "" if good else advice)
+
+
+def storage_traces(results: Results) -> Iterator[Finding]:
+    """Say whether files, sizes or fine texture give the synthetic images away."""
+    if results.compared is None or results.real is None:
+        return
+    one, two = (storage(side, results.scans[side.role].sizes) for side in (results.synthetic, results.real))
+    parts = []
+    if set(one["files"]) != set(two["files"]):
+        parts.append(f"files ({_kinds(one['files'])} against {_kinds(two['files'])})")
+    if one["median_size"] != two["median_size"]:
+        parts.append(f"sizes ({_size(one['median_size'])} against {_size(two['median_size'])} pixels)")
+    auc = results.compared.traces
+    words = (
+        f"Traces of storage alone (spectrum and block grid) give an AUC of {auc.value:.2f} ({auc.low:.2f} to "
+        f"{auc.high:.2f})."
+    )
+    if parts:
+        yield Finding(
+            "storage",
+            "look",
+            f"Synthetic and real images differ in {' and '.join(parts)}: the network can read the codec. {words}",
+            "Pass both through the same resize and the same codec before mixing them.",
+        )
+    elif auc.value > AUC_EASY:
+        yield Finding(
+            "storage",
+            "look",
+            f"Files and sizes are alike. {words}",
+            "The fine texture differs: blur, noise or blocks that real images lack.",
+        )
+    else:
+        yield Finding("storage", "ok", f"Files and sizes are alike. {words}")
+
+
+def _kinds(files: dict[str, int]) -> str:
+    return " and ".join(files)
+
+
+def _size(size: list[int]) -> str:
+    return f"{size[0]} x {size[1]}"

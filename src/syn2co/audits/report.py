@@ -1,0 +1,238 @@
+"""An audit as JSON, as Markdown and as a page."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from syn2co.audits.duplicates import Duplicates, Found
+from syn2co.audits.findings import findings
+from syn2co.audits.health import class_counts, effective_classes
+from syn2co.audits.image_sets import AuditError, Side
+from syn2co.audits.results import Results
+from syn2co.audits.separability import storage
+from syn2co.audits.table import Row, rows
+from syn2co.audits.thresholds import THRESHOLDS, Finding
+from syn2co.core.files import write_atomically
+from syn2co.reports.audit_sections import Exhibit
+
+FORMAT = 1
+MARKS = {"ok": "OK", "look": "LOOK", "bad": "BAD"}
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """Everything that an audit found; `body` holds what goes into audit.json."""
+
+    body: dict[str, Any]
+    findings: tuple[Finding, ...]
+    table: tuple[Row, ...]
+    exhibits: tuple[Exhibit, ...]
+
+    @property
+    def images(self) -> int:
+        """Synthetic images that can be read."""
+        return self.body["sides"]["synthetic"]["images"]
+
+    @property
+    def leaks(self) -> int:
+        """Synthetic images that are in the evaluation set."""
+        found = self.body["leak"]
+        return 0 if found is None else found["exact"] + found["near"]
+
+    @property
+    def against(self) -> list[str]:
+        """The names of the evaluation sources."""
+        return self.body["sides"].get("against", {}).get("sources", [])
+
+    @property
+    def headline(self) -> str:
+        """One sentence for all: how many checks are bad, worth a look, and fine."""
+        counts = {mark: sum(finding.mark == mark for finding in self.findings) for mark in MARKS}
+        if counts["bad"]:
+            worst = ", ".join(finding.check for finding in self.findings if finding.mark == "bad")
+            return f"Mend this before use: {worst}."
+        if counts["look"]:
+            what = ", ".join(finding.check for finding in self.findings if finding.mark == "look")
+            return f"Nothing is broken; have a look at: {what}."
+        return "Nothing to complain about."
+
+    def finding(self, check: str) -> Finding:
+        """Return the verdict of one check.
+
+        Raises:
+            AuditError: if there is no such check in this report.
+        """
+        for finding in self.findings:
+            if finding.check == check:
+                return finding
+        raise AuditError(f"{check}: the report has no such check; it has {', '.join(f.check for f in self.findings)}")
+
+    def text(self) -> str:
+        """Return the verdicts as lines for the terminal."""
+        lines = [self.headline]
+        for finding in self.findings:
+            lines.append(f"{MARKS[finding.mark]:<4} {finding.check}: {finding.sentence}")
+            lines += [f"     -> {finding.advice}"] if finding.advice else []
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Return all numbers, thresholds and verdicts; equal for equal images and settings, without absolute paths."""
+        return json.dumps(self.body, indent=2, sort_keys=True) + "\n"
+
+    def to_markdown(self) -> str:
+        """Return the verdicts and the table of numbers as a short page."""
+        lines = ["# Audit of synthetic images", "", self.headline, ""]
+        lines += [
+            f"- **{MARKS[f.mark]}** {f.check}: {f.sentence}{f' {f.advice}' if f.advice else ''}" for f in self.findings
+        ]
+        lines += ["", "| number | synthetic | real | good is |", "|---|---|---|---|"]
+        lines += [f"| {row.name} | {row.value} | {row.real} | {row.good} |" for row in self.table]
+        for role, side in self.body["sides"].items():
+            sources = ", ".join(side["sources"])
+            lines += ["", f"{role}: {sources}, {side['images']} images, fingerprint {side['fingerprint']}."]
+        return "\n".join(lines) + "\n"
+
+    def to_html(self) -> str:
+        """Return one self-contained page with pictures of what was found."""
+        from syn2co.reports.audit_page import page
+
+        return page(self)
+
+    def write(self, folder: Path) -> None:
+        """Write audit.json, audit.md and audit.html into `folder`, each whole or not at all.
+
+        Raises:
+            AuditError: if the folder cannot be made.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AuditError(
+                f"--out {folder.name}: cannot be made a folder ({error.strerror}); choose another one"
+            ) from None
+        write_atomically(folder / "audit.json", self.to_json())
+        write_atomically(folder / "audit.md", self.to_markdown())
+        write_atomically(folder / "audit.html", self.to_html())
+
+
+def make_report(results: Results, shown: Sequence[Exhibit]) -> AuditReport:
+    """Return the report on some results."""
+    verdicts = findings(results)
+    body = {
+        "format": FORMAT,
+        "settings": {"seed": results.seed, "max_images": results.max_images, "thresholds": THRESHOLDS},
+        "sides": {side.role: _side(side, results) for side in results.sides},
+        "findings": [asdict(finding) for finding in verdicts],
+        "leak": _found(results.leaks, results.synthetic, results.against),
+        "copies": _found(results.taken, results.synthetic, results.real),
+        "ordered_copies": results.ordered,
+        "duplicates": _duplicates(results.duplicates, results.synthetic),
+        "real_duplicates": _counts(results.real_duplicates),
+        "health": _health(results),
+        "classes": _classes(results.synthetic),
+        "space": None if results.space is None else results.space.facts,
+        "diversity": None
+        if results.alone is None
+        else {"vendi": results.alone.vendi, "nearest": results.alone.nearest},
+        "compared": _compared(results),
+    }
+    return AuditReport(_rounded(body), verdicts, rows(results), tuple(shown))
+
+
+def _side(side: Side, results: Results) -> dict[str, Any]:
+    return {
+        "sources": list(side.names),
+        "images": len(side),
+        "broken": len(side.images.quarantined),
+        "fingerprint": side.images.fingerprint,
+        "labels_used": side.labels_used,
+        "groups": side.groups is not None,
+        **storage(side, results.scans[side.role].sizes),
+    }
+
+
+def _found(found: Found | None, first: Side, second: Side | None) -> dict[str, Any] | None:
+    """Return the numbers and names of copies."""
+    if found is None or second is None:
+        return None
+    listed = [
+        {
+            "image": first.name(copy.first),
+            "of": second.name(copy.second),
+            "exact": copy.exact,
+            "mirrored": copy.mirrored,
+            "correlation": copy.agreement,
+        }
+        for copy in found.copies
+    ]
+    return {"exact": found.exact, "near": found.near, "complete": found.complete, "images": listed}
+
+
+def _counts(found: Duplicates | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "exact": len(found.exact),
+        "near": len(found.near),
+        "within_groups": found.within_groups,
+        "complete": found.complete,
+    }
+
+
+def _duplicates(found: Duplicates, side: Side) -> dict[str, Any]:
+    named = {
+        kind: [[side.name(one), side.name(two)] for one, two in pairs]
+        for kind, pairs in (("exact_pairs", found.exact), ("near_pairs", found.near))
+    }
+    return {**(_counts(found) or {}), **named}
+
+
+def _health(results: Results) -> dict[str, Any]:
+    found, side = results.health, results.synthetic
+    return {
+        **{kind: [side.name(row) for row in getattr(found, kind)] for kind in ("black", "constant", "noise")},
+        "broken": [{"name": name, "reason": reason} for name, reason in found.broken],
+    }
+
+
+def _classes(side: Side) -> dict[str, Any] | None:
+    counts = class_counts(side)
+    return {"counts": counts, "effective": effective_classes(counts)} if counts else None
+
+
+def _compared(results: Results) -> dict[str, Any] | None:
+    found = results.compared
+    if found is None:
+        return None
+    memory = found.memorisation
+    return {
+        "images_each": found.equal,
+        "real_images": len(found.real_rows),
+        "fidelity": asdict(found.fidelity),
+        "fidelity_of_real": asdict(found.yardstick),
+        "real_vendi": found.vendi,
+        "real_nearest": found.nearest,
+        "memorisation": {
+            "share": memory.share,
+            "low": memory.low,
+            "threshold": memory.threshold,
+            "median_ratio": float(sorted(memory.ratios)[len(memory.ratios) // 2]),
+            "variations_of_nearest": sum(found.own),
+        },
+        "auc": asdict(found.auc),
+        "trace_auc": {**asdict(found.traces), "pixels": found.trace_size},
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """Return the same with floats of six significant digits, so that the last bits of a sum do not show."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

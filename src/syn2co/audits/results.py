@@ -1,0 +1,83 @@
+"""All that was measured, before anything is said about it.
+
+Axis letters: N images, D features.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from syn2co.audits.duplicates import Duplicates, Found
+from syn2co.audits.feature_space import Space
+from syn2co.audits.fidelity import Fidelity, Memorisation
+from syn2co.audits.health import Health
+from syn2co.audits.image_sets import Side
+from syn2co.audits.scan import Scan
+from syn2co.audits.separability import Auc
+
+ENOUGH = 20
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What can be said of the synthetic images in a space of features without any other images."""
+
+    rows: Int64[np.ndarray, " N"]
+    vendi: float
+    nearest: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Synthetic against real images in a space of features."""
+
+    real_rows: Int64[np.ndarray, " N"]
+    """The real images that were looked at; the first `equal` of them stand against as many synthetic ones."""
+    equal: int
+    fidelity: Fidelity
+    yardstick: Fidelity
+    """The same of other real images: what a perfect generator would reach. As many if there are, else halves."""
+    vendi: float
+    nearest: float
+    """Vendi score and mean nearest distance of the real images."""
+    memorisation: Memorisation
+    own: tuple[bool, ...]
+    """For each synthetic image: its nearest real one is the image that it was ordered to be a variation of."""
+    auc: Auc
+    traces: Auc
+    trace_size: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """The numbers of one audit; what needs real or evaluation images is None without them."""
+
+    synthetic: Side
+    real: Side | None
+    against: Side | None
+    scans: dict[str, Scan]
+    health: Health
+    duplicates: Duplicates
+    real_duplicates: Duplicates | None
+    leaks: Found | None
+    taken: Found | None
+    """Copies of training images."""
+    ordered: int
+    """Copies of training images that were ordered: variations of just that image, not counted in `taken`."""
+    space: Space | None
+    """Features, the synthetic ones first; None if there are too few images."""
+    alone: Alone | None
+    compared: Compared | None
+    seed: int
+    max_images: int
+
+    @property
+    def sides(self) -> list[Side]:
+        return [side for side in (self.synthetic, self.real, self.against) if side is not None]
+
+    def points(self) -> tuple[Float64[np.ndarray, "N D"], Float64[np.ndarray, "N D"]]:
+        """Return the features of synthetic and real images in equal numbers."""
+        assert self.space is not None and self.compared is not None
+        count = self.compared.equal
+        return self.space.parts[0][:count], self.space.parts[1][:count]

@@ -1,0 +1,64 @@
+"""`syn2co audit`: the command line of `syn2co.audits.audit`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("synthetic", nargs=-1, required=True)
+@click.option("--real", multiple=True, metavar="SRC", help="Images that the generator may have seen; repeatable.")
+@click.option(
+    "--against", multiple=True, metavar="SRC", help="Evaluation images that must not occur (leak); repeatable."
+)
+@click.option("--encoder", metavar="RUN", help="Compare in the features of a run folder, checkpoint or timm:NAME.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the report; default runs/audit/NAME-OF-FIRST-SOURCE."
+)
+@click.option("--max-images", default=5000, show_default=True, help="Images of each side whose features are compared.")
+@click.option("--allow-leak", is_flag=True, help="Report images of the evaluation set, but do not fail.")
+@click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
+@click.option("--device", default="auto", show_default=True, help="Of the encoder: auto, cpu, cuda, cuda:N or mps.")
+@click.option("--seed", default=0, show_default=True, help="Of the choice of images.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def audit(
+    synthetic: tuple[str, ...],
+    real: tuple[str, ...],
+    against: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Look for copies, leaks, duplicates and dead images in SYNTHETIC, and compare it to real images.
+
+    SYNTHETIC is a data set folder, a folder of images, or tar files; several are one set.
+    """
+    from syn2co.audits.audit import LeakError
+    from syn2co.audits.audit import audit as run
+
+    folder = out or Path("runs") / "audit" / default_name(synthetic[0])
+    try:
+        report = run(
+            synthetic, real=real or None, against=against or None, out=folder, progress=not quiet, **options
+        )  # fmt: skip
+    except LeakError as error:
+        _print(error.report, as_json, folder)
+        raise
+    _print(report, as_json, folder)
+
+
+def default_name(source: str) -> str:
+    """Return a folder name for the report on a source: its last part in letters, digits, dots, - and _."""
+    last = source.rstrip("/").replace("\\", "/").rpartition("/")[2]
+    safe = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in last).strip(".-")
+    return safe or "images"
+
+
+def _print(report: Any, as_json: bool, folder: Path) -> None:
+    if as_json:
+        click.echo(report.to_json(), nl=False)
+        return
+    click.echo(report.text())
+    click.echo(f"Page: {folder / 'audit.html'}")

@@ -1,0 +1,160 @@
+"""Strict, frozen groups of settings: from JSON and "a.b=c" to values, with one sentence for whatever is wrong."""
+
+import difflib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from syn2co.core.errors import ConfigError
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Settings(BaseModel):
+    """A frozen group of settings that refuses unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, under: str = "") -> Self:
+        """Return the settings of nested plain values; what is not named keeps its default.
+
+        Errors name the settings below `under`, such as "options.".
+
+        Raises:
+            ConfigError: naming the setting, the value seen and what is allowed; for an unknown name, the nearest one.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(_sentence(error, setting_names(cls), under)) from None
+
+    def with_settings(self, assignments: Iterable[str]) -> Self:
+        """Return the settings with each "a.b=value" applied in order; values are JSON, or else plain text.
+
+        Raises:
+            ConfigError: on an assignment without "=", an unknown setting or a value out of range.
+        """
+        values = self.model_dump(mode="json")
+        free = set(_free_groups(type(self)))
+        for assignment in assignments:
+            _assign(values, assignment, free)
+        return self.parse(values)
+
+
+def read_settings(path: str | Path, hint: str, *, leave_out: Collection[str] = ()) -> dict[str, Any]:
+    """Return the nested plain values in a JSON file but those of `leave_out`; `hint` says where one comes from.
+
+    Raises:
+        ConfigError: if the file cannot be read, or holds something else than one JSON object.
+    """
+    name = Path(path).name
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_named_once(f"--config {name}: "))
+    except OSError as error:
+        raise ConfigError(f"--config {name}: cannot be read ({error.strerror}); give the path of a JSON file") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"--config {name}: is not JSON ({error}); {hint}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"--config {name}: must hold one JSON object with the settings, not a {type(values).__name__}"
+        )
+    return {key: value for key, value in values.items() if key not in leave_out}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint such as "; did you mean queue.size?", by the whole path or else by its last part, or "" if none."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    if not close:
+        by_leaf = {path.rpartition(".")[2]: path for path in reversed(known)}
+        close = [by_leaf[leaf] for leaf in difflib.get_close_matches(name.rpartition(".")[2], by_leaf, n=1, cutoff=0.6)]
+    if not close:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _assign(values: dict[str, Any], assignment: str, free: Collection[str]) -> None:
+    path, separator, text = assignment.partition("=")
+    path = path.strip()
+    if not separator:
+        raise ConfigError(f"--set {assignment}: must look like queue.size=1024")
+    *groups, leaf = path.split(".")
+    here: Any = values
+    for name in groups:
+        here = here.get(name) if isinstance(here, dict) else None
+    if not isinstance(here, dict) or (leaf not in here and ".".join(groups) not in free):
+        raise ConfigError(f"--set {path}: there is no such setting{nearest(path, _leaves(values))}")
+    here[leaf] = _value(path, text)
+
+
+def setting_names(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return the dotted name of every setting of a class of settings."""
+    names: list[str] = []
+    for name, field in kind.model_fields.items():
+        group = _group(field.annotation)
+        names += [f"{prefix}{name}"] if group is None else setting_names(group, f"{prefix}{name}.")
+    return names
+
+
+def _free_groups(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of the settings that are mappings with keys of their own."""
+    for name, field in kind.model_fields.items():
+        group = _group(field.annotation)
+        if group is not None:
+            yield from _free_groups(group, f"{prefix}{name}.")
+        elif get_origin(field.annotation) is dict:
+            yield f"{prefix}{name}"
+
+
+def _group(annotation: Any) -> type[BaseModel] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key, value in values.items():
+        names += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
+    return names
+
+
+def _value(path: str, text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_named_once(f"--set {path}: "))
+    except json.JSONDecodeError:
+        lowered = text.strip().lower()
+        return {"true": True, "false": False, "none": None}.get(lowered, text.strip())
+
+
+def _named_once(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """Return a hook of `json.loads` that refuses a name given twice, of which JSON would keep the last alone."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        for name in values if len(values) < len(pairs) else ():
+            if sum(name == other for other, _ in pairs) > 1:
+                raise ConfigError(f"{where}{name!r} is named twice in one JSON object; name it once")
+        return values
+
+    return once
+
+
+def _sentence(error: ValidationError, known: Sequence[str], under: str) -> str:
+    """Return one sentence for the first complaint of pydantic."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{under}{path}: there is no such setting{nearest(under + path, [under + name for name in known])}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{under}{path}: {message}" if path and not message.startswith(path.split(".")[0]) else under + message
+    given = first.get("input")
+    seen = given if isinstance(given, str | int | float | bool) else type(given).__name__
+    return f"{under}{path} = {seen}: {message[0].lower()}{message[1:]}"

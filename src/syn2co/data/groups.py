@@ -1,0 +1,123 @@
+"""Which images of a set are of one group, so that they are never each other's negatives.
+
+Axis letters: N images of the set, M images of one source, R images that may be sources.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import accumulate
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt32
+
+from syn2co.core.errors import DataError
+from syn2co.images.source import Source, SyntheticSource
+
+HASHED = 1 << 62
+"""Set in every hashed group, and in no position of a set and in no hash of a key."""
+_CHECKSUM = (1 << 32) - 1
+
+
+def group_id(text: str) -> int:
+    """Return a stable group for a text, between 2**62 and 2**63 - 1."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") & (HASHED - 1) | HASHED
+
+
+def image_key(name: str, checksum: int) -> str:
+    """Return "name#checksum": an image by name and content."""
+    return f"{name}#{checksum:08x}"
+
+
+def key_id(name: str, checksum: int) -> int:
+    """Return a hash of an image's key below 2**62, whose lower 32 bits are the checksum."""
+    return (group_id(name) & (HASHED - 1)) >> 32 << 32 | checksum
+
+
+def source_id(key: str) -> int:
+    """Return the `key_id` of an `image_key`; of another text a hash that no image has."""
+    name, _, checksum = key.rpartition("#")
+    return key_id(name, int(checksum, 16)) if re.fullmatch("[0-9a-f]{8}", checksum) else group_id(key)
+
+
+def set_groups(
+    sources: Sequence[Source], checksums: Sequence[UInt32[np.ndarray, " M"] | None], rows: Int64[np.ndarray, " N"]
+) -> Int64[np.ndarray, " N"]:
+    """Return the group of each image at `rows` of the concatenated sources.
+
+    It is the position in the concatenation; for a synthetic image whose source image is in the set, the group of that,
+    be it real or synthetic; for any other that says how it was made, the hash of its group's text.
+
+    Raises:
+        DataError: if source images must be found and the set was opened without a check.
+    """
+    starts = [0, *accumulate(len(source) for source in sources)]
+    placed = zip(starts, sources, strict=False)
+    made = [(start, source) for start, source in placed if isinstance(source, SyntheticSource)]
+    if not made:
+        return rows.astype(np.int64, copy=False)
+    groups = np.arange(starts[-1])
+    for start, source in made:
+        groups[start : start + len(source)] = source.group_ids
+    if any((source.source_ids >= 0).any() for _, source in made) and len(sources) > 1:
+        keys = _keys(sources, starts, checksums, rows)
+        parents = np.arange(starts[-1])
+        for start, source in made:
+            found = keys.find(source.source_ids)
+            parents[start : start + len(source)] = np.where(found < 0, parents[start : start + len(source)], found)
+        for _ in made:  # a variation of a variation, at most once through all sets
+            groups = groups[parents]
+    return groups[rows]
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The hashed keys of images that may be the source of others, where they are, and which are of real images."""
+
+    keys: Int64[np.ndarray, " R"]
+    positions: Int64[np.ndarray, " R"]
+    real: Bool[np.ndarray, " R"]
+
+    def find(self, wanted: Int64[np.ndarray, " M"]) -> Int64[np.ndarray, " M"]:
+        """Return the position of each source, -1 if it is not there.
+
+        Without an image of that name and content it is the one real image of that content, whatever its name.
+        """
+        found = _look_up(wanted, self.keys, self.positions)
+        checksums, first, count = np.unique(self.keys[self.real] & _CHECKSUM, return_index=True, return_counts=True)
+        alone = count == 1
+        by_content = _look_up(wanted & _CHECKSUM, checksums[alone], self.positions[self.real][first[alone]])
+        return np.where((found < 0) & (wanted >= 0) & (wanted < HASHED), by_content, found)
+
+
+def _look_up(
+    wanted: Int64[np.ndarray, " M"], keys: Int64[np.ndarray, " R"], positions: Int64[np.ndarray, " R"]
+) -> Int64[np.ndarray, " M"]:
+    """Return the first position of each wanted key, -1 if it is not there."""
+    if not len(keys):
+        return np.full(len(wanted), -1, np.int64)
+    order = np.argsort(keys, kind="stable")
+    place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    return np.where(keys[place] == wanted, positions[place], -1)
+
+
+def _keys(
+    sources: Sequence[Source],
+    starts: Sequence[int],
+    checksums: Sequence[UInt32[np.ndarray, " M"] | None],
+    rows: Int64[np.ndarray, " N"],
+) -> _Keys:
+    """Return the hashed keys of the images at `rows`."""
+    keys, positions, real = [], [], []
+    for start, source, sums in zip(starts, sources, checksums, strict=False):
+        if sums is None:
+            raise DataError(
+                "data.check = false: the source images of variations can be found only after a check; set it to true"
+            )
+        own = rows[(rows >= start) & (rows < start + len(source))]
+        hashed = (key_id(source.name(row), int(sums[row])) for row in (own - start).tolist())
+        keys.append(np.fromiter(hashed, np.int64, len(own)))
+        positions.append(own)
+        real.append(np.full(len(own), not isinstance(source, SyntheticSource)))
+    return _Keys(np.concatenate(keys), np.concatenate(positions), np.concatenate(real))

@@ -1,0 +1,227 @@
+"""Which image when, real or synthetic: a function of (seed, epoch, slot) and of nothing else.
+
+An epoch has E slots. A slot holds a draw: the index of an image in the set and how often that image came before in the
+same epoch, in one integer. The first time, this is the index itself; later times are other integers, so whatever is
+keyed by the draw (views, drop path, replacement) differs.
+
+Axis letters: E slots of an epoch, N images of the set (the real ones first), n draws.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Int64
+
+from syn2co.core import keyed_rng
+from syn2co.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from syn2co.images.image_set import ImageSet
+    from syn2co.pretraining.config import MixSchedule, MixSettings
+
+Mode = Literal["real", "synthetic", "union", "ratio", "replace"]
+_INDEX_BITS = 40
+_NONE = np.empty(0, np.int64)
+
+
+def image_index(draws: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Return the index in the set of the image of each draw."""
+    return draws & ((1 << _INDEX_BITS) - 1)
+
+
+@dataclass(frozen=True)
+class Variations:
+    """The variations of each real image: those of image i are `images[starts[i]:starts[i + 1]]`."""
+
+    images: Int64[np.ndarray, " V"]
+    starts: Int64[np.ndarray, " N+1"]
+
+    def pick(self, index: Int64[np.ndarray, " n"], uniform: np.ndarray) -> Int64[np.ndarray, " n"]:
+        """Return one variation of each image, all of its variations equally likely."""
+        first, count = self.starts[index], self.starts[index + 1] - self.starts[index]
+        return self.images[first + np.minimum((uniform * count).astype(np.int64), count - 1)]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixer:
+    """The images of each epoch; `real` and `synthetic` are the indices that may be drawn, `boundary` the first that
+    counts as synthetic."""
+
+    mode: Mode
+    seed: int
+    boundary: int
+    real: Int64[np.ndarray, " R"]
+    synthetic: Int64[np.ndarray, " S"]
+    length: int
+    """E, slots of an epoch."""
+    share: "MixSchedule | None" = None
+    """Share of synthetic slots (ratio), or probability that a view is replaced (replace)."""
+    view: Literal["first", "second", "random", "both"] = "second"
+    variations: Variations | None = None
+    unused: int = field(default=0)
+    """Synthetic images that are a variation of no image that may be drawn (replace)."""
+
+    @classmethod
+    def plain(cls, images: int, seed: int) -> "Mixer":
+        """Return the mixer of `images` real images: every epoch is a keyed permutation of them."""
+        return cls("real", seed, images, np.arange(images), _NONE, images)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether any synthetic image may be drawn."""
+        return len(self.synthetic) > 0
+
+    def order(self, epoch: int) -> Int64[np.ndarray, " E"]:
+        """Return the draws of an epoch in their order.
+
+        Images come from endless streams of keyed permutations, so that each has come k or k + 1 times at any moment.
+        """
+        if self.mode == "ratio":
+            picked = self._ratio_slots(epoch)
+        else:
+            pool = self.real if self.mode == "replace" else np.concatenate([self.real, self.synthetic])
+            picked = pool[_stream(len(pool), epoch * self.length, self.length, "epoch order", self.seed)]
+        return _with_occurrence(picked)
+
+    def _ratio_slots(self, epoch: int) -> Int64[np.ndarray, " E"]:
+        before = sum(self.synthetic_slots(earlier) for earlier in range(epoch))
+        count = self.synthetic_slots(epoch)
+        sides = (
+            (self.real, "real order", epoch * self.length - before, self.length - count),
+            (self.synthetic, "synthetic order", before, count),
+        )
+        picked = [pool[_stream(len(pool), start, slots, name, self.seed)] for pool, name, start, slots in sides]
+        return np.concatenate(picked)[keyed_rng.permutation(self.length, "mixed order", self.seed, epoch)]
+
+    def synthetic_slots(self, epoch: int) -> int:
+        """Return round(r E) with r the ratio in `epoch`."""
+        assert self.share is not None
+        return round(self.share.at(epoch) * self.length)
+
+    def view_images(self, epoch: int, draws: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "2 n"]:
+        """Return the index of the image that each view of each draw is taken from."""
+        index = image_index(draws)
+        if self.variations is None or self.share is None:
+            return np.stack([index, index])
+        start = np.full(len(draws), np.uint64(keyed_rng.key64("replace", self.seed, epoch)))
+        hashed = keyed_rng.fold(start, draws.astype(np.uint64))
+        whether, which, *picks = keyed_rng.uniforms(
+            keyed_rng.fold(hashed[None], np.arange(4, dtype=np.uint64)[:, None])
+        )
+        replaced = whether < self.share.at(epoch)
+        both = {"first": (True, False), "second": (False, True), "both": (True, True)}
+        chosen = (which < 0.5, which >= 0.5) if self.view == "random" else both[self.view]
+        return np.stack(
+            [
+                np.where(replaced & here, self.variations.pick(index, pick), index)
+                for here, pick in zip(chosen, picks, strict=True)
+            ]
+        )
+
+
+def _stream(images: int, start: int, count: int, *key: keyed_rng.Key) -> Int64[np.ndarray, " count"]:
+    """Return `count` places from `start` on in an endless stream of permutations of range(images)."""
+    if not count:
+        return _NONE
+    first, last = start // images, (start + count - 1) // images
+    blocks = [keyed_rng.permutation(images, *key, block) for block in range(first, last + 1)]
+    return np.concatenate(blocks)[start - first * images :][:count]
+
+
+def _with_occurrence(picked: Int64[np.ndarray, " E"]) -> Int64[np.ndarray, " E"]:
+    """Return the draws of indices in order: the k-th time that an index comes, k from 0, k goes into the upper bits."""
+    if np.bincount(picked).max() < 2:
+        return picked
+    by_index = np.argsort(picked, kind="stable")
+    grouped = picked[by_index]
+    places = np.arange(len(picked))
+    fresh = np.append(True, grouped[1:] != grouped[:-1])
+    occurrence = np.empty_like(picked)
+    occurrence[by_index] = places - np.maximum.accumulate(np.where(fresh, places, 0))
+    return picked + (occurrence << _INDEX_BITS)
+
+
+def choose_mode(mix: "MixSettings", *, real: bool, synthetic: bool) -> Mode:
+    """Return how epochs are made, given which kinds of source there are.
+
+    Raises:
+        ConfigError: if a setting needs a kind of image that is not there, or that the mode does not draw.
+    """
+    by_sources: dict[tuple[bool, bool], Mode] = {(True, False): "real", (False, True): "synthetic"}
+    wanted: Mode = by_sources.get((real, synthetic), "union") if mix.mode == "auto" else mix.mode
+    if mix.mode == "auto" and (mix.ratio is not None or mix.replace is not None):
+        wanted = "replace" if mix.ratio is None else "ratio"
+    setting, other = ("mix.mode = " + wanted, "set mix.mode to auto")
+    if wanted in ("ratio", "replace"):
+        setting, other = f"mix.{wanted}", f"set mix.{wanted} to null"
+    if wanted != "real" and not synthetic:
+        raise ConfigError(f"{setting}: needs synthetic images; name their sources with --synthetic, or {other}")
+    if wanted != "synthetic" and not real:
+        raise ConfigError(f"{setting}: needs real images; name their sources with --real, or {other}")
+    for name, value, left_out in (
+        ("max_real", mix.max_real, "synthetic"),
+        ("max_synthetic", mix.max_synthetic, "real"),
+    ):
+        if value is not None and wanted == left_out:
+            raise ConfigError(
+                f"mix.{name} = {value}: means nothing where only {left_out} images are drawn; set it to null"
+            )
+    return wanted
+
+
+def make_mixer(images: "ImageSet", boundary: int, mix: "MixSettings", mode: Mode, *, seed: int, batch: int) -> Mixer:
+    """Return the mixer of a set whose first `boundary` images are real and whose others are synthetic.
+
+    Where an epoch is not one pass over all of its images, its length is cut to whole batches, so that every slot is
+    used and the drawn ratio is the wanted one.
+
+    Raises:
+        ConfigError: if more distinct images are wanted than there are.
+        DataError: if, to replace views, a real image has no variation.
+    """
+    real = _subset(np.arange(boundary), mix.max_real, "max_real", seed)
+    synthetic = _subset(np.arange(boundary, len(images)), mix.max_synthetic, "max_synthetic", seed)
+    for name, pool, needed in (("real", real, mode != "synthetic"), ("synthetic", synthetic, mode != "real")):
+        if needed and not len(pool):
+            raise DataError(f"data.{name}: none of its images can be read; mend them or give other sources")
+    variations, unused = None, 0
+    if mode == "replace":
+        variations = _find_variations(images, real, synthetic)
+        unused = len(synthetic) - len(variations.images)
+        synthetic = variations.images
+    whole = {"synthetic": len(synthetic), "union": len(real) + len(synthetic)}.get(mode, len(real))
+    length = mix.epoch_images or whole
+    if mode == "ratio" or length != whole:
+        length = length // batch * batch or length
+    share = {"ratio": mix.ratio, "replace": mix.replace}.get(mode)
+    return Mixer(mode, seed, boundary, real, synthetic, length, share, mix.view, variations, unused)
+
+
+def _subset(pool: Int64[np.ndarray, " n"], most: int | None, name: str, seed: int) -> Int64[np.ndarray, " m"]:
+    """Return `most` of the indices, chosen by the seed, in order; all of them for None."""
+    if most is None:
+        return pool
+    if most > len(pool):
+        raise ConfigError(f"mix.{name} = {most}: there are only {len(pool)} such images; lower it or set it to null")
+    return np.sort(pool[keyed_rng.permutation(len(pool), name, seed)[:most]])
+
+
+def _find_variations(
+    images: "ImageSet", real: Int64[np.ndarray, " R"], synthetic: Int64[np.ndarray, " S"]
+) -> Variations:
+    """Return the variations of each of `real` among `synthetic`: the images of its group."""
+    owners = real[np.argsort(images.groups[real], kind="stable")]
+    place = np.searchsorted(images.groups[owners], images.groups[synthetic])
+    found = place < len(owners)
+    found[found] = images.groups[owners[place[found]]] == images.groups[synthetic[found]]
+    owner = owners[place[found]]
+    counts = np.bincount(owner, minlength=len(images))
+    missing = real[counts[real] == 0]
+    if len(missing):
+        names = ", ".join(images.name(int(index)) for index in missing[:3])
+        raise DataError(
+            f"mix.replace: {len(missing)} of {len(real)} real images have no variation in data.synthetic "
+            f"({names}{', ...' if len(missing) > 3 else ''}); generate the missing ones, or train on fewer real images"
+        )
+    return Variations(synthetic[found][np.argsort(owner, kind="stable")], np.concatenate([[0], np.cumsum(counts)]))

@@ -1,0 +1,312 @@
+"""From what the user names to an `ImageSet`: `open_images`.
+
+Axis letters: N images of the set.
+"""
+
+import difflib
+import glob
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from syn2co.core.errors import DataError
+from syn2co.data.groups import set_groups
+from syn2co.images.check import check_source
+from syn2co.images.decode import MAX_PIXELS
+from syn2co.images.image_set import ImageSet
+from syn2co.images.index import relabel, sort_classes
+from syn2co.images.index_cache import Verdicts, default_cache_dir, load_verdicts, save_verdicts
+from syn2co.images.pixel_cache import Absent, Block, PixelCache, auto_budget
+from syn2co.images.quarantine import Quarantined
+from syn2co.images.source import Source, SyntheticSource
+
+Progress = Callable[[str, int, int], None]
+CacheMode = Literal["auto", "always", "never"]
+SCHEMES = ("builtin", "hf", "procedural", "torchvision")
+
+
+def open_images(
+    specs: str | Path | Sequence[str | Path],
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_broken_share: float = 0.01,
+    check: bool = True,
+    cache: CacheMode = "auto",
+    workers: int = 0,
+    cache_dir: str | Path | None = None,
+    report: Progress | None = None,
+) -> ImageSet:
+    """Return the images of all `specs`, one source after the other, without those that cannot be decoded.
+
+    A spec is a folder, a .tar file, a glob or brace range of tar files, a synthetic data set,
+    `procedural:PROGRAM[:COUNT[:SIZE]]`, `builtin:photos[:train|:test]`, `builtin:digits[:train|:test]`,
+    `torchvision:NAME[:split]` or `hf:NAME[:split]`. With `check` every image is
+    decoded once here (by `workers` threads) and a broken or oversized one is quarantined. `cache`: keep the decoded
+    images in memory if they take at most 2 GiB and a quarter of the memory ("auto"), "always" or "never"; only with
+    `check`. Indexes and verdicts are remembered in `cache_dir` (default: $SYN2CO_CACHE or the user's cache folder).
+    `report(stage, done, total)` is called with the stage "index" (total 0 if unknown) or "check".
+
+    Raises:
+        DataError: if a source is missing, unreadable, empty or given twice, if a setting is out of range, or if more
+            than `max_broken_share` of all images are broken.
+    """
+    _check_settings(max_pixels, max_broken_share, cache)
+    place = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    sources = [open_source(spec, cache_dir=place, report=report) for spec in _as_list(specs)]
+    _refuse_twice(sources)
+    inspected = _inspect(sources, max_pixels, check, cache, workers, place, report)
+    pairs = list(zip(sources, inspected.verdicts, strict=True))
+    quarantined = [entry for number, pair in enumerate(pairs) for entry in _quarantine(number, *pair)]
+    good = np.concatenate([_good(*pair) for pair in pairs])
+    _refuse_broken(quarantined, int(good.sum()), max_broken_share)
+    labels, classes = _merge_labels(sources)
+    rows = np.flatnonzero(good)
+    checksums = [None if verdict is None else verdict.checksums for verdict in inspected.verdicts]
+    return ImageSet(
+        sources,
+        rows=rows,
+        groups=set_groups(sources, checksums, rows),
+        labels=labels[rows],
+        classes=classes,
+        checksums=checksums,
+        quarantined=quarantined,
+        cache=None if inspected.blocks is None else PixelCache(inspected.blocks),
+        max_pixels=max_pixels,
+    )
+
+
+def _check_settings(max_pixels: int, max_broken_share: float, cache: str) -> None:
+    """Refuse settings out of range."""
+    if max_pixels < 1:
+        raise DataError(f"max_pixels = {max_pixels}: must be at least 1; the default is {MAX_PIXELS}.")
+    if not 0 <= max_broken_share <= 1:
+        raise DataError(f"max_broken_share = {max_broken_share}: must lie in 0..1; the default is 0.01.")
+    if cache not in get_args(CacheMode):
+        raise DataError(f"cache = {cache!r}: must be 'auto', 'always' or 'never'; the default is 'auto'.")
+
+
+def _as_list(specs: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """Return the specs as a list; at least one."""
+    found = [specs] if isinstance(specs, str | Path) else list(specs)
+    if not found:
+        raise DataError("no image source was given; name a folder, a tar file, or builtin:photos.")
+    return found
+
+
+def open_source(spec: str | Path, *, cache_dir: Path, report: Progress | None = None) -> Source:
+    """Return the source that `spec` names.
+
+    Raises:
+        DataError: if it is missing, unreadable, empty or of an unknown scheme.
+    """
+    text = str(spec)
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in SCHEMES:
+        return _open_scheme(scheme, rest, cache_dir)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        from syn2co.data.stored_set import is_dataset, open_dataset
+
+        if is_dataset(path):
+            return open_dataset(path, cache_dir=cache_dir, report=report)
+        from syn2co.images.sources.folder import open_folder
+
+        return open_folder(path, cache_dir=cache_dir, report=report)
+    if path.is_file():
+        tars = [path]
+    elif any(mark in text for mark in "*?[{"):
+        tars = _expand(str(path))
+    elif colon and re.fullmatch(r"[A-Za-z]\w+", scheme):
+        raise DataError(_unknown_scheme(text, scheme))
+    else:
+        raise DataError(_missing(path))
+    _refuse_other_files(tars)
+    from syn2co.images.sources.tar import open_tars
+
+    return open_tars(tars, cache_dir=cache_dir, report=report)
+
+
+def _open_scheme(scheme: str, rest: str, cache_dir: Path) -> Source:
+    """Return a source that is not a path."""
+    name, _, split = rest.partition(":")
+    if scheme == "builtin":
+        from syn2co.images.sources.builtin import open_builtin
+
+        return open_builtin(name, split or "train")
+    if scheme == "procedural":
+        from syn2co.data.on_the_fly import open_procedural
+
+        return open_procedural(rest)
+    from syn2co.images.sources import remote
+
+    if scheme == "torchvision":
+        return remote.open_torchvision(name, split or "train", cache_dir=cache_dir)
+    return remote.open_hf(name, split or "train")
+
+
+def _unknown_scheme(text: str, scheme: str) -> str:
+    """Return the message for `scheme:...` that we do not know."""
+    near = difflib.get_close_matches(scheme, SCHEMES, 1)
+    hint = f"did you mean {near[0]}:?" if near else "correct it or give a path."
+    known = ", ".join(f"{name}:" for name in SCHEMES)
+    return f"{text}: {scheme}: is not a kind of image source; known are {known}; {hint}"
+
+
+def _missing(path: Path) -> str:
+    """Return the message for a path that does not exist, with its nearest neighbour."""
+    parent = path.parent
+    if not parent.is_dir():
+        return f"{path}: there is no such folder or tar file, and no {parent} either; correct the path."
+    near = difflib.get_close_matches(path.name, [entry.name for entry in parent.iterdir()], 1)
+    hint = f"did you mean {parent / near[0]}?" if near else "correct the path."
+    return f"{path}: there is no such folder or tar file; {hint}"
+
+
+def _expand(pattern: str) -> list[Path]:
+    """Return the files that a pattern with braces and wildcards names, in the order of braces, then of names."""
+    found: list[Path] = []
+    for part in expand_braces(pattern):
+        matches = sorted(Path(match) for match in glob.glob(part, recursive=True))
+        if not matches:
+            raise DataError(f"{part}: no file matches; correct the pattern {pattern!r}.")
+        found.extend(matches)
+    return found
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """Return the texts that `{000..012}` ranges and `{a,b}` lists stand for, leading zeros kept."""
+    match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern)
+    if match is None:
+        return [pattern]
+    first, last, listed = match.groups()
+    if listed is not None:
+        middles = listed.split(",")
+    else:
+        width = len(first) if first.startswith("0") else 0
+        middles = [str(number).zfill(width) for number in range(int(first), int(last) + 1)]
+    head, tail = pattern[: match.start()], pattern[match.end() :]
+    return [head + middle + rest for middle in middles for rest in expand_braces(tail)]
+
+
+def _refuse_other_files(paths: Sequence[Path]) -> None:
+    """Refuse files that are no tar by name."""
+    for path in paths:
+        if not re.search(r"\.(tar|tgz|tbz2?|txz)(\.\w+)?$", path.name.lower()):
+            raise DataError(
+                f"{path}: an image source must be a folder or a .tar file, and this is another file; "
+                "give the folder it lies in, or make a tar."
+            )
+
+
+def _refuse_twice(sources: Sequence[Source]) -> None:
+    """Refuse a source that is given twice: its images would count double."""
+    parts = [part for source in sources for part in source.identity.split("\n")]
+    for number, part in enumerate(parts):
+        if part in parts[:number]:
+            raise DataError(f"{part}: this source is given twice; name it once.")
+    folders = [part for part in parts if os.path.isdir(part)]
+    for inner in folders:
+        outer = next((folder for folder in folders if inner.startswith(os.path.join(folder, ""))), None)
+        if outer is not None:
+            raise DataError(f"{inner}: this folder lies inside {outer}, which is given too; name only one of them.")
+
+
+class _Inspected(NamedTuple):
+    """The outcome of the pass over all sources."""
+
+    verdicts: list[Verdicts | None]
+    blocks: list[Block | Absent] | None
+
+
+def _inspect(
+    sources: Sequence[Source],
+    max_pixels: int,
+    check: bool,
+    cache: CacheMode,
+    workers: int,
+    cache_dir: Path,
+    report: Progress | None,
+) -> _Inspected:
+    """Check every source, or take the remembered verdicts, and keep the pixels if they fit."""
+    if not check:
+        return _Inspected([None] * len(sources), None)
+    remembered = [_remembered(source, max_pixels, cache_dir) for source in sources]
+    budget = {"always": None, "auto": auto_budget(), "never": -1}[cache]
+    if budget is not None and sum(verdict.decoded_bytes for verdict in remembered if verdict is not None) > budget:
+        budget = -1
+    verdicts, blocks = [], []
+    for source, known in zip(sources, remembered, strict=True):
+        if _on_the_fly(source):
+            verdicts.append(Verdicts(np.zeros(len(source), np.uint32), {}, 0))
+            blocks.append(Absent(len(source)))
+            continue
+        if known is not None and budget == -1:
+            verdicts.append(known)
+            continue
+        verdict, kept = check_source(source, max_pixels=max_pixels, workers=workers, budget=budget, report=report)
+        verdicts.append(verdict)
+        if source.stamp is not None:
+            save_verdicts(cache_dir, _check_key(source, max_pixels), source.stamp, verdict)
+        if kept is None:
+            budget, blocks = -1, []
+        else:
+            blocks.extend(kept)
+            budget = None if budget is None else budget - verdict.decoded_bytes
+    return _Inspected(verdicts, None if budget == -1 else blocks)
+
+
+def _on_the_fly(source: Source) -> bool:
+    """Return whether images are made when they are read: none can be broken, and keeping them would be storage."""
+    return isinstance(source, SyntheticSource) and source.on_the_fly
+
+
+def _check_key(source: Source, max_pixels: int) -> str:
+    """Return the key under which a source's verdicts are remembered."""
+    return f"{source.identity}\n{max_pixels}"
+
+
+def _remembered(source: Source, max_pixels: int, cache_dir: Path) -> Verdicts | None:
+    """Return the verdicts of an earlier check of the same files, if there are any."""
+    if source.stamp is None:
+        return None
+    return load_verdicts(cache_dir, _check_key(source, max_pixels), source.stamp, len(source))
+
+
+def _quarantine(number: int, source: Source, verdicts: Verdicts | None) -> list[Quarantined]:
+    """Return what is left out of one source."""
+    skipped = [Quarantined(f"{number}:{name}", reason) for name, reason in source.skipped]
+    reasons = {} if verdicts is None else verdicts.reasons
+    return skipped + [Quarantined(f"{number}:{source.name(row)}", reason) for row, reason in reasons.items()]
+
+
+def _good(source: Source, verdicts: Verdicts | None) -> Bool[np.ndarray, " N"]:
+    """Return which images of one source stay."""
+    good = np.ones(len(source), bool)
+    if verdicts is not None:
+        good[list(verdicts.reasons)] = False
+    return good
+
+
+def _refuse_broken(quarantined: Sequence[Quarantined], good: int, max_share: float) -> None:
+    """Refuse a set with too many broken images, or with none left."""
+    total = good + len(quarantined)
+    first = "; ".join(f"{name}: {reason}" for name, reason in quarantined[:3])
+    if good == 0:
+        raise DataError(f"none of the {total} images can be read ({first}); mend them or give another source.")
+    if len(quarantined) > max_share * total:
+        raise DataError(
+            f"{len(quarantined)} of {total} images are broken, more than max_broken_share = {max_share} allows "
+            f"({first}{'; ...' if len(quarantined) > 3 else ''}); mend or remove them, or allow a larger share."
+        )
+
+
+def _merge_labels(sources: Sequence[Source]) -> tuple[Int64[np.ndarray, " N"], tuple[str, ...]]:
+    """Return the labels of all sources counted in the classes of all, merged by name."""
+    classes = sort_classes({name for source in sources for name in source.classes})
+    labels = [relabel(source.labels, source.classes, classes) for source in sources]
+    return np.concatenate(labels).astype(np.int64), classes

@@ -1,0 +1,1 @@
+"""The demo: both halves of Syn2Co on photographs that ship with the dependencies."""

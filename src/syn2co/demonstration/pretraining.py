@@ -1,0 +1,73 @@
+"""The first half of the demo: pretrain on patches of photographs without labels, score, draw."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from syn2co.core.keyed_rng import permutation
+from syn2co.data.open import open_images
+from syn2co.data.views import two_views
+from syn2co.evaluation.evaluate import evaluate
+from syn2co.evaluation.features import extract
+from syn2co.evaluation.protocols.knn import neighbours
+from syn2co.evaluation.results import EvaluationReport
+from syn2co.images.image_set import ImageSet
+from syn2co.models.encoder import load_encoder
+from syn2co.pretraining.config import Config
+from syn2co.pretraining.metrics import read_metrics
+from syn2co.pretraining.recipes import recipe
+from syn2co.pretraining.train import pretrain
+from syn2co.reports.demo_page import write_page
+from syn2co.reports.figures import bars, loss_curve, nearest_neighbours, save, view_grid
+
+RUN = "syn2co"  # the folder, and the name in the tables
+TRAIN, TEST = "builtin:photos:train", "builtin:photos:test"
+PICTURES = {
+    "views.png": "Two views of the same patch: what the encoder learns to recognise as one image.",
+    "loss.png": "The loss over real negatives leaves its uninformative line: the encoder is learning.",
+    "neighbours.png": "Test patches and their nearest training patches in the features; green: of the same photograph.",
+    "scores.png": "How often the photograph is named from a patch that was never seen, with 95 % intervals.",
+}
+
+
+def pretraining_demo(
+    out: Path, *, settings: Sequence[str], protocols: Sequence[str], progress: bool
+) -> EvaluationReport:
+    """Pretrain with the demo's recipe, score, and write pictures and demo.html into `out`; return the scores."""
+    config = recipe("demo").with_settings(settings)
+    run = pretrain(config, out=out / RUN, progress=progress)
+    report = evaluate(run.folder, [TRAIN], [TEST], protocols=protocols, out=out, progress=progress)
+    draw(config, report, out, RUN)
+    intro = (
+        f"A vision transformer trained for {run.steps} steps without labels on patches of photographs, with six kinds "
+        f"of synthetic hard negatives. The score: name the photograph of {report.rows[0].n_test} patches that it never "
+        "saw."
+    )
+    write_page(out, intro, report, PICTURES)
+    return report
+
+
+def draw(config: Config, report: EvaluationReport, out: Path, run: str) -> None:
+    """Draw the views, the loss and the nearest neighbours of one run, and the scores of all, into `out`."""
+    bank, queries = open_images([TRAIN]), open_images([TEST])
+    rows = permutation(len(bank), "demo pictures", config.seed)[:8]
+    shown = [(bank.read(i), *two_views(bank.read(i), config.views, seed=config.seed, epoch=0, index=i)) for i in rows]
+    save(view_grid(shown), out / "views.png")
+    save(loss_curve(read_metrics(out / run)), out / "loss.png")
+    save(bars(report.rows), out / "scores.png")
+    save(_neighbours(bank, queries, out / run, config.seed), out / "neighbours.png")
+
+
+def _neighbours(bank: ImageSet, queries: ImageSet, run: Path, seed: int) -> Figure:
+    encoder = load_encoder(run)
+    chosen = sorted(permutation(len(queries), "demo neighbours", seed)[:8])
+    some = queries.subset(chosen)
+    _, found = neighbours(extract(encoder, bank), extract(encoder, some), 6)
+    return nearest_neighbours(
+        [some.read(i) for i in range(len(some))],
+        [[bank.read(int(j)) for j in row] for row in found],
+        np.array([some.classes[label] for label in some.labels]),
+        np.array([[bank.classes[bank.labels[j]] for j in row] for row in found]),
+    )

@@ -1,0 +1,1 @@
+"""The health of a run, judged from its folder."""

@@ -1,0 +1,158 @@
+"""What a run folder tells without running anything: config, metrics, newest checkpoint, what was written on a stop."""
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from syn2co.core.errors import CheckpointError, ConfigError
+from syn2co.pretraining.config import Config, load_config
+from syn2co.pretraining.metrics import read_metrics
+from syn2co.pretraining.run_folder import CONFIG
+from syn2co.runtime.checkpoint import newest_checkpoint
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The facts on one run; `records` are the metrics lines of training, oldest first."""
+
+    run: Path
+    config: Config
+    records: list[dict[str, Any]]
+    knn: list[float]
+    saved_step: int | None  # of the newest checkpoint that verifies
+    damaged: list[str]  # names of checkpoint files that do not verify
+    no_checkpoint_verifies: bool
+    total: int | None  # optimizer steps of the whole run; None while it cannot be known
+    steps_per_epoch: int | None
+    images: int | None
+    nonfinite_step: int | None
+    quarantined: dict[str, int]  # reason -> images
+    running: bool
+
+    @property
+    def step(self) -> int:
+        """The last optimizer step that is known to be done."""
+        return max(self.records[-1]["step"] if self.records else 0, self.saved_step or 0)
+
+    @property
+    def finished(self) -> bool:
+        return self.total is not None and self.step >= self.total
+
+    @property
+    def command(self) -> str:
+        """The command that goes on with the run."""
+        run = shlex.quote(str(self.run))
+        return f"syn2co pretrain --config {shlex.quote(str(self.run / CONFIG))} --out {run}"
+
+    def series(self, name: str) -> list[float]:
+        """Return a metric over the run, without the records that lack it or where it was not finite."""
+        return [record[name] for record in self.records if record.get(name) is not None]
+
+    def late(self, name: str) -> float:
+        """Return the median of a metric over the last quarter of the run (at least 3 records); nan if there is none."""
+        values = self.series(name)
+        return median(values[-max(3, len(values) // 4) :]) if values else float("nan")
+
+    def summary(self) -> str:
+        """Return one line: the recipe, how far it is, how fast, and the k-NN score if there is one."""
+        parts = [f"recipe {self.config.recipe}", f"step {self.step}" + (f" of {self.total}" if self.total else "")]
+        if self.steps_per_epoch:
+            parts.append(f"epoch {self.step / self.steps_per_epoch:.3g}")
+        if self.images:
+            parts.append(f"{self.images} images")
+        if self.series("images_per_second"):
+            parts.append(f"{self.late('images_per_second'):.0f} images/s")
+        if self.knn:
+            parts.append(f"k-NN {self.knn[-1]:.1f} %")
+        return ", ".join(parts)
+
+
+def read_evidence(run: Path) -> Evidence:
+    """Read a run folder.
+
+    Raises:
+        ConfigError: if it is none, or its config or metrics cannot be read.
+    """
+    if not (run / CONFIG).is_file():
+        what = "holds no config.json" if run.is_dir() else "does not exist" if not run.exists() else "is a file"
+        raise ConfigError(f"RUN {run}: {what}; give the --out folder of a `syn2co pretrain`")
+    config = load_config(run / CONFIG)
+    lines = _metrics(run)
+    records = [line for line in lines if "uninformative" in line]
+    state, damaged, none_verifies = _checkpoint(run)
+    per_epoch = state.get("steps_per_epoch") or _steps_per_epoch(records)
+    total = state.get("total_steps") or config.training.steps
+    if total is None and per_epoch is not None:
+        total = round(config.training.epochs * per_epoch)
+    return Evidence(
+        run=run,
+        config=config,
+        records=records,
+        knn=[line["knn"] for line in lines if line.get("knn") is not None],
+        saved_step=state.get("step"),
+        damaged=damaged,
+        no_checkpoint_verifies=none_verifies,
+        total=total,
+        steps_per_epoch=per_epoch,
+        images=state.get("images"),
+        nonfinite_step=_nonfinite_step(run),
+        quarantined=_quarantined(run),
+        running=_is_running(run),
+    )
+
+
+def _metrics(run: Path) -> list[dict[str, Any]]:
+    try:
+        lines = read_metrics(run)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"RUN {run}: its metrics.jsonl cannot be read ({error}); restore it from a copy") from None
+    return [line for line in lines if isinstance(line, dict) and isinstance(line.get("step"), int)]
+
+
+def _checkpoint(run: Path) -> tuple[dict[str, Any], list[str], bool]:
+    """Return the newest state, the damaged files, and whether files are there and none verifies."""
+    damaged: list[Path] = []
+    try:
+        checkpoint = newest_checkpoint(run, damaged=damaged)
+    except CheckpointError:
+        checkpoint = None
+    names = [path.name for path in damaged if path.exists()]  # a live run may have deleted an old one meanwhile
+    return (checkpoint.state if checkpoint else {}), names, bool(names) and checkpoint is None
+
+
+def _steps_per_epoch(records: list[dict[str, Any]]) -> int | None:
+    return round(records[-1]["step"] / records[-1]["epoch"]) if records and records[-1].get("epoch") else None
+
+
+def _nonfinite_step(run: Path) -> int | None:
+    steps = [path.stem.rpartition("-")[2] for path in run.glob("nonfinite-step-*.json")]
+    return max((int(step) for step in steps if step.isdecimal()), default=None)
+
+
+def _quarantined(run: Path) -> dict[str, int]:
+    path, reasons = run / "quarantine.jsonl", {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        try:
+            reason = str(json.loads(line)["reason"])
+        except (json.JSONDecodeError, KeyError, TypeError):
+            reason = "not readable in quarantine.jsonl"
+        reasons[reason] = reasons.get(reason, 0) + 1
+    return reasons
+
+
+def _is_running(run: Path) -> bool:
+    """Return whether a process holds the folder's lock."""
+    from filelock import FileLock, Timeout
+
+    if not (run / ".lock").exists():
+        return False
+    try:
+        with FileLock(run / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that only others may write to
+        return False

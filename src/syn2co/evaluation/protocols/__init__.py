@@ -1,0 +1,1 @@
+"""The protocols of evaluation, one file each."""

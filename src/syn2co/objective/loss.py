@@ -1,0 +1,207 @@
+"""The loss of Syn2Co: InfoNCE over real keys and synthetic negatives, with its gradient written out by hand.
+
+With p the softmax weights over the positive (0), the real keys n and the synthetic negatives s of one query,
+
+    loss  = -log p_0,      d loss / d q = (sum_n p_n n + sum_s p_s s - (1 - p_0) k) / t,
+
+where every s is held fixed (autograd through its norm would be wrong). As s = w_q q + w_n n + ..., the second sum is a
+scatter of p_s w_n onto the real keys' weights, one product with the queue, and terms in q and sign(q).
+
+Axes: B queries, K keys in the queue, D embedding width, H hardest keys, S synthetic negatives per query.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from syn2co.core.errors import ConfigError
+from syn2co.objective.draws import Draws
+from syn2co.objective.info_nce import check_temperature, full_precision, same_group
+from syn2co.objective.negatives import KINDS
+from syn2co.objective.synthetic_logits import Settings, Synthetic, synthesise
+from syn2co.objective.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The loss of one direction and what to log about it; only `loss` is differentiable, and only in the query."""
+
+    loss: Float[Tensor, " B"]  # nats, one per query
+    real_loss: Float[Tensor, " B"]  # nats, over the real negatives alone
+    masked_share: Float[Tensor, ""]  # of all pairs of query and queue entry, those of one group
+    mass: Float[Tensor, " 6"]  # share of softmax weight per kind, mean over queries
+    hardness: Float[Tensor, " 6"]  # mean q.s per kind; nan for a kind without negatives
+    uninformative: Float[Tensor, ""]  # the real loss with all logits equal: mean ln(1 + unmasked keys)
+
+
+def contrast(
+    query: Float[Tensor, "B D"],
+    key: Float[Tensor, "B D"],
+    queue: Float[Tensor, "K D"],
+    queue_groups: Int64[Tensor, " K"] | None,
+    groups: Int64[Tensor, " B"] | None,
+    draws: Draws | None,
+    *,
+    temperature: float | int,
+    hardest: int,
+    sigma: float | int,
+    delta: float | int,
+    eta: float | int,
+    workspace: Workspace | None = None,
+) -> Contrast:
+    """Return one loss per query in nats, its share over real negatives, and measurements of the synthetic ones.
+
+    loss_i = -q_i.k_i/t + log( exp(q_i.k_i/t) + sum_n exp(q_i.n/t) + sum_s exp(q_i.s/t) ), s detached.
+
+    All vectors have unit length and one dtype, float32 or float64 (`unit_rows`); nothing is normalised here. Queue
+    entries of the query's own group are left out of the sum and of the hardest keys (ours; None for both: all stay).
+    `draws` of None or of no negatives gives plain InfoNCE. Differentiable in `query` only, once; the queue is not kept,
+    so it may be changed before `backward`. A workspace, reused from call to call, saves the allocation of big buffers.
+
+    Source: SynCo, arXiv:2410.02401, Sec. 3; Syn2Co, arXiv:2509.02029.
+
+    Raises:
+        ConfigError: if `temperature` is not positive, dtypes differ or are below float32, or `hardest` does not fit.
+    """
+    check_temperature(temperature)
+    _check_dtypes(query, key, queue)
+    active = draws is not None and draws.counts.total > 0
+    if active and not 1 <= hardest <= len(queue):
+        raise ConfigError(
+            f"negatives.hardest = {hardest}: must be from 1 to queue.size = {len(queue)}; lower it or enlarge the queue"
+        )
+    workspace = Workspace() if workspace is None else workspace
+    with torch.no_grad(), full_precision(query.device):
+        product = workspace.take("product", (len(query), len(queue)), query)
+        torch.mm(query, queue.T, out=product)
+        real, unmasked = _without_own_group(product, groups, queue_groups, workspace)
+        synthetic = None
+        if draws is not None and active:
+            settings = Settings(hardest=hardest, sigma=sigma, delta=delta, eta=eta)
+            synthetic = synthesise(query, queue, product, real, unmasked, draws, settings, workspace)
+        softmax = _softmax((query * key).sum(dim=1), real, synthetic, temperature)
+        gradient = None
+        if query.requires_grad:
+            gradient = _gradient(query, key, queue, softmax, synthetic) / temperature
+        mass, hardness = _per_kind(softmax, synthetic, draws if active else None)
+    loss = softmax.loss if gradient is None else _HandWritten.apply(query, softmax.loss, gradient)
+    return Contrast(
+        loss=loss,
+        real_loss=softmax.real_loss,
+        masked_share=1 - unmasked.mean(dtype=query.dtype) / len(queue),
+        mass=mass,
+        hardness=hardness,
+        uninformative=unmasked.to(query.dtype).log1p().mean(),
+    )
+
+
+class _HandWritten(torch.autograd.Function):
+    """The loss as it is, with the gradient in the query that was computed along with it."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return outer[0][:, None] * gradient, None, None
+
+
+class _Softmax(NamedTuple):
+    loss: Float[Tensor, " B"]
+    real_loss: Float[Tensor, " B"]
+    real: Float[Tensor, "B K"]  # p_n
+    synthetic: Float[Tensor, "B S"] | None  # p_s
+    negative: Float[Tensor, " B"]  # 1 - p_0, added up: no cancellation, and exactly zero where all is masked
+
+
+def _check_dtypes(*tensors: Tensor) -> None:
+    dtypes = {tensor.dtype for tensor in tensors}
+    if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
+        names = ", ".join(str(tensor.dtype).removeprefix("torch.") for tensor in tensors)
+        raise ConfigError(
+            f"query, key, queue are {names}: must all be float32 or all float64; cast before normalising (unit_rows)"
+        )
+
+
+def _without_own_group(
+    product: Float[Tensor, "B K"],
+    groups: Int64[Tensor, " B"] | None,
+    queue_groups: Int64[Tensor, " K"] | None,
+    workspace: Workspace,
+) -> tuple[Float[Tensor, "B K"], Int64[Tensor, "B 1"]]:
+    """Return the products with -inf for false negatives (a copy if there are groups), and how many keys stay."""
+    assert (groups is None) == (queue_groups is None), "groups of the queries and of the queue go together"
+    batch, size = product.shape
+    if groups is None or queue_groups is None:
+        return product, torch.full((batch, 1), size, dtype=torch.int64, device=product.device)
+    masked = same_group(groups, queue_groups)
+    real = workspace.take("real", (batch, size), product)
+    torch.where(masked, product.new_tensor(-torch.inf), product, out=real)
+    return real, size - masked.view(torch.uint8).sum(dim=1, keepdim=True)  # booleans would be copied to int64 first
+
+
+def _softmax(
+    positive: Float[Tensor, " B"], real: Float[Tensor, "B K"], synthetic: Synthetic | None, temperature: float | int
+) -> _Softmax:
+    """Return losses and softmax weights; `real` is overwritten. Rows are shifted by their maximum: any temperature."""
+    top = torch.maximum(positive, real.amax(dim=1))
+    weights = real.sub_(top[:, None]).mul_(1 / temperature).exp_()
+    reals = weights.sum(dim=1)
+    margin = (positive - top) / temperature
+    total = reals + margin.exp()
+    loss = real_loss = total.log() - margin
+    scale, p_synthetic, synthetics = 1 / total, None, 0.0
+    if synthetic is not None:
+        higher = torch.maximum(top, synthetic.logits.amax(dim=1))
+        shrink = ((top - higher) / temperature).exp()
+        p_synthetic = ((synthetic.logits - higher[:, None]) / temperature).exp()
+        total = total * shrink + p_synthetic.sum(dim=1)
+        loss = total.log() - (positive - higher) / temperature
+        p_synthetic /= total[:, None]
+        scale, synthetics = shrink / total, p_synthetic.sum(dim=1)
+    return _Softmax(loss, real_loss, weights.mul_(scale[:, None]), p_synthetic, reals * scale + synthetics)
+
+
+def _gradient(
+    query: Float[Tensor, "B D"],
+    key: Float[Tensor, "B D"],
+    queue: Float[Tensor, "K D"],
+    softmax: _Softmax,
+    synthetic: Synthetic | None,
+) -> Float[Tensor, "B D"]:
+    """Return sum_n p_n n + sum_s p_s s - (1 - p_0) k; the real weights are overwritten."""
+    on_keys, p = softmax.real, softmax.synthetic
+    rank_one = -softmax.negative[:, None] * key
+    if synthetic is not None and p is not None:
+        on_keys.scatter_add_(1, synthetic.keys, p * synthetic.key_weight)
+        on_keys.scatter_add_(1, synthetic.partners, p[:, synthetic.mixup] * synthetic.partner_weight)
+        rank_one += (p * synthetic.query_weight).sum(dim=1, keepdim=True) * query
+        rank_one += (p[:, synthetic.adversarial] * synthetic.sign_weight).sum(dim=1, keepdim=True) * query.sign()
+    return torch.addmm(rank_one, on_keys, queue)
+
+
+def _per_kind(
+    softmax: _Softmax, synthetic: Synthetic | None, draws: Draws | None
+) -> tuple[Float[Tensor, " 6"], Float[Tensor, " 6"]]:
+    """Return the mean softmax mass and the mean q.s of each kind (nan where there is none)."""
+    if synthetic is None or softmax.synthetic is None or draws is None:
+        nothing = softmax.loss.new_zeros(len(KINDS))
+        return nothing, nothing / 0
+    built = synthetic.logits > -torch.inf  # not where a query had no key to build on
+    mass = softmax.synthetic.mean(dim=0).split(draws.counts)
+    hardness = synthetic.logits.where(built, 0).sum(dim=0).split(draws.counts)
+    number = built.sum(dim=0).split(draws.counts)
+    return _totals(mass), _totals(hardness) / _totals(number)
+
+
+def _totals(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack([part.sum() for part in parts])

@@ -1,0 +1,1 @@
+"""Pretraining without labels: config, recipes, method, loop, and the run folder."""

@@ -1,0 +1,109 @@
+"""What a run writes down while it trains: metrics.jsonl, and the same numbers for TensorBoard."""
+
+import contextlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from syn2co.core.errors import FileError
+from syn2co.core.files import write_atomically
+
+FILE = "metrics.jsonl"
+
+
+class Averages:
+    """Running means by name between two log lines; its state goes into checkpoints, so a resume changes no line."""
+
+    def __init__(self, state: Mapping[str, list[float]] | None = None) -> None:
+        self.sums: dict[str, list[float]] = {name: list(pair) for name, pair in (state or {}).items()}
+
+    def add(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            pair = self.sums.setdefault(name, [0.0, 0.0])
+            pair[0] += value
+            pair[1] += 1
+
+    def take(self) -> dict[str, float]:
+        """Return the means and start again."""
+        means = {name: total / count for name, (total, count) in self.sums.items()}
+        self.sums.clear()
+        return means
+
+
+def losses_by_source(means: Mapping[str, float]) -> dict[str, float]:
+    """Return the means with "part/X" / "rows/X" as "loss/X"; without it where no row of X came."""
+    found = {name: mean for name, mean in means.items() if not name.startswith(("part/", "rows/"))}
+    for name, rows in means.items():
+        kind = name.removeprefix("rows/")
+        if kind != name and rows > 0:
+            found[f"loss/{kind}"] = means[f"part/{kind}"] / rows
+    return found
+
+
+class MetricsWriter:
+    """Append one JSON object a log step to metrics.jsonl; lines after `step` (of a killed run) are cut off first.
+
+    Raises:
+        FileError: if they cannot be written, the disk being full say; the checkpoints stay as they are.
+    """
+
+    def __init__(self, run: Path, step: int, *, tensorboard: bool) -> None:
+        self.path = run / FILE
+        kept = [record for record in read_metrics(run) if record["step"] <= step]
+        write_atomically(self.path, "".join(_line(record) for record in kept))
+        self.board = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            try:
+                self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+            except OSError as error:
+                raise _cannot_write("tensorboard", error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.board is not None:
+            with contextlib.suppress(OSError):  # a full disk has been reported by then
+                self.board.close()
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append a record; it must have "step"."""
+        try:
+            with open(self.path, "a", encoding="utf-8", newline="\n") as file:
+                file.write(_line(record))
+            if self.board is not None:
+                for name, value in record.items():
+                    if isinstance(value, int | float) and name != "step":
+                        self.board.add_scalar(name, value, record["step"])
+        except OSError as error:
+            raise _cannot_write(FILE, error) from None
+
+
+def _cannot_write(name: str, error: OSError) -> FileError:
+    return FileError(
+        f"{name}: cannot be written ({error.strerror}); the checkpoints are intact: mend that and run the same command "
+        "again"
+    )
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Return the records of a run in order; a line torn by a crash is left out (the run writes it again)."""
+    path = run / FILE
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+    return json.dumps(finite) + "\n"

@@ -1,0 +1,160 @@
+"""Named complete configs. A recipe is a function; its docstring says what it is for, where its numbers come from,
+and what it was seen to do. `syn2co recipes` lists them.
+
+"As intended" follows the papers and the authors' configuration files; "-released" follows what their code runs:
+64 instead of 128 for each of kinds 4-6, a window that includes epoch 100, no group mask, and weight decay on position
+embeddings, relative-position tables and class tokens.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from syn2co.core.errors import ConfigError
+from syn2co.core.settings import nearest
+from syn2co.pretraining.config import Config, MixSettings
+
+INTENDED = dict.fromkeys(("interpolated", "extrapolated", "mixup", "noise", "perturbed", "adversarial"), 128)
+RELEASED = {**INTENDED, "noise": 64, "perturbed": 64, "adversarial": 64}
+MOCHI = {"interpolated": 128, "mixup": 128}
+WINDOW = {"start": 30.0, "stop": 100.0}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "deit-s": {"name": "deit_small_patch16_224"},
+    "swin-t": {"name": "swin_tiny_patch4_window7_224"},
+    "vit-s": {"name": "vit_small_patch16_224", "options": {"num_heads": 12}, "init": "moco_v3"},
+}
+HALF = MixSettings.parse({"ratio": 0.5})  # ours: the paper does not say which ratios it ran
+PAPERS = {"moby": "arXiv:2105.04553", "mochi": "arXiv:2010.01028 on MoBY", "synco": "arXiv:2509.02024, 2509.02029"}
+
+SYN2CO = """arXiv:2509.02029: synthetic negatives, and half of each epoch synthetic images; ImageNet-100 and its clone.
+
+    syn2co generate --generator diffusion --classes imagenet-100.txt --set per_subject=1300 --out clone
+    syn2co pretrain --recipe syn2co-{encoder} --real imagenet-100/train --synthetic clone --out runs/half
+
+As synco-{encoder} but for mix.ratio = 0.5 (ours: the paper names no ratio). An epoch is as long as one of the real
+images alone, so all ratios take equal steps, 0 (real only) and 1 (synthetic only) too. For equal distinct images set
+mix.max_real and mix.max_synthetic: docs/mixing.md. Not run by us at this size.
+"""
+SYN2CO_CIFAR10 = """synco-cifar10 with half of each epoch synthetic images, for 32 px on a CPU.
+
+    syn2co pretrain --recipe syn2co-cifar10 --real torchvision:CIFAR10 --synthetic procedural:mix:50000 --out runs/half
+"""
+
+
+def _imagenet(method: str, encoder: str, released: bool) -> Config:
+    counts = {"moby": {}, "mochi": MOCHI, "synco": RELEASED if released else INTENDED}[method]
+    window = {"start": 30.0, "stop": 101.0} if released else WINDOW
+    negatives = {**counts, **(window if counts else {}), "mask_groups": not released}
+    return Config.parse(
+        {
+            "encoder": ENCODERS[encoder],
+            "negatives": negatives,
+            "optimizer": {"decay_positions": released},
+            "training": {"precision": "bfloat16"},
+        }
+    )
+
+
+def _syn2co(encoder: str) -> Config:
+    base = _imagenet("synco", encoder, released=False)
+    return base.model_copy(update={"mix": HALF})
+
+
+def _small_vit(patch: int, width: int, depth: int, heads: int) -> dict[str, Any]:
+    options = {"patch_size": patch, "embed_dim": width, "depth": depth, "num_heads": heads}
+    return {"name": "vit_tiny_patch16_224", "options": options, "drop_path": 0.05}
+
+
+def _small_pvt() -> dict[str, Any]:
+    """Return a pyramid vision transformer (PVT v2, arXiv:2106.13797) of three stages: 8x8, 4x4 and 2x2 tokens at 32 px.
+
+    Its overlapping patches learn faster from little data than a plain ViT of the same cost.
+    """
+    stages = {"embed_dims": [64, 128, 256], "depths": [2, 2, 2], "num_heads": [1, 2, 4]}
+    options = {**stages, "sr_ratios": [2, 1, 1], "mlp_ratios": [4, 4, 4]}
+    return {"name": "pvt_v2_b0", "options": options, "drop_path": 0.05}
+
+
+def _small(encoder: dict[str, Any], **groups: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that the recipes for 32 px on a CPU share."""
+    views = {"size": 32, "crop_scale": [0.2, 1.0], "blur_sigma": [0.1, 1.0], "blur": [0.5, 0.1]}
+    return {
+        "encoder": encoder,
+        "views": views,
+        "heads": {"hidden": 1024, "width": 128},
+        "machine": {"save_minutes": 2.0, "log_steps": 20},
+        **groups,
+    }
+
+
+def _cifar10(method: str) -> Config:
+    counts = {"moby": {}, "mochi": MOCHI, "synco": RELEASED}[method]
+    return Config.parse(
+        _small(
+            _small_pvt(),
+            negatives=counts,
+            optimizer={"base_lr": 3e-3, "warmup_epochs": 1.0},
+            training={"epochs": 15.0, "batch": 128, "precision": "bfloat16"},
+        )
+    )
+
+
+def _syn2co_cifar10() -> Config:
+    return _cifar10("synco").model_copy(update={"mix": HALF})
+
+
+def demo() -> Config:
+    """Patches of 16 photographs, 32 px, all six kinds for the whole run; minutes on two CPU cores.
+
+    Colour is part of what tells these photographs apart, so colours are jittered little and never inverted.
+    """
+    small = _small(
+        _small_vit(patch=8, width=192, depth=4, heads=3),
+        data={"real": ["builtin:photos:train"]},
+        queue={"size": 1024},
+        negatives={**RELEASED, "hardest": 128},
+        optimizer={"base_lr": 4e-3, "warmup_epochs": 0.5},
+        training={"epochs": 3.75, "batch": 64, "precision": "bfloat16"},
+    )
+    mild = {"color_jitter": [0.3, 0.3, 0.1, 0.03], "grayscale": 0.05, "solarize": [0.0, 0.0]}
+    return Config.parse({**small, "views": {**small["views"], **mild}})
+
+
+def _recipes() -> dict[str, Callable[[], Config]]:
+    found: dict[str, Callable[[], Config]] = {"demo": demo}
+    for method in ("moby", "mochi", "synco"):
+        found[f"{method}-cifar10"] = _named(
+            lambda method=method: _cifar10(method),
+            f"{PAPERS[method]} for 32 px images on a CPU (CIFAR-10); synthetic negatives for the whole run.",
+        )
+        for encoder in ENCODERS:
+            for released in (False, True):
+                how = "as released" if released else "as intended"
+                found[f"{method}-{encoder}" + ("-released" if released else "")] = _named(
+                    lambda method=method, encoder=encoder, released=released: _imagenet(method, encoder, released),
+                    f"{PAPERS[method]}, {ENCODERS[encoder]['name']}, ImageNet, 300 epochs, batch 512, {how}.",
+                )
+    for encoder in ("deit-s", "swin-t"):
+        found[f"syn2co-{encoder}"] = _named(lambda encoder=encoder: _syn2co(encoder), SYN2CO.format(encoder=encoder))
+    found["syn2co-cifar10"] = _named(_syn2co_cifar10, SYN2CO_CIFAR10)
+    return found
+
+
+def _named(make: Callable[[], Config], summary: str) -> Callable[[], Config]:
+    make.__doc__ = summary
+    return make
+
+
+RECIPES: dict[str, Callable[[], Config]] = _recipes()
+
+
+def recipe(name: str) -> Config:
+    """Return the complete config of a recipe.
+
+    Raises:
+        ConfigError: if there is no recipe of that name; with the nearest one.
+    """
+    if name not in RECIPES:
+        raise ConfigError(
+            f"--recipe {name}: there is no such recipe{nearest(name, RECIPES)}; `syn2co recipes` lists them"
+        )
+    return RECIPES[name]().model_copy(update={"recipe": name})

@@ -1,0 +1,159 @@
+"""What a run folder holds, and what it refuses: config, metrics, checkpoints, what was left out, how it was mixed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from syn2co.core.errors import CheckpointError, ConfigError, DataError
+from syn2co.core.files import write_atomically
+from syn2co.core.progress import note
+from syn2co.images.image_set import ImageSet
+from syn2co.models.encoder import fit_state
+from syn2co.pretraining.config import NOT_HASHED, Config, load_config
+from syn2co.pretraining.method import Syn2Co
+from syn2co.pretraining.metrics import FILE, Averages
+from syn2co.runtime import distributed
+from syn2co.runtime.checkpoint import FOLDER, Checkpoint, newest_checkpoint, save_checkpoint
+from syn2co.runtime.machine import differences
+from syn2co.runtime.optimizer import optimizer_tensors, restore_optimizer
+
+CONFIG = "config.json"
+MIX = "mix.json"
+_HARMLESS = {".lock", f".{CONFIG}.tmp", ".DS_Store", "Thumbs.db", "desktop.ini"}
+
+
+def settle(folder: Path, config: Config) -> Checkpoint | None:
+    """Make `folder` the run folder of `config` and return the checkpoint to go on from, if there is one.
+
+    A start that failed before the first step leaves a folder that any config may take over.
+
+    Raises:
+        ConfigError: if the folder holds a run of another config, or things that are not a run.
+        CheckpointError: if its checkpoints are all damaged.
+    """
+    saved = folder / CONFIG
+    begun = any((folder / name).exists() for name in (FOLDER, FILE))
+    if saved.exists():
+        other = load_config(saved)
+        if other.hash != config.hash and begun:
+            raise ConfigError(
+                f"--out {folder.name}: holds a run of another config ({_first_difference(other, config)}); "
+                "choose another folder, or repeat its own settings with --config"
+            )
+    elif distributed.is_main() and any(path.name not in _HARMLESS for path in folder.glob("*")):
+        raise ConfigError(f"--out {folder.name}: is not empty and holds no run; choose another folder")
+    distributed.barrier()
+    if distributed.is_main() and not (begun and saved.exists()):
+        write_atomically(saved, config.to_json())
+    damaged: list[Path] = []
+    checkpoint = newest_checkpoint(folder, damaged=damaged)
+    for path in damaged if distributed.is_main() else []:
+        note(f"{path.name} is damaged; going on from an earlier checkpoint")
+    own = checkpoint and checkpoint.path.name
+    if distributed.broadcast_object(own) != own:
+        error = CheckpointError(
+            f"--out {folder.name}: rank {distributed.rank()} does not find the checkpoint that rank 0 goes on from; "
+            "the run folder must lie on a file system that all machines share"
+        )
+        error.one_rank = True
+        raise error
+    return checkpoint
+
+
+def save(
+    folder: Path,
+    step: int,
+    model: Syn2Co,
+    optimizer: torch.optim.Optimizer,
+    averages: Averages,
+    config: Config,
+    facts: dict[str, Any],
+) -> None:
+    """Save everything that a restart needs to go on bit for bit."""
+    tensors: dict[str, Tensor] = dict(model.state_dict())
+    for number, queue in enumerate(model.queues, start=1):
+        tensors |= {f"queue{number}.{name}": tensor for name, tensor in queue.state_dict().items()}
+    tensors |= optimizer_tensors(model.online, optimizer)
+    state = {
+        **facts,
+        "seed": config.seed,
+        "recipe": config.recipe,
+        "config_hash": config.hash,
+        "config": config.model_dump(mode="json", exclude={"machine"}),
+        "encoder": config.encoder_spec.model_dump(mode="json"),
+        "averages": averages.sums,
+    }
+    save_checkpoint(folder, step, tensors, state, keep=config.machine.keep)
+
+
+def restore(
+    checkpoint: Checkpoint, model: Syn2Co, optimizer: torch.optim.Optimizer, config: Config, facts: dict[str, Any]
+) -> tuple[int, Averages]:
+    """Put the checkpoint's state into the model and the optimizer; return the step and the open averages.
+
+    Raises:
+        DataError: if the images are not those that the run began with.
+        CheckpointError: if it is a checkpoint of another run, or a tensor is missing or of another shape.
+    """
+    state, tensors = checkpoint.state, dict(checkpoint.tensors)
+    if state["config_hash"] != config.hash:
+        raise CheckpointError(
+            f"{checkpoint.path.name}: is a checkpoint of a run with other settings (config hash "
+            f"{state['config_hash']}, this run has {config.hash}); take it out of this run's folder"
+        )
+    if state["data_fingerprint"] != facts["data_fingerprint"]:
+        where = "data.real and data.synthetic" if "mix" in facts else "data.real"
+        raise DataError(
+            f"{where}: the images are not those that the run began with ({state['images']} then, {facts['images']} "
+            "now, or other names or sizes); restore them, or start a new run"
+        )
+    assert (state["total_steps"], state["steps_per_epoch"]) == (facts["total_steps"], facts["steps_per_epoch"])
+    changed = differences(state["machine"], facts["machine"])
+    if changed and distributed.is_main():
+        note("resumed on another machine, so the last bits may differ: " + ", ".join(changed))
+    what = checkpoint.path.name
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(("online.", "target."))}
+    fit_state(model, own, what)
+    for number, queue in enumerate(model.queues, start=1):
+        prefix = f"queue{number}."
+        found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        if found.keys() != queue.state_dict().keys():
+            raise CheckpointError(f"{what}: holds no queue of view {number}; it cannot be gone on with")
+        queue.load_state_dict(found)
+    restore_optimizer(model.online, optimizer, tensors)
+    return state["step"], Averages(state["averages"])
+
+
+def write_mix(folder: Path, facts: dict[str, Any]) -> None:
+    """Write down how real and synthetic images are mixed and whether labels went into them; nothing for no facts."""
+    if facts:
+        write_atomically(folder / MIX, json.dumps(facts, indent=2) + "\n")
+
+
+def write_nonfinite(folder: Path, images: ImageSet, step: int, values: dict[str, float], indices: Tensor) -> Path:
+    """Write down which images were in the batch whose loss or gradient was not finite (all ranks must call it)."""
+    path = folder / f"nonfinite-step-{step}.json"
+    everyone = distributed.all_gather_rows(indices).tolist()
+    if distributed.is_main():
+        found = [{"index": index, "name": images.name(index)} for index in everyone]
+        printable = {name: repr(value) for name, value in values.items()}
+        write_atomically(path, json.dumps({"step": step, "measured": printable, "images": found}, indent=1) + "\n")
+    return path
+
+
+def _first_difference(one: Config, other: Config) -> str:
+    left, right = (_flat(config.model_dump(mode="json", exclude=NOT_HASHED)) for config in (one, other))
+    name = next(name for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name))
+    return f"{name} = {left.get(name, 'not set')} there, {right.get(name, 'not set')} now"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return every setting as the JSON that the hash is made of, in which 1 and 1.0 differ."""
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        nested = isinstance(value, dict) and value
+        found |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": json.dumps(value)}
+    return found

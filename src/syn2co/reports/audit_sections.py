@@ -1,0 +1,198 @@
+"""What the page shows: chosen images, encoded once, with captions; and charts.
+
+Axis letters: H height, W width in pixels.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from syn2co.audits.duplicates import Found
+from syn2co.audits.fidelity import NEIGHBOURS as NEXT
+from syn2co.audits.fidelity import nearest
+from syn2co.audits.health import class_counts
+from syn2co.audits.image_sets import Side
+from syn2co.audits.results import Results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LONGEST, SMALL = 128, 64
+SHEET, PAIRS, QUERIES, NEIGHBOURS, POINTS = 48, 12, 8, 5, 1500
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded image with the width at which it is shown."""
+
+    data: bytes
+    kind: str
+    caption: str
+    alt: str
+    chart: bool = False
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A part of the page: pictures in strips that belong together, or a list of names with reasons."""
+
+    title: str
+    words: str
+    strips: tuple[tuple[Picture, ...], ...] = ()
+    listed: tuple[tuple[str, str], ...] = ()
+
+
+def exhibits(results: Results) -> tuple[Exhibit, ...]:
+    """Return all parts that have something to show, in the order of the page."""
+    parts = [_sheet(results), _neighbours(results), _memorised(results)]
+    if results.taken is not None and results.real is not None:
+        parts.append(_copies("Copies of real images", results.taken, results.synthetic, results.real))
+    parts.append(_duplicates(results))
+    if results.leaks is not None and results.against is not None:
+        parts.append(_copies("Images of the evaluation set", results.leaks, results.synthetic, results.against))
+    parts += [_empty(results), _broken(results), _classes(results), _scatter(results)]
+    return tuple(part for part in parts if part is not None)
+
+
+def picture(side: Side, index: int, caption: str) -> Picture:
+    """Return one image of a side, shrunk to at most 128 pixels; small ones stay exact (PNG)."""
+    image = side.images.read(index)
+    longest = max(image.shape[:2])
+    if longest > LONGEST:
+        height, width = (max(1, round(length * LONGEST / longest)) for length in image.shape[:2])
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return _encoded(image, caption, f"{side.role} image {side.name(index)}")
+
+
+def _encoded(image: UInt8[np.ndarray, "H W 3"], caption: str, alt: str) -> Picture:
+    small = max(image.shape[:2]) <= SMALL
+    flipped = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".png", flipped) if small else cv2.imencode(".jpg", flipped, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return Picture(data.tobytes(), "png" if small else "jpeg", caption, alt)
+
+
+def _sheet(results: Results) -> Exhibit:
+    side = results.synthetic
+    chosen = side.sample(SHEET, results.seed).tolist()
+    strips = tuple((picture(side, index, ""),) for index in chosen)
+    return Exhibit("A random look", f"{len(chosen)} of {len(side)} synthetic images, drawn at random.", strips)
+
+
+def _neighbours(results: Results) -> Exhibit | None:
+    if results.compared is None or results.space is None or results.alone is None or results.real is None:
+        return None
+    count = min(QUERIES, len(results.alone.rows))
+    distances, found = nearest(results.space.parts[0][:count], results.space.parts[1], NEIGHBOURS)
+    strips = []
+    for place, index in enumerate(results.alone.rows[:count].tolist()):
+        strip = [picture(results.synthetic, index, "synthetic")]
+        for distance, row in zip(distances[place], found[place], strict=True):
+            real = int(results.compared.real_rows[row])
+            strip.append(picture(results.real, real, f"real, {distance:.2f}"))
+        strips.append(tuple(strip))
+    words = "Random synthetic images, each followed by the real ones nearest to it and their distances."
+    return Exhibit("Nearest real images", words, tuple(strips))
+
+
+def _memorised(results: Results) -> Exhibit | None:
+    if results.compared is None or results.alone is None or results.real is None:
+        return None
+    found = results.compared.memorisation
+    suspects = np.flatnonzero((found.ratios < found.threshold) & ~np.array(results.compared.own))
+    places = suspects[np.argsort(found.ratios[suspects], kind="stable")][:PAIRS]
+    if not len(places):
+        return None
+    strips = tuple(
+        (
+            picture(results.synthetic, int(results.alone.rows[place]), "synthetic"),
+            picture(
+                results.real,
+                int(results.compared.real_rows[found.nearest[place]]),
+                f"real, ratio {found.ratios[place]:.2f}",
+            ),
+        )
+        for place in places
+    )
+    words = (
+        "Synthetic images beside the one real image that they are nearest to. The ratio compares that distance to the "
+        f"next {NEXT} ones: near 0 is a copy; 1 % of the real images lie below {found.threshold:.2f} themselves."
+    )
+    return Exhibit("Suspected copies", words, strips)
+
+
+def _copies(title: str, found: Found, first: Side, second: Side) -> Exhibit | None:
+    if not found.copies:
+        return None
+    worst = sorted(found.copies, key=lambda copy: (-copy.agreement, copy.first))[: 2 * PAIRS]
+    strips = []
+    for copy in worst:
+        how = "equal pixels" if copy.exact else f"correlation {copy.agreement:.2f}"
+        mirrored = ", mirrored" if copy.mirrored else ""
+        strips.append((picture(first, copy.first, "synthetic"), picture(second, copy.second, f"{how}{mirrored}")))
+    words = f"{len(worst)} of {len(found.copies)}: the synthetic image, and the one that it is."
+    listed = tuple((first.name(copy.first), second.name(copy.second)) for copy in worst)
+    return Exhibit(title, words, tuple(strips), listed)
+
+
+def _duplicates(results: Results) -> Exhibit | None:
+    found, side = results.duplicates, results.synthetic
+    pairs = [(pair, "equal pixels") for pair in found.exact[:PAIRS]]
+    pairs += [(pair, "slightly changed") for pair in found.near[:PAIRS]]
+    if not pairs:
+        return None
+    strips = tuple((picture(side, one, "synthetic"), picture(side, two, how)) for (one, two), how in pairs)
+    words = f"{len(pairs)} of {len(found.exact) + len(found.near)} repeats, each beside the image that it repeats."
+    return Exhibit("Duplicates", words, strips)
+
+
+def _empty(results: Results) -> Exhibit | None:
+    found, side = results.health, results.synthetic
+    kinds = (("black", found.black), ("one colour", found.constant), ("white noise", found.noise))
+    rows = [(index, kind) for kind, indices in kinds for index in indices[:PAIRS]]
+    if not rows:
+        return None
+    strips = tuple((picture(side, index, kind),) for index, kind in rows)
+    listed = tuple((side.name(index), kind) for index, kind in rows)
+    return Exhibit("Images that show nothing", "Black, of one colour, or white noise.", strips, listed)
+
+
+def _broken(results: Results) -> Exhibit | None:
+    found = results.health.broken
+    if not found:
+        return None
+    return Exhibit(
+        "Images that cannot be read", f"{min(50, len(found))} of {len(found)}, with the reason.", listed=found[:50]
+    )
+
+
+def _classes(results: Results) -> Exhibit | None:
+    counts = class_counts(results.synthetic)
+    if not counts:
+        return None
+    from syn2co.reports.charts import class_bars
+
+    more = f" The first 40 of {len(counts)}." if len(counts) > 40 else ""
+    chart = _drawn(class_bars(dict(list(counts.items())[:40])), "number of images of each class")
+    return Exhibit("Class balance", f"Synthetic images of each class.{more}", ((chart,),))
+
+
+def _scatter(results: Results) -> Exhibit | None:
+    if results.compared is None:
+        return None
+    from syn2co.reports.charts import scatter
+
+    synthetic, real = results.points()
+    chart = _drawn(scatter(synthetic[:POINTS], real[:POINTS]), "scatter of real and synthetic images")
+    assert results.space is not None
+    words = f"The two directions in which all images together vary most. Features: {results.space.words}."
+    return Exhibit("Where they lie", words, ((chart,),))
+
+
+def _drawn(figure: "Figure", alt: str) -> Picture:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    return Picture(buffer.getvalue(), "png", "", alt, chart=True)

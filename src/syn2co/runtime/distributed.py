@@ -1,0 +1,160 @@
+"""Everything that ranks say to each other; the only module that touches torch.distributed.
+
+Without a process group every function is the one-rank identity, so callers never ask. Axes: n rows of this rank,
+N rows of all ranks.
+"""
+
+import contextlib
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from syn2co.core.errors import ConfigError, Syn2CoError
+
+T = TypeVar("T")
+
+
+def active() -> bool:
+    """Return whether a process group of more than one rank is up."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    """Return this process's rank, 0 without a process group."""
+    return dist.get_rank() if active() else 0
+
+
+def world_size() -> int:
+    """Return the number of ranks, 1 without a process group."""
+    return dist.get_world_size() if active() else 1
+
+
+def is_main() -> bool:
+    """Return whether this rank writes files and prints."""
+    return rank() == 0
+
+
+def local_rank() -> int:
+    """Return the rank on this node as torchrun numbers it, 0 otherwise."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+@contextlib.contextmanager
+def session(device_type: str) -> Iterator[None]:
+    """Join the process group that torchrun describes, and leave it at the end; do nothing for a single process."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or dist.is_initialized():
+        yield
+        return
+    if device_type == "mps":
+        raise ConfigError("machine.device = mps: torch has no collectives for it; run one process or use cpu")
+    dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if active():
+        dist.barrier()
+
+
+def all_gather_rows(rows: Tensor) -> Tensor:
+    """Return the rows of all ranks in rank order, [N, ...]; ranks may hold different numbers of rows."""
+    if not active():
+        return rows
+    count = torch.tensor([rows.shape[0]], device=rows.device)
+    counts = [torch.zeros_like(count) for _ in range(world_size())]
+    dist.all_gather(counts, count)
+    sizes = [int(c) for c in counts]
+    padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
+    padded[: rows.shape[0]] = rows
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded.contiguous())
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
+def all_reduce_max(values: Tensor) -> Tensor:
+    """Return the elementwise maximum over ranks (in place)."""
+    if active():
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return values
+
+
+def all_reduce_mean(values: Tensor) -> Tensor:
+    """Return the elementwise mean over ranks (in place, no gradient)."""
+    if active():
+        dist.all_reduce(values)
+        values /= world_size()
+    return values
+
+
+def broadcast_object(value: Any) -> Any:
+    """Return rank 0's `value` on every rank."""
+    if not active():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def main_first(make: Callable[[], T]) -> T:
+    """Return `make()` of every rank, rank 0's first, so that the others find what it left in a cache.
+
+    Raises:
+        Syn2CoError: on every rank, if rank 0's call does.
+    """
+    if not active():
+        return make()
+    error = result = None
+    if is_main():
+        try:
+            result = make()
+        except Syn2CoError as found:
+            error = found
+    error = broadcast_object(error)
+    if error is not None:
+        raise error
+    return cast(T, result) if is_main() else make()
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """Sum over ranks whose backward sums the gradients over ranks: the derivative of the sum of all ranks' losses."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """Return the sum over ranks, differentiable in `values`."""
+    return _SumOverRanks.apply(values) if active() else values  # type: ignore[return-value]
+
+
+def wrap(module: nn.Module, device: torch.device) -> nn.Module:
+    """Return `module` with gradients averaged over ranks after each backward pass (DDP), itself on one rank."""
+    if not active():
+        return module
+    from torch.nn.parallel import DistributedDataParallel
+
+    ids = [device.index] if device.type == "cuda" else None
+    # Buffers are BN statistics, which are synchronised already: broadcasting them again would only cost time.
+    parameters = inspect.signature(DistributedDataParallel.__init__).parameters
+    broadcast = "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"  # older torch
+    options: dict[str, Any] = {broadcast: False}
+    return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True, **options)

@@ -1,0 +1,1 @@
+"""Writing sets of synthetic images: generate, verify, replay, and the data card."""

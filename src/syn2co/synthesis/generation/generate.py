@@ -1,0 +1,250 @@
+"""From a plan to shards on disk: what is there stays, what is missing is made, at whatever moment it was killed."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from syn2co.core.errors import SynthesisError
+from syn2co.core.files import temporary_of, write_whole
+from syn2co.core.progress import Bar
+from syn2co.synthesis.generation.card import write_card
+from syn2co.synthesis.generation.disk_budget import Space, bytes_of
+from syn2co.synthesis.generation.encode import Result
+from syn2co.synthesis.generation.generator_factory import check_licence, open_maker
+from syn2co.synthesis.generation.locks import lock, make_locks, shard_lock, writing_to
+from syn2co.synthesis.generation.workers import Here, Processes
+from syn2co.synthesis.sets.dataset_folder import (
+    CARD,
+    SHEET,
+    SKIPPED,
+    grow_recipe,
+    is_done,
+    plan_in,
+    read_recipe,
+    read_skipped,
+    record_skipped,
+    save_recipe,
+)
+from syn2co.synthesis.sets.job import Job
+from syn2co.synthesis.sets.manifest import mismatch, unseal
+from syn2co.synthesis.sets.plan import Plan, open_real
+from syn2co.synthesis.sets.settings import SET, SynthesisSettings, parse_shard
+from syn2co.synthesis.sets.shards import Leftovers, ShardWriter, Stored, stem
+from syn2co.synthesis.sets.spec import Skipped
+
+if TYPE_CHECKING:
+    from syn2co.images.image_set import ImageSet
+
+WAIT_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a data set folder holds after a call of `generate`."""
+
+    folder: Path
+    recipe_hash: str
+    planned: int
+    images: int
+    """Images stored so far, by all calls."""
+    skipped: int
+    shards: int
+    made: int
+    """Images made by this call."""
+    bytes: int
+    complete: bool
+
+
+def generate(
+    settings: SynthesisSettings,
+    out: str | Path,
+    *,
+    count: int | None = None,
+    real: "Sequence[str | Path] | ImageSet" = (),
+    workers: int | None = None,
+    shard: str | None = None,
+    progress: bool = False,
+) -> DatasetInfo:
+    """Make the images of `settings` that the folder `out` lacks, and return what it holds then.
+
+    The same call goes on where one was stopped or killed, and with a larger `count` the set grows. `count` and
+    `workers` stand for `work.count` and `work.workers`. `shard` "i/n" makes part i (from 1) of n of the shards, "auto"
+    the part of this rank of torchrun or task of a SLURM array; several calls in one folder share the work in any case.
+
+    Raises:
+        ConfigError: if settings contradict each other or the folder, which may hold another set.
+        DataError: if a list or real images are missing or unfit.
+        SynthesisError: if an image or shard cannot be made or written, or all images are skipped; finished shards stay.
+    """
+    folder = Path(out)
+    images = open_real(real)
+    jobs = plan_in(folder, settings, images, count=count, workers=workers)
+    part, parts = parse_shard(shard, dict(os.environ))
+    skipped = read_skipped(folder)
+    missing = [number for number in range(part, jobs.shards, parts) if not is_done(folder, jobs, number, skipped)]
+    made = 0
+    if missing:
+        made = _Work(folder, jobs, images, progress).make(missing)
+    else:
+        with writing_to(folder):
+            grow_recipe(folder, jobs)
+    info = _info(folder, jobs, made)
+    if info.complete:
+        _finish(folder, info)
+    return info
+
+
+def _finish(folder: Path, info: DatasetInfo) -> None:
+    """Write the card and the contact sheet of a complete set, if one of them is missing.
+
+    Raises:
+        SynthesisError: if every image was skipped.
+    """
+    if not info.images:
+        raise SynthesisError(
+            f"--out {folder.name}: all {info.skipped} images are skipped (see {SKIPPED}), a set needs at least one; "
+            "mend the generator, and begin again in a new folder"
+        )
+    with writing_to(folder), lock(folder, "card"):
+        if not ((folder / CARD).exists() and (folder / SHEET).exists()):
+            write_card(folder)
+
+
+class _Work:
+    """The making of missing shards: the opened generator, the bar and the space that is left."""
+
+    def __init__(self, folder: Path, jobs: Plan, images: "ImageSet | None", progress: bool) -> None:
+        self.folder, self.jobs, self.progress = folder, jobs, progress
+        make_locks(folder)  # before hours of training
+        self.settings = jobs.recipe.settings
+        self.opening, self.maker = open_maker(folder, jobs.recipe, images, progress=progress)
+        check_licence(self.maker, self.settings.work)
+        self.batch = self.settings.work.batch or self.maker.generator.batch
+        self.made = 0
+
+    def make(self, missing: Sequence[int]) -> int:
+        """Make the shards and return how many images that took."""
+        with writing_to(self.folder):
+            save_recipe(self.folder, self.jobs, dict(self.maker.generator.facts))
+            saved = read_recipe(self.folder)
+            assert saved is not None
+            self.facts = saved[SET]["facts"]
+            for name in (CARD, SHEET):  # they speak of a whole set; the last shard brings them back
+                (self.folder / name).unlink(missing_ok=True)
+            images = sum(map(self.jobs.shard_length, missing))
+            self.space = Space(self.folder, images)
+            workers = self.settings.work.workers
+            pool = Processes(self.opening, workers) if workers else Here(self.maker)
+            with pool, Bar("generate", images, show=self.progress) as self.bar:
+                self.pool, self.started = pool, time.monotonic()
+                waiting = list(missing)
+                while waiting:
+                    waiting = [number for number in waiting if not self._shard(number)]
+                    if waiting:
+                        time.sleep(WAIT_SECONDS)
+        return self.made
+
+    def _shard(self, number: int) -> bool:
+        """Write one shard unless it is done; False if another process has it in hand."""
+        with shard_lock(self.folder, number) as held:
+            if not held:
+                return False
+            if is_done(self.folder, self.jobs, number):  # by another process meanwhile
+                images = self.jobs.shard_length(number)
+                self.space.left -= images
+                self.bar.advance(images)
+            else:
+                self.space.check()
+                self._write(number)
+            return True
+
+    def _write(self, number: int) -> None:
+        tar = self.folder / f"{stem(number)}.tar"
+        suffix = self.settings.format
+        old = _set_aside(tar)
+        leftovers = Leftovers([path for path in (tar, old) if path.exists()], suffix)
+        texts: list[str] = []
+        skipped: list[tuple[int, Job, str]] = []
+        before: int | None = None  # images of other shards that are skipped
+        first = number * self.jobs.shard_size
+        with ShardWriter(tar, suffix) as writer:
+            for place, (job, result) in enumerate(self._results(number, leftovers), first):
+                if isinstance(result, Skipped):
+                    skipped.append((place, job, result.reason))
+                    before = self._skipped_elsewhere(number) if before is None else before
+                    self._check_skipped(number, before, skipped)
+                else:
+                    writer.add(result)
+                    texts.append(result.text + "\n")
+                    self.space.add(bytes_of(result.data, result.text))
+                self._tell()
+            writer.finish()
+        old.unlink(missing_ok=True)
+        record_skipped(self.folder, self.jobs, number, skipped)
+        write_whole(tar.with_suffix(".jsonl"), "".join(texts))
+
+    def _results(self, number: int, leftovers: Leftovers) -> Iterator[tuple[Job, Result]]:
+        """Yield each job of a shard with its image, from an earlier attempt or made now."""
+        jobs = self.jobs.shard(number)
+        lacking = [job for job in jobs if self._left(leftovers, job) is None]
+        batches = (lacking[start : start + self.batch] for start in range(0, len(lacking), self.batch))
+        fresh = (result for results in self.pool.results(batches) for result in results)
+        for job in jobs:
+            found = self._left(leftovers, job)
+            if found is None:
+                self.made += 1
+            yield job, next(fresh) if found is None else found
+
+    def _left(self, leftovers: Leftovers, job: Job) -> Stored | None:
+        """Return the image of an earlier attempt, unless its line tells of another job or model."""
+        found = leftovers.get(job.id)
+        return None if found is None or mismatch(unseal(found.text), job, self.facts) else found
+
+    def _skipped_elsewhere(self, number: int) -> int:
+        """Return how many images of other shards are skipped."""
+        return sum(index // self.jobs.shard_size != number for index in read_skipped(self.folder))
+
+    def _check_skipped(self, number: int, before: int, skipped: list[tuple[int, Job, str]]) -> None:
+        """Refuse to go on if too many images cannot be made; they are listed all the same."""
+        share = self.settings.work.max_skipped_share
+        total = before + len(skipped)
+        if total > share * len(self.jobs):
+            record_skipped(self.folder, self.jobs, number, skipped)
+            _, job, reason = skipped[-1]
+            raise SynthesisError(
+                f"{total} of {len(self.jobs)} images cannot be made, more than work.max_skipped_share = {share:g} "
+                f"allows (job {job.id}: {reason}; all in {SKIPPED}); mend the generator, or allow a larger share"
+            )
+
+    def _tell(self) -> None:
+        """Show progress."""
+        rate = self.made / max(1e-9, time.monotonic() - self.started)
+        self.bar.advance(1, f"{rate:.1f} img/s  {self.space.expected} in all")
+
+
+def _set_aside(tar: Path) -> Path:
+    """Keep the torn file of an earlier attempt for its images, the larger one of two; return where it lies."""
+    torn, old = temporary_of(tar), tar.with_name(f".{tar.name}.old")
+    if torn.exists() and not (old.exists() and old.stat().st_size > torn.stat().st_size):
+        os.replace(torn, old)
+    return old
+
+
+def _info(folder: Path, jobs: Plan, made: int) -> DatasetInfo:
+    tars = [folder / f"{stem(number)}.tar" for number in range(jobs.shards)]
+    pairs = [(tar, tar.with_suffix(".jsonl")) for tar in tars if tar.exists() and tar.with_suffix(".jsonl").exists()]
+    images, skipped = sum(manifest.read_bytes().count(b"\n") for _, manifest in pairs), len(read_skipped(folder))
+    return DatasetInfo(
+        folder=folder,
+        recipe_hash=jobs.recipe_hash,
+        planned=len(jobs),
+        images=images,
+        skipped=skipped,
+        shards=len(pairs),
+        made=made,
+        bytes=sum(path.stat().st_size for pair in pairs for path in pair),
+        complete=len(pairs) == len(tars) and images + skipped == len(jobs),
+    )

@@ -1,0 +1,75 @@
+"""Opening a generator: in the main process, and again in each process that helps it."""
+
+import contextlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from syn2co.core.errors import ConfigError, SynthesisError
+from syn2co.synthesis.generation.encode import Maker
+from syn2co.synthesis.generation.locks import lock
+from syn2co.synthesis.sets.dataset_folder import MODEL
+from syn2co.synthesis.sets.recipe import Recipe, resolve
+from syn2co.synthesis.sets.settings import SynthesisSettings, WorkSettings
+from syn2co.synthesis.sets.spec import Context
+
+if TYPE_CHECKING:
+    from syn2co.images.image_set import ImageSet
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a process needs to open the generator."""
+
+    settings: SynthesisSettings
+    context: Context
+    code: str | None
+
+    def open(self, recipe: Recipe | None = None) -> "Maker":
+        """Return what makes the images.
+
+        Raises:
+            SynthesisError: if the file of the user's own generator changed since the work began.
+        """
+        recipe = recipe or resolve(self.settings, None)
+        if recipe.loaded.code != self.code:
+            raise SynthesisError(f"generator = {recipe.loaded.name}: the file changed during the work; start again")
+        options = recipe.loaded.options.parse(self.settings.options, under="options.")
+        return Maker(recipe.loaded.open(options, self.context), recipe.loaded.name, self.settings)
+
+
+def open_maker(
+    folder: Path | None, recipe: Recipe, images: "ImageSet | None", *, progress: bool
+) -> tuple[Opening, Maker]:
+    """Return the opened generator, and how other processes open it; one process at a time fits or trains a model."""
+    settings, traits = recipe.settings, recipe.loaded.traits
+    device = settings.work.device
+    if traits.torch:
+        from syn2co.runtime.machine import choose_device
+
+        device = str(choose_device(device))
+    context = Context(
+        size=settings.size,
+        seed=settings.seed,
+        real=images,
+        folder=None if folder is None else folder / MODEL,
+        device="cpu" if device == "auto" else device,
+        progress=progress,
+    )
+    with lock(folder, MODEL) if traits.learns and folder is not None else contextlib.nullcontext():
+        maker = Opening(settings, context, recipe.loaded.code).open(recipe)
+    return Opening(settings, replace(context, progress=False), recipe.loaded.code), maker
+
+
+def check_licence(maker: Maker, work: WorkSettings) -> None:
+    """Refuse a model of unknown licence unless that is allowed.
+
+    Raises:
+        ConfigError: if there is a model, its licence is unknown and `allow_unknown_licence` is false.
+    """
+    facts = maker.generator.facts
+    if facts.get("model") is not None and facts.get("licence") is None and not work.allow_unknown_licence:
+        raise ConfigError(
+            f"model = {facts['model']}: its licence is unknown, so nobody could tell what the images may be used for; "
+            "look it up, and name it in options.licence or set work.allow_unknown_licence=true"
+        )

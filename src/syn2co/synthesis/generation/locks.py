@@ -1,0 +1,89 @@
+"""Who writes what in a data set folder, and what the system says to it."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from syn2co.core.errors import SynthesisError
+from syn2co.core.files import why_not_written
+from syn2co.synthesis.sets.shards import stem
+
+LOCKS = ".locks"
+
+
+@contextlib.contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn the system's errors inside the block into one sentence.
+
+    Raises:
+        SynthesisError: if something cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SynthesisError(f"--out {folder.name}: cannot be written: {why_not_written(error)}") from error
+
+
+def make_locks(folder: Path) -> Path:
+    """Return the folder of the locks, made if needed.
+
+    Raises:
+        SynthesisError: if it cannot be made.
+    """
+    locks = folder / LOCKS
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _locking(folder):
+        locks.mkdir(exist_ok=True)
+    return locks
+
+
+@contextlib.contextmanager
+def _locking(folder: Path) -> Iterator[None]:
+    """Turn the system's errors of a lock into one sentence."""
+    try:
+        yield
+    except Timeout:  # is an OSError, too: somebody else holds it
+        raise
+    except OSError as error:
+        raise SynthesisError(
+            f"{folder.name}/{LOCKS}: must be a writable folder ({error.strerror or error}); mend or remove it"
+        ) from error
+
+
+@contextlib.contextmanager
+def lock(folder: Path, name: str) -> Iterator[None]:
+    """Hold a lock of the folder inside the block; the system lets go of it when the process ends, even killed.
+
+    Raises:
+        SynthesisError: if it cannot be held because the folder cannot be written.
+    """
+    held = FileLock(make_locks(folder) / name)
+    with _locking(folder):
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@contextlib.contextmanager
+def shard_lock(folder: Path, number: int) -> Iterator[bool]:
+    """Hold the lock of a shard inside the block if nobody else does, and say whether it is held.
+
+    Raises:
+        SynthesisError: if it cannot be held because the folder cannot be written.
+    """
+    held = FileLock(make_locks(folder) / stem(number), timeout=0)
+    try:
+        with _locking(folder):
+            held.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        held.release()

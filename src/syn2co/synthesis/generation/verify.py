@@ -1,0 +1,289 @@
+"""Is a data set what its recipe says? Every file, member, hash and line is looked at."""
+
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from syn2co.core.errors import SynthesisError
+from syn2co.core.progress import Bar
+from syn2co.images.decode import decode
+from syn2co.images.quarantine import BrokenImage
+from syn2co.synthesis.sets.dataset_folder import RECIPE, SKIPPED, read_recipe, read_skipped
+from syn2co.synthesis.sets.job import Job, make_job
+from syn2co.synthesis.sets.manifest import KEYS, mismatch, read_lines, unseal
+from syn2co.synthesis.sets.recipe import recipe_hash
+from syn2co.synthesis.sets.settings import SET
+from syn2co.synthesis.sets.shards import headers, stem
+from syn2co.synthesis.sets.text_lists import SYNSET
+
+MOST = 1000
+"""Problems that are told in words; the rest are counted."""
+LARGEST_LINE = 1 << 20
+_TYPES = {"id": str, "seed": int, "subject": str, "k": int, "group": str, "sha256": str}
+BYTES_A_PIXEL = 8
+"""A stored image of more bytes than this for each pixel, and 64 kB, is no honest image."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What is wrong with a data set, in words; nothing if `problems` is empty."""
+
+    folder: Path
+    images: int
+    """Images that were found and are as they should be."""
+    skipped: int
+    planned: int
+    problems: tuple[str, ...]
+    more: int
+    """Problems beyond the first 1000."""
+
+    @property
+    def valid(self) -> bool:
+        return not self.problems
+
+    def text(self) -> str:
+        """Return the verdict and the problems, one a line."""
+        counts = f"{self.images} of {self.planned} images verified, {self.skipped} skipped and listed"
+        if self.valid:
+            return f"{self.folder.name}: {counts}; everything is as it should be"
+        more = [f"and {self.more} more problems"] if self.more else []
+        advice = "the same `syn2co generate` makes damaged and missing shards again"
+        return "\n".join([*self.problems, *more, f"{self.folder.name}: {counts}; {advice}"])
+
+
+def verify(out: str | Path, *, progress: bool = False) -> Verification:
+    """Return whether a data set folder holds exactly the images of its recipe, undamaged.
+
+    Every manifest line must bear its seal, the id that follows from recipe, subject and number, and the generator,
+    model and settings of the set; every image must lie in its shard, have the hash of its line, decode, and have the
+    right size; nothing else may lie in a shard.
+
+    Raises:
+        SynthesisError: if the folder is no data set or its recipe.json or skipped.jsonl is damaged.
+    """
+    folder = Path(out)
+    recipe = read_recipe(folder)
+    if recipe is None:
+        raise SynthesisError(f"{folder.name}: holds no {RECIPE}, so it is no data set of syn2co; correct the path")
+    about = recipe[SET]
+    shards = -(-about["count"] // about["shard_size"])
+    found = _Problems()
+    _check_recipe(recipe, found)
+    _check_names(folder, shards, found)
+    order = _Order(recipe, read_skipped(folder), found)
+    images = 0
+    with Bar("verify", shards, show=progress) as bar:
+        for number in range(shards):
+            images += _shard(folder, number, recipe, order, found)
+            bar.advance()
+    order.finish()
+    return Verification(
+        folder, images, len(order.skipped), about["count"], tuple(found.told), found.count - len(found.told)
+    )
+
+
+class _Problems:
+    """Problems in words, the first ones."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.count = 0
+
+    def add(self, text: str) -> None:
+        self.count += 1
+        if len(self.told) < MOST:
+            self.told.append(text)
+
+
+def _check_recipe(recipe: Mapping[str, Any], found: _Problems) -> None:
+    settings = {name: value for name, value in recipe.items() if name not in ("hash", SET)}
+    try:
+        intact = recipe_hash(settings, recipe[SET]["code"], recipe[SET]["real"]) == recipe["hash"]
+    except (KeyError, TypeError, AttributeError):
+        intact = False
+    if not intact:
+        found.add(f"{RECIPE}: its settings do not have its hash {recipe['hash']}; it was changed")
+
+
+def _check_names(folder: Path, shards: int, found: _Problems) -> None:
+    """List shards that do not belong to the set."""
+    expected = {f"{stem(number)}{suffix}" for number in range(shards) for suffix in (".tar", ".jsonl")} | {SKIPPED}
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".tar", ".jsonl") and path.name not in expected and not path.name.startswith("."):
+            found.add(f"{path.name}: is not part of a set of {shards} shards; remove it")
+
+
+class _Order:
+    """Checks that lines come in the order of the plan, subjects in turn, and that the list of subjects is the set's."""
+
+    def __init__(self, recipe: Mapping[str, Any], skipped: dict[int, dict[str, Any]], found: _Problems) -> None:
+        about = recipe[SET]
+        self.hash, self.skipped, self.found = recipe["hash"], skipped, found
+        self.count, self.kind, self.number = about["count"], about["subjects"]["kind"], about["subjects"]["number"]
+        self.per_subject, self.facts = recipe["per_subject"], about["facts"]
+        self.first: dict[int, bytes] = {}
+        """A short hash of each subject, from the first image of it."""
+        for index, line in skipped.items():
+            if not (0 <= index < self.count and line["id"] == make_job(self.hash, line["subject"], line["k"]).id):
+                found.add(f"{SKIPPED}: image {line['id']} does not follow from the recipe")
+
+    def places(self, number: int, size: int) -> list[int]:
+        """Return the places in the plan of the images that a shard should hold."""
+        return [i for i in range(number * size, min((number + 1) * size, self.count)) if i not in self.skipped]
+
+    def check(self, where: str, index: int, line: Mapping[str, Any]) -> None:
+        """Compare a line to place `index` of the plan."""
+        job = make_job(self.hash, line["subject"], line["k"])
+        if (job.id, job.seed) != (line["id"], line["seed"]):
+            self.found.add(f"{where}: id and seed of image {line['id']} do not follow from recipe, subject and number")
+        k, place = self._turn(index)
+        subject = f"program:{place}" if self.kind == "programs" else line["subject"]
+        if (line["subject"], line["k"]) != (subject, k) or self._other(place, line["subject"]):
+            self.found.add(f"{where}: image {line['id']} is not image {index} of the plan")
+        complaint = mismatch(line, self._job(line), self.facts)
+        if complaint is not None:
+            self.found.add(f"{where}: image {line['id']} {complaint}")
+
+    def _job(self, line: Mapping[str, Any]) -> Job:
+        """Return the job of a line; the prompts of classes are taken from the line, since lists are not in a set."""
+        subject, prompt = line["subject"], line["prompt"] if self.kind == "classes" else None
+        group = class_name = source = None
+        if self.kind == "programs":
+            group = f"program:{self.hash}:{subject.removeprefix('program:')}"
+        elif self.kind == "classes":
+            class_name = _class(subject, line["class"])
+        elif self.kind == "captions":
+            group, prompt = f"caption:{subject}", subject
+        elif self.kind == "real images":
+            group = source = subject
+        return make_job(self.hash, subject, line["k"], group=group, class_name=class_name, prompt=prompt, source=source)
+
+    def _turn(self, index: int) -> tuple[int, int]:
+        """Return (k, number of the subject) of a place in the plan."""
+        if self.number is None:
+            program, k = divmod(index, self.per_subject)
+            return k, program
+        return divmod(index, self.number)
+
+    def _other(self, place: int, subject: str) -> bool:
+        """Return whether another subject was seen at this place of the list."""
+        if self.kind == "programs":
+            return False
+        short = blake2b(subject.encode(), digest_size=8).digest()
+        return self.first.setdefault(place, short) != short
+
+    def finish(self) -> None:
+        """Say if two places of the list hold the same subject, or if nothing is left of the set."""
+        if len(self.skipped) >= self.count:
+            self.found.add(f"{SKIPPED}: lists all {self.count} images and a set needs at least one; mend the generator")
+        if len(set(self.first.values())) != len(self.first):
+            self.found.add(f"{RECIPE}: a subject occurs twice in its list")
+
+
+def _class(subject: str, named: Any) -> str:
+    """Return the name of a class: the one that a line gives if it can be this subject's, else the subject."""
+    fits = isinstance(named, str) and (subject.startswith(f"{named}: ") or SYNSET.fullmatch(named))
+    return named if fits else subject
+
+
+def _shard(folder: Path, number: int, recipe: Mapping[str, Any], order: _Order, found: _Problems) -> int:
+    """Return the number of good images of a shard and add its problems."""
+    tar, manifest = folder / f"{stem(number)}.tar", folder / f"{stem(number)}.jsonl"
+    missing = [path.name for path in (tar, manifest) if not path.exists()]
+    if missing:
+        found.add(f"{' and '.join(missing)}: missing")
+        return 0
+    places = order.places(number, recipe[SET]["shard_size"])
+    lines: dict[str, dict[str, Any]] = {}
+    try:
+        for index, line in enumerate(read_lines(manifest)):
+            complaint = _malformed(line, recipe["size"])
+            if complaint is None and line["id"] in lines:
+                complaint = "is there twice"
+            if complaint is not None:
+                found.add(f"{manifest.name}: line {index + 1} {complaint}")
+                continue
+            if index < len(places):
+                order.check(manifest.name, places[index], line)
+            lines[line["id"]] = line
+    except ValueError as error:
+        found.add(str(error))
+    if len(lines) != len(places):
+        found.add(f"{manifest.name}: has {len(lines)} images where the plan has {len(places)}")
+    return _tar(tar, lines, recipe, found)
+
+
+def _malformed(line: Mapping[str, Any], size: int) -> str | None:
+    """Return what is wrong with the keys and types of a line, or None."""
+    lacking = [key for key in KEYS if key not in line]
+    if lacking:
+        return f"lacks {lacking[0]}"
+    odd = [key for key, kind in _TYPES.items() if type(line[key]) is not kind]
+    if odd:
+        return f"has {odd[0]} = {line[odd[0]]!r}, which is no {_TYPES[odd[0]].__name__}"
+    return None if line["size"] == [size, size] else f"has size = {line['size']}, not {[size, size]}"
+
+
+def _tar(tar: Path, lines: Mapping[str, Mapping[str, Any]], recipe: Mapping[str, Any], found: _Problems) -> int:
+    """Return the number of good images in a tar and add its problems."""
+    good, seen = set[str](), set[str]()
+    try:
+        with open(tar, "rb") as file:
+            for member in headers(tar):
+                complaint = _foreign(member, lines, recipe["format"], recipe["size"])
+                if complaint is None and member.name in seen:
+                    complaint = "is there twice"
+                seen.add(member.name)
+                name, _, kind = member.name.partition(".")
+                if complaint is None:
+                    complaint = _content(_read(file, member), kind, lines[name], recipe["size"])
+                if complaint is not None:
+                    found.add(f"{tar.name}: member {member.name!r} {complaint}")
+                elif kind != "json":
+                    good.add(name)
+    except (ValueError, OSError) as error:
+        found.add(str(error))
+    for name in lines:
+        absent = [kind for kind in (recipe["format"], "json") if f"{name}.{kind}" not in seen]
+        if absent:
+            found.add(f"{tar.name}: lacks {', '.join(f'{name}.{kind}' for kind in absent)}")
+    return len(good)
+
+
+def _foreign(member: tarfile.TarInfo, lines: Mapping[str, Any], suffix: str, size: int) -> str | None:
+    """Return why a member must not be read, or None; nothing is read for that."""
+    if member.name.startswith("/") or ".." in member.name.split("/"):
+        return "leads out of the tar; nothing of the kind is ever written there"
+    if not member.isreg() or member.issparse():
+        return "is a link or something else than a plain file"
+    name, _, kind = member.name.partition(".")
+    if kind not in (suffix, "json") or name not in lines:
+        return "is not in the manifest"
+    most = LARGEST_LINE if kind == "json" else BYTES_A_PIXEL * size * size + 2**16
+    return f"has {member.size:,} bytes, more than such a file can need" if member.size > most else None
+
+
+def _read(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+    file.seek(member.offset_data)
+    return file.read(member.size)
+
+
+def _content(data: bytes, kind: str, line: Mapping[str, Any], size: int) -> str | None:
+    """Return what is wrong with the content of a member, or None."""
+    if kind == "json":
+        try:
+            return None if unseal(data.decode()) == line else "differs from its manifest line"
+        except ValueError as error:
+            return str(error)
+    if sha256(data).hexdigest() != line["sha256"]:
+        return "does not have the sha256 of its manifest line"
+    try:
+        image = decode(data, max_pixels=size * size)
+    except BrokenImage as error:
+        return f"cannot be read: {error.reason}"
+    if image.shape[:2] != (size, size):
+        return f"has {image.shape[0]} x {image.shape[1]} pixels, not {size} x {size}"
+    return None

@@ -1,0 +1,157 @@
+"""Processes that make images: batches of jobs out, results back in the order of the jobs.
+
+A process has one batch at a time and the next one is sent only to a process that waits, so no pipe can fill on both
+sides; results that come early are kept, at most four batches a process.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any, Self
+
+from syn2co.core.errors import Syn2CoError, SynthesisError
+from syn2co.synthesis.generation.encode import Maker, Result
+from syn2co.synthesis.generation.generator_factory import Opening
+from syn2co.synthesis.sets.job import Job
+
+AHEAD = 4
+
+
+class Here:
+    """No processes: images are made where they are asked for."""
+
+    def __init__(self, maker: Maker) -> None:
+        self.maker = maker
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def results(self, batches: Iterator[Sequence[Job]]) -> Iterator[list[Result]]:
+        """Yield the results of each batch."""
+        for jobs in batches:
+            yield self.maker(jobs)
+
+
+class Processes:
+    """So many processes, each with the generator open, until the block is left."""
+
+    def __init__(self, opening: Opening, count: int) -> None:
+        context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
+        self.connections: list[Connection] = []
+        self.processes: list[Any] = []
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(opening, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            self.connections.append(ours)
+            self.processes.append(process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for connection, process in zip(self.connections, self.processes, strict=True):
+            connection.close()
+            process.kill()
+            process.join()
+
+    def results(self, batches: Iterator[Sequence[Job]]) -> Iterator[list[Result]]:
+        """Yield the results of each batch, in order.
+
+        Raises:
+            Syn2CoError: what a process raised, or that it died.
+        """
+        idle, at_work = list(self.connections), dict[Connection, int]()
+        finished: dict[int, list[Result]] = {}
+        numbered, sent, given = enumerate(batches), 0, 0
+        while True:
+            while idle and sent - given < AHEAD * len(self.connections):
+                number, jobs = next(numbered, (None, None))
+                if number is None:
+                    break
+                self._send(idle[-1], jobs)
+                at_work[idle.pop()], sent = number, number + 1
+            if not at_work and not finished:
+                return
+            for connection in wait(list(at_work)) if given not in finished else ():
+                assert isinstance(connection, Connection)
+                finished[at_work.pop(connection)] = self._receive(connection)
+                idle.append(connection)
+            while given in finished:
+                yield finished.pop(given)
+                given += 1
+
+    def _send(self, connection: Connection, jobs: Any) -> None:
+        try:
+            connection.send(jobs)
+        except OSError:
+            raise self._died(connection) from None
+
+    def _receive(self, connection: Connection) -> list[Result]:
+        try:
+            found = connection.recv()
+        except (EOFError, OSError):
+            raise self._died(connection) from None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _died(self, connection: Connection) -> SynthesisError:
+        process = self.processes[self.connections.index(connection)]
+        process.join(5)
+        return SynthesisError(
+            f"work.workers: a process that makes images died (exit status {process.exitcode}; -9 is often a lack of "
+            "memory); use fewer workers or a smaller batch, and run the same command again"
+        )
+
+
+def _work(opening: Opening, connection: Connection) -> None:
+    """Open the generator, then turn batches into results until the pipe closes."""
+    import cv2
+
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the main one decides
+    cv2.setNumThreads(1)
+    try:
+        maker = opening.open()
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+    except Exception as error:
+        maker, failure = None, _portable(error)
+    while True:
+        try:
+            jobs = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            connection.send(maker(jobs) if maker is not None else failure)
+        except Exception as error:
+            connection.send(_portable(error))
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error that survives the pipe."""
+    if isinstance(error, Syn2CoError):
+        return SynthesisError(str(error))
+    import traceback
+
+    return RuntimeError("".join(traceback.format_exception(error)))
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that started it is gone, even if that was killed in the middle of a batch."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

@@ -1,0 +1,267 @@
+"""A data set folder: recipe.json, which shards are done, what was skipped, and who writes what.
+
+A shard is done when its manifest and its images verify, and the manifest is written last.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from syn2co.core.errors import ConfigError, SynthesisError
+from syn2co.core.files import write_whole
+from syn2co.synthesis.generation.locks import lock
+from syn2co.synthesis.sets.job import Job
+from syn2co.synthesis.sets.manifest import IDENTITY, mismatch, read_lines, seal
+from syn2co.synthesis.sets.plan import Plan, plan
+from syn2co.synthesis.sets.recipe import public_settings
+from syn2co.synthesis.sets.settings import SET, SynthesisSettings, WorkSettings
+from syn2co.synthesis.sets.shards import headers, holds_exactly, stem
+
+if TYPE_CHECKING:
+    from syn2co.images.image_set import ImageSet
+
+RECIPE, SKIPPED, CARD, SHEET = "recipe.json", "skipped.jsonl", "README.md", "contact.png"
+MODEL = "model"
+
+
+def read_recipe(folder: Path) -> dict[str, Any] | None:
+    """Return what recipe.json holds, or None if there is none.
+
+    Raises:
+        SynthesisError: if it is damaged.
+    """
+    path = folder / RECIPE
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        about = saved[SET]
+        number = about["subjects"]["number"]
+        whole = (
+            about["count"],
+            about["shard_size"],
+            saved["per_subject"],
+            saved["size"],
+            1 if number is None else number,
+        )
+        texts = isinstance(saved["hash"], str) and isinstance(about["facts"], dict)
+        if texts and all(type(value) is int and value > 0 for value in whole):
+            return saved
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SynthesisError(f"{folder.name}/{RECIPE}: cannot be read ({error.strerror}); correct the path") from None
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise SynthesisError(f"{folder.name}/{RECIPE}: is damaged; restore it, or begin the set again in a new folder")
+
+
+def plan_in(
+    folder: Path,
+    settings: SynthesisSettings,
+    images: "ImageSet | None",
+    *,
+    count: int | None = None,
+    workers: int | None = None,
+) -> Plan:
+    """Return the plan of settings for a folder; what they leave open is taken from the set that it holds.
+
+    `count` and `workers` stand for `work.count` and `work.workers`.
+
+    Raises:
+        ConfigError, DataError: as `plan` does, and if the folder holds another set.
+        SynthesisError: if its recipe.json is damaged.
+    """
+    saved = read_recipe(folder)
+    work = settings.work.model_dump() | {k: v for k, v in (("count", count), ("workers", workers)) if v is not None}
+    if saved is not None:
+        work |= {name: saved[SET][name] for name in ("count", "shard_size") if work[name] is None}
+    settings = settings.model_copy(update={"work": WorkSettings.parse(work, under="work.")})
+    jobs = plan(settings, real=images or (), fingerprint=saved[SET]["real"] if saved else None)
+    check_recipe(folder, saved, jobs)
+    return jobs
+
+
+def recipe_of(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what recipe.json is to hold of a plan and the facts of its opened generator."""
+    about = {
+        "count": len(plan),
+        "shard_size": plan.shard_size,
+        "subjects": {"kind": plan.subjects.kind, "number": plan.subjects.number, "digest": plan.subjects.digest},
+        "real": plan.recipe.real,
+        "code": plan.recipe.loaded.code,
+        "facts": facts,
+    }
+    return {"hash": plan.recipe_hash, SET: about, **public_settings(plan.recipe.settings)}
+
+
+def check_recipe(folder: Path, saved: dict[str, Any] | None, plan: Plan) -> None:
+    """Refuse a folder that holds another set, another list of subjects, more images, or things that are no set.
+
+    Raises:
+        ConfigError: naming the first difference.
+    """
+    where = f"--out {folder.name}"
+    if saved is None:
+        foreign = [p.name for p in folder.glob("*") if not p.name.startswith(".") and p.name != MODEL]
+        if RECIPE in foreign:  # another process has begun the set since we looked
+            check_recipe(folder, read_recipe(folder), plan)
+        elif foreign:
+            raise ConfigError(f"{where}: is not empty and holds no data set ({foreign[0]}); choose another folder")
+        return
+    about, now = saved[SET], recipe_of(plan, {})
+    if saved["hash"] != plan.recipe_hash:
+        raise ConfigError(
+            f"{where}: holds a set of another recipe ({_difference(saved, now)}); choose another folder, or repeat its "
+            f"own settings with --config {folder.name}/{RECIPE}"
+        )
+    if about["subjects"] != now[SET]["subjects"]:
+        before, after = about["subjects"], now[SET]["subjects"]
+        raise ConfigError(
+            f"{where}: was begun with another list of subjects ({before['number']} {before['kind']} then, "
+            f"{after['number']} {after['kind']} now, or others or in another order); give the same, or a new folder"
+        )
+    if about["shard_size"] != plan.shard_size:
+        raise ConfigError(
+            f"work.shard_size = {plan.shard_size}: {folder.name} was begun with {about['shard_size']}; repeat that"
+        )
+    if about["count"] > len(plan):
+        raise ConfigError(
+            f"count = {len(plan)}: {folder.name} is a set of {about['count']} images, and a set can only grow; give "
+            f"at least {about['count']}"
+        )
+
+
+def check_facts(
+    folder: Path,
+    saved: dict[str, Any] | None,
+    facts: Mapping[str, Any],
+    advice: str = "use that model again, or choose another folder",
+) -> None:
+    """Refuse to go on with another model than the set was begun with.
+
+    Raises:
+        ConfigError: naming the first fact that differs, with advice.
+    """
+    before = saved[SET]["facts"] if saved is not None else facts
+    for name in IDENTITY:
+        if before.get(name) != facts.get(name):
+            raise ConfigError(
+                f"--out {folder.name}: was begun with {name} = {before.get(name)} and the generator now has "
+                f"{facts.get(name)}; {advice}"
+            )
+
+
+def save_recipe(folder: Path, plan: Plan, facts: dict[str, Any]) -> None:
+    """Write recipe.json unless it says the same already; the facts of the beginning stay."""
+    with lock(folder, "recipe"):
+        saved = read_recipe(folder)
+        check_recipe(folder, saved, plan)
+        check_facts(folder, saved, facts)
+        recipe = recipe_of(plan, facts if saved is None else saved[SET]["facts"])
+        if recipe != saved:
+            write_whole(folder / RECIPE, json.dumps(recipe, indent=2) + "\n")
+
+
+def grow_recipe(folder: Path, plan: Plan) -> None:
+    """Save the larger count of a plan of whose images this call makes none; the card and the sheet are outdated then.
+
+    Raises:
+        ConfigError: if the folder holds another set meanwhile.
+        OSError: if something cannot be written.
+    """
+    saved = read_recipe(folder)
+    if saved is not None and saved[SET]["count"] < len(plan):
+        save_recipe(folder, plan, saved[SET]["facts"])
+        for name in (CARD, SHEET):
+            (folder / name).unlink(missing_ok=True)
+
+
+def is_done(folder: Path, plan: Plan, number: int, skipped: Mapping[int, Any] | None = None) -> bool:
+    """Return whether a shard is finished: lines and images are those of the plan and have their hashes.
+
+    `skipped`: what `read_skipped` returned, where it was called already.
+    """
+    manifest, saved = folder / f"{stem(number)}.jsonl", read_recipe(folder)
+    if saved is None or not manifest.exists():
+        return False
+    try:
+        lines = list(read_lines(manifest))
+        skipped = read_skipped(folder) if skipped is None else skipped
+        first = number * plan.shard_size
+        jobs = [job for index, job in enumerate(plan.shard(number), first) if index not in skipped]
+        if [line["id"] for line in lines] != [job.id for job in jobs]:
+            return False
+        if any(mismatch(line, job, saved[SET]["facts"]) for line, job in zip(lines, jobs, strict=True)):
+            return False
+        return _is_intact(manifest.with_suffix(".tar"), lines, plan.recipe.settings.format)
+    except (ValueError, KeyError, OSError):
+        return False
+
+
+def _is_intact(tar: Path, lines: Sequence[Mapping[str, Any]], suffix: str) -> bool:
+    """Return whether a tar holds the images of these lines, each with the hash of its line, and the lines."""
+    if not holds_exactly(tar, [line["id"] for line in lines], suffix):
+        return False
+    with open(tar, "rb") as file:
+        for place, member in enumerate(headers(tar)):
+            file.seek(member.offset_data)
+            data, line = file.read(member.size), lines[place // 2]
+            if place % 2 and data != json.dumps(line, sort_keys=True).encode():
+                return False
+            if not place % 2 and sha256(data).hexdigest() != line.get("sha256"):
+                return False
+    return True
+
+
+def read_skipped(folder: Path) -> dict[int, dict[str, Any]]:
+    """Return the lines of skipped.jsonl by the place of the image in the plan.
+
+    Raises:
+        SynthesisError: if the file is damaged.
+    """
+    path = folder / SKIPPED
+    if not path.exists():
+        return {}
+    try:
+        return {line["index"]: line for line in read_lines(path)}
+    except (ValueError, KeyError) as error:
+        raise SynthesisError(f"{folder.name}/{error}; delete {SKIPPED} and generate again") from None
+
+
+def record_skipped(folder: Path, plan: Plan, number: int, reasons: Sequence[tuple[int, Job, str]]) -> None:
+    """Set what is skipped of one shard; the file is sorted by place and goes when it is empty."""
+    with lock(folder, "skipped"):
+        before = read_skipped(folder)
+        after = {index: line for index, line in before.items() if index // plan.shard_size != number}
+        for index, job, reason in reasons:
+            line = {"index": index, "id": job.id, "subject": job.subject, "k": job.k, "reason": reason}
+            after[index] = json.loads(seal(line))
+        if after == before:
+            return
+        text = "".join(json.dumps(after[index], sort_keys=True) + "\n" for index in sorted(after))
+        if text:
+            write_whole(folder / SKIPPED, text)
+        else:
+            (folder / SKIPPED).unlink()
+
+
+def _difference(saved: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return the first setting that differs, or else what else the hash is made of."""
+    before, after = (_flat({k: v for k, v in recipe.items() if k not in ("hash", SET)}) for recipe in (saved, now))
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name) and name.partition(".")[0] not in ("classes", "captions", "vary"):
+            return f"{name} = {before.get(name, 'not set')} there, {after.get(name, 'not set')} now"
+    if saved[SET]["code"] != now[SET]["code"]:
+        return "the file of the generator has changed"
+    if saved[SET]["real"] != now[SET]["real"]:
+        return "its generator learnt from other real images"
+    return "its recipe.json was changed, or comes from another version of syn2co"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        nested = isinstance(value, dict) and value
+        found |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": json.dumps(value)}
+    return found

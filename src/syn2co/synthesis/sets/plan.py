@@ -1,0 +1,94 @@
+"""From settings to jobs, one an image: a pure function, and lazy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from syn2co.core.errors import ConfigError
+from syn2co.synthesis.generators.registry import TRAITS
+from syn2co.synthesis.sets.job import Job
+from syn2co.synthesis.sets.recipe import Recipe, resolve
+from syn2co.synthesis.sets.settings import SHARD_SIZE, SynthesisSettings
+from syn2co.synthesis.sets.subjects import Subjects, open_subjects
+
+if TYPE_CHECKING:
+    from syn2co.images.image_set import ImageSet
+
+
+@dataclass(frozen=True)
+class Plan(Sequence[Job]):
+    """The jobs of a set in order; each is made when it is asked for, so a plan of millions takes no memory."""
+
+    recipe: Recipe
+    recipe_hash: str
+    subjects: Subjects
+    length: int
+    shard_size: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Job: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Job]: ...
+    def __getitem__(self, index: int | slice) -> Job | list[Job]:
+        if isinstance(index, slice):
+            return [self.subjects.job(self.recipe_hash, i) for i in range(self.length)[index]]
+        return self.subjects.job(self.recipe_hash, range(self.length)[index])
+
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return -(-self.length // self.shard_size)
+
+    def shard_length(self, number: int) -> int:
+        """Return the number of jobs of one shard."""
+        return min(self.shard_size, self.length - number * self.shard_size)
+
+    def shard(self, number: int) -> list[Job]:
+        """Return the jobs of one shard."""
+        return self[number * self.shard_size : (number + 1) * self.shard_size]
+
+
+def plan(
+    settings: SynthesisSettings,
+    *,
+    count: int | None = None,
+    real: "Sequence[str | Path] | ImageSet" = (),
+    fingerprint: str | None = None,
+) -> Plan:
+    """Return the plan of `count` images (default: `work.count`, else `per_subject` images of each subject).
+
+    The plan of more images begins with the plan of fewer. `real` are the real images that the generator learns from
+    or varies; where they are not at hand, `fingerprint` stands for those it learnt from.
+
+    Raises:
+        ConfigError, DataError: on settings that contradict each other, and on lists that are missing or empty or name
+            a subject twice.
+    """
+    images = open_real(real)
+    recipe = resolve(settings, fingerprint if images is None else images.fingerprint)
+    traits = recipe.loaded.traits
+    if recipe.loaded.name in TRAITS and traits.learns and recipe.real is None:
+        raise ConfigError(f"real: the {recipe.loaded.name} generator learns from real images and got none; give --real")
+    subjects = open_subjects(settings, images, programs=traits.programs, prompts=traits.prompts)
+    chosen = count if count is not None else settings.work.count
+    if chosen is None:
+        if subjects.number is None or subjects.kind == "unconditional":
+            raise ConfigError("count: is not given and there is no list of classes or captions to follow; give --count")
+        chosen = subjects.number * settings.per_subject
+    if chosen < 1:
+        raise ConfigError(f"count = {chosen}: must be at least 1")
+    return Plan(recipe, recipe.hash, subjects, chosen, settings.work.shard_size or SHARD_SIZE)
+
+
+def open_real(real: "Sequence[str | Path] | ImageSet") -> "ImageSet | None":
+    """Return the real images; opened without keeping their pixels, since processes get copies of the set."""
+    from syn2co.data.open import open_images
+    from syn2co.images.image_set import ImageSet
+
+    if isinstance(real, ImageSet):
+        return real
+    return open_images(list(real), cache="never") if real else None

@@ -1,0 +1,92 @@
+"""The recipe of a data set: everything that an image depends on besides its subject and number, under one hash."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+from syn2co.core.errors import ConfigError
+from syn2co.core.files import public_path
+from syn2co.synthesis.generators.registry import TRAITS, Loaded, Traits, load_generator
+from syn2co.synthesis.sets.settings import SynthesisSettings
+
+FORMAT = 1
+"""Raised when the same settings begin to mean other images."""
+SUBJECTS = {"classes", "captions", "vary", "per_subject"}
+PROMPTS = {"templates", "backgrounds"}
+NO_PIXEL = {"licence", "cpu_offload", "save_steps"}
+"""Options of the built-in generators that change no image."""
+PLACE = {"model", "revision"}
+"""Options of the diffusion generator that say where a model folder lies; `code` knows the model by its content."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings with the generator's options complete, the hash of its code and of the images that it learns from."""
+
+    settings: SynthesisSettings
+    loaded: Loaded
+    real: str | None
+    """Fingerprint of the real images, for generators that learn from them."""
+
+    @property
+    def hash(self) -> str:
+        return recipe_hash(public_settings(self.settings), self.loaded.code, self.real)
+
+
+def resolve(settings: SynthesisSettings, real: str | None) -> Recipe:
+    """Return the recipe of settings; `real` is the fingerprint of the real images, if there are any.
+
+    Raises:
+        ConfigError: if there is no such generator, an option is unknown or out of range, or the generator cannot make
+            images of the subjects, or has no such model.
+    """
+    loaded = load_generator(settings.generator)
+    _check_subjects(settings, loaded.traits)
+    options = loaded.options.parse(settings.options, under="options.")
+    if loaded.code_of is not None:
+        loaded = replace(loaded, code=loaded.code_of(options))
+    settings = settings.model_copy(update={"options": options.model_dump(mode="json")})
+    return Recipe(settings, loaded, real if loaded.traits.learns else None)
+
+
+def public_settings(settings: SynthesisSettings) -> dict[str, Any]:
+    """Return the settings without `work`, and without where on the machine files lie."""
+    values = settings.model_dump(mode="json", exclude={"work"})
+    places: list[tuple[dict[str, Any], str]] = [(values, name) for name in ("generator", "classes", "captions")]
+    for group, name in [*places, (values["options"], "model")]:
+        if isinstance(group.get(name), str):
+            group[name] = public_path(group[name])
+    return values
+
+
+def recipe_hash(settings: Mapping[str, Any], code: str | None, real: str | None) -> str:
+    """Return 32 hex digits of public settings (but the lists of subjects), the generator's code and the real images.
+
+    Options that change no image, and the place of a model folder, are left out. Templates and backgrounds count only
+    where there are classes to fill in.
+    """
+    left_out = SUBJECTS if settings["classes"] else SUBJECTS | PROMPTS
+    chosen = {name: value for name, value in settings.items() if name not in left_out}
+    builtin = settings["generator"] in TRAITS
+    without = (NO_PIXEL if builtin else set()) | (PLACE if settings["generator"] == "diffusion" and code else set())
+    chosen["options"] = {name: value for name, value in settings["options"].items() if name not in without}
+    chosen["generator"] = settings["generator"].replace("\\", "/").rpartition("/")[2]
+    body = json.dumps({"format": FORMAT, "settings": chosen, "code": code, "real": real}, sort_keys=True)
+    return blake2b(body.encode(), digest_size=16).hexdigest()
+
+
+def _check_subjects(settings: SynthesisSettings, traits: Traits) -> None:
+    given = [name for name in ("classes", "captions", "vary") if getattr(settings, name) not in (None, False)]
+    foreign = [name for name in given if name not in traits.subjects]
+    if foreign:
+        able = ", ".join(sorted(traits.subjects)) or "none of classes, captions and vary"
+        raise ConfigError(
+            f"{foreign[0]}: the {settings.generator} generator cannot make images of these; it takes {able}"
+        )
+    if traits.needs_subjects and not given:
+        raise ConfigError(
+            f"classes: the {settings.generator} generator must be told what to show and no class names were given; "
+            "give classes, captions, or vary = true with real images"
+        )

@@ -1,0 +1,141 @@
+"""What a synthetic data set is made from: settings that determine each image, and settings of the work alone."""
+
+import re
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from syn2co.core.errors import ConfigError
+from syn2co.core.settings import Settings, Share, read_settings
+from syn2co.synthesis.sets.prompts import BACKGROUNDS, TEMPLATES, complaint_about
+
+SHARD_SIZE = 1000
+SET = "set"
+"""Key of recipe.json that holds facts of the set beside the settings."""
+
+
+class WorkSettings(Settings):
+    """How many images, and how the work is done; nothing here changes an image."""
+
+    count: int | None = Field(default=None, gt=0)
+    """Images of the set, which may grow later; null is that of the set in the folder, or else `per_subject` for each
+    class, caption or real image."""
+    shard_size: int | None = Field(default=None, gt=0)
+    """Images a shard; null is that of the set in the folder, or else 1000."""
+    batch: int | None = Field(default=None, gt=0)
+    """Jobs a call of the generator; null leaves it to the generator."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that make images; 0 makes them in the main process."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps, for generators that use torch."""
+    max_skipped_share: Share = 0.01
+    """The work is refused if a larger share of the images cannot be made."""
+    allow_unknown_licence: bool = False
+    """Whether a model of unknown licence may be used."""
+
+
+class SynthesisSettings(Settings):
+    """One synthetic data set. `work` and the lists of subjects are not part of the recipe's hash."""
+
+    generator: str = "procedural"
+    """procedural, fitted, flow, diffusion, or a function of yours: path.py:function."""
+    options: dict[str, Any] = {}
+    """The generator's own settings."""
+    size: int = Field(default=128, ge=8)
+    """Side of the images in pixels."""
+    seed: int = 0
+    format: Literal["png", "jpg", "webp"] = "png"
+    """How the images are stored; png loses nothing."""
+    quality: int = Field(default=95, ge=1, le=100)
+    """Of jpg and webp."""
+    classes: tuple[str, ...] | str | None = None
+    """Class names; or a text file with a name or an ImageNet synset a line; or imagenet-1k."""
+    captions: str | None = None
+    """A file with a caption a line, or JSONL or CSV with a "caption" or "text"."""
+    vary: bool = False
+    """Make variations of the real images."""
+    per_subject: int = Field(default=1, gt=0)
+    """Images of each program, and of each class, caption or real image where `work.count` is null."""
+    templates: dict[str, float] = TEMPLATES
+    """Prompts of classes with their weights; {class}, {gloss} and {background} are filled in."""
+    backgrounds: tuple[str, ...] = BACKGROUNDS
+    """What {background} stands for, each equally likely."""
+    work: WorkSettings = WorkSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        given = [name for name in ("classes", "captions", "vary") if getattr(self, name) not in (None, False)]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]}, {given[1]}: images are of classes, captions or real images; give one kind")
+        if self.classes is not None and not self.classes:
+            raise ValueError("classes: no class names were given; give at least one, a file of them, or null for none")
+        complaint = complaint_about(self.templates, self.backgrounds)
+        if complaint:
+            raise ValueError(complaint)
+        return self
+
+
+def load_settings(path: str | Path) -> SynthesisSettings:
+    """Return the settings in a JSON file; in the recipe.json of a data set, count and shard size are those of the set.
+
+    Raises:
+        ConfigError: if the file cannot be read, is not JSON, or names an unknown setting.
+    """
+    values = read_settings(path, "give settings as JSON, such as a set's recipe.json", leave_out={"hash"})
+    about, work = values.pop(SET, None), values.get("work", {})
+    if isinstance(about, dict) and isinstance(work, dict):
+        of_set = {name: about[name] for name in ("count", "shard_size") if name in about and work.get(name) is None}
+        values["work"] = work | of_set
+    return SynthesisSettings.parse(values)
+
+
+def parse_shard(text: str | None, environment: dict[str, str]) -> tuple[int, int]:
+    """Return (index from 0, number of parts) of "i/n" with i from 1, or of "auto"; None is the whole.
+
+    auto takes the rank of torchrun (RANK of WORLD_SIZE), or else the task of a SLURM array, or else the whole.
+
+    Raises:
+        ConfigError: if the text is no such part, a variable is no whole number, or the tasks of the SLURM array are no
+            plain range.
+    """
+    if text is None:
+        return 0, 1
+    if text == "auto":
+        return _shard_of(environment)
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError(f"--shard {text}: must be i/n with 1 <= i <= n, such as 3/8, or auto")
+    return int(match[1]) - 1, int(match[2])
+
+
+def _shard_of(environment: dict[str, str]) -> tuple[int, int]:
+    """Return the part of this process by torchrun or SLURM, or the whole."""
+    if "WORLD_SIZE" in environment and "RANK" in environment:
+        rank, size = _whole_number(environment, "RANK"), _whole_number(environment, "WORLD_SIZE")
+        if not 0 <= rank < size:
+            raise ConfigError(f"--shard auto: RANK = {rank} must be from 0 to {size - 1} (WORLD_SIZE - 1); correct it")
+        return rank, size
+    if "SLURM_ARRAY_TASK_ID" not in environment:
+        return 0, 1
+    prefix = "SLURM_ARRAY_TASK_"
+    number, first, step, count = (
+        _whole_number(environment, prefix + name, default)
+        for name, default in (("ID", None), ("MIN", "0"), ("STEP", "1"), ("COUNT", "1"))
+    )
+    last = _whole_number(environment, f"{prefix}MAX", str(first + step * (count - 1)))
+    place, rest = divmod(number - first, max(1, step))
+    if step < 1 or rest or not 0 <= place < count or count != (last - first) // step + 1:
+        raise ConfigError(
+            f"--shard auto: task {number} of a SLURM array of {count} from {first} to {last} in steps of {step} is not "
+            "in a plain range; use one such as --array=1-8, or --shard i/n"
+        )
+    return place, count
+
+
+def _whole_number(environment: dict[str, str], name: str, default: str | None = None) -> int:
+    text = environment[name] if default is None else environment.get(name, default)
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"--shard auto: {name} = {text}: must be a whole number; correct it or give i/n") from None

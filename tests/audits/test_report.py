@@ -1,0 +1,330 @@
+"""The audit as a whole: planted defects are found, leaks refused, reports repeat, the page shows its pictures."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from synthetic_folders import write_set
+
+from syn2co.audits.audit import LeakError, audit
+from syn2co.audits.image_sets import AuditError
+from syn2co.audits.report import AuditReport
+from syn2co.cli.audits import audit as command
+from syn2co.cli.audits import default_name
+from syn2co.core.errors import DataError
+
+SIDE = 32
+NASTY = "<script>alert(1)&.png"
+
+
+def scene(*key: int) -> np.ndarray:
+    """A smooth colourful picture with a little grain, different for each key."""
+    rng = np.random.default_rng(key)
+    coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    smooth = cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    return np.clip(smooth + rng.normal(0, 3, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image[..., ::-1])
+
+
+def changed(image: np.ndarray, number: int) -> np.ndarray:
+    """JPEG, a border of one pixel cut off, or brighter with more contrast."""
+    if number % 3 == 0:
+        data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 70])[1]
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        return decoded[..., ::-1]
+    if number % 3 == 1:
+        return cv2.resize(image[1:, 1:], (SIDE, SIDE))
+    return np.clip(image * 1.15 + 8, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """120 real and 60 test images, and 150 synthetic ones that hold every defect."""
+    root = tmp_path_factory.mktemp("audit")
+    real, test, made = root / "real", root / "test", root / "made"
+    for number in range(120):
+        write(real / f"{'ab'[number % 2]}" / f"{number:03d}.png", scene(0, number))
+    for number in range(60):
+        write(test / f"{'ab'[number % 2]}" / f"{number:03d}.png", scene(1, number))
+    for number in range(110):
+        write(made / "a" / f"{number:03d}.png", scene(2, number))
+    for number in range(10):
+        write(made / "b" / f"leak{number}.png", scene(1, number))
+        write(made / "b" / f"near{number}.png", changed(scene(1, 10 + number), number))
+    write(made / "b" / "mirrored.png", scene(1, 30)[:, ::-1])
+    for number in range(5):
+        write(made / "b" / f"repeat{number}.png", scene(2, number))
+        write(made / "b" / f"copy{number}.png", changed(scene(0, number), 2 * (number % 2)))
+        write(made / "b" / f"noise{number}.png", np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8))
+    write(made / "b" / "black.png", np.full((SIDE, SIDE, 3), 1, np.uint8))
+    write(made / "b" / "colour.png", np.full((SIDE, SIDE, 3), (90, 140, 30), np.uint8))
+    write(made / "b" / "whole.png", scene(2, 900))
+    data = (made / "b" / "whole.png").read_bytes()
+    (made / "b" / NASTY).write_bytes(data[: len(data) // 2])
+    return {"root": root, "real": real, "test": test, "made": made}
+
+
+@pytest.fixture(scope="module")
+def report(folders: dict[str, Path]) -> AuditReport:
+    return audit(folders["made"], real=folders["real"], against=folders["test"], allow_leak=True)
+
+
+def names(found: list[dict]) -> set[str]:
+    return {Path(entry["image"]).stem for entry in found}
+
+
+def test_planted_leaks_are_found(report: AuditReport) -> None:
+    found = report.body["leak"]
+    wanted = {f"leak{n}" for n in range(10)} | {f"near{n}" for n in range(10)} | {"mirrored"}
+    assert names(found["images"]) == wanted
+    assert {Path(e["image"]).stem for e in found["images"] if e["exact"]} == {f"leak{n}" for n in range(10)} | {
+        "mirrored"
+    }
+    assert [Path(e["image"]).stem for e in found["images"] if e["mirrored"]] == ["mirrored"]
+    assert {Path(e["of"]).stem for e in found["images"] if "near3" in e["image"]} == {"013"}
+    assert report.leaks == 21 and report.finding("leak").mark == "bad"
+
+
+def test_planted_copies_duplicates_and_dead_images_are_found(report: AuditReport) -> None:
+    body = report.body
+    assert names(body["copies"]["images"]) == {f"copy{n}" for n in range(5)}
+    pairs = {frozenset(Path(name).stem for name in pair) for pair in body["duplicates"]["exact_pairs"]}
+    assert pairs == {frozenset((f"00{n}", f"repeat{n}")) for n in range(5)}
+    assert body["duplicates"]["near"] == 0 and body["real_duplicates"]["exact"] == 0
+    health = {kind: {Path(name).stem for name in body["health"][kind]} for kind in ("black", "constant", "noise")}
+    assert health == {"black": {"black"}, "constant": {"colour"}, "noise": {f"noise{n}" for n in range(5)}}
+    (broken,) = body["health"]["broken"]
+    assert broken["name"] == f"b/{NASTY}" and "truncated" in broken["reason"]
+    marks = {finding.check: finding.mark for finding in report.findings}
+    assert [marks[check] for check in ("copies", "duplicates", "blank", "broken")] == ["bad", "bad", "bad", "look"]
+    assert report.headline == "Mend this before use: leak, copies, blank, duplicates."
+
+
+def test_suspected_copies_are_near_their_real_image(report: AuditReport) -> None:
+    found = report.body["compared"]
+    assert found["memorisation"]["share"] >= 5 / report.images
+    assert found["memorisation"]["threshold"] < found["memorisation"]["median_ratio"]
+    assert "Suspected copies" in [exhibit.title for exhibit in report.exhibits]
+
+
+def test_leaks_are_refused_after_the_report_is_written(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(
+        LeakError, match=r"21 of 149 synthetic images are images of the evaluation set \(test\)"
+    ) as caught:
+        audit(folders["made"], against=folders["test"], out=tmp_path / "report")
+    assert (tmp_path / "report" / "audit.html").is_file()
+    assert caught.value.report.leaks == 21
+
+
+def test_the_same_images_and_settings_give_the_same_json_wherever_they_lie(
+    folders: dict[str, Path], report: AuditReport, tmp_path: Path
+) -> None:
+    moved = {name: shutil.copytree(folders[name], tmp_path / name) for name in ("made", "real", "test")}
+    again = audit(moved["made"], real=moved["real"], against=moved["test"], allow_leak=True)
+    assert again.to_json() == report.to_json() and again.to_html() == report.to_html()
+    for text in (again.to_json(), again.to_html(), again.to_markdown()):
+        assert str(tmp_path) not in text and str(folders["root"]) not in text
+    other = audit(folders["made"], real=folders["real"], against=folders["test"], allow_leak=True, seed=1)
+    assert other.to_json() != report.to_json()
+
+
+def test_clean_images_pass_all_checks_for_defects(folders: dict[str, Path], tmp_path: Path) -> None:
+    for number in range(120):
+        write(tmp_path / "made" / "ab"[number % 2] / f"{number}.png", scene(3, number))
+    report = audit(tmp_path / "made", real=folders["real"], against=folders["test"])
+    marks = {finding.check: finding.mark for finding in report.findings}
+    assert set(marks.values()) == {"ok"}, report.text()
+    assert report.headline == "Nothing to complain about."
+    assert report.body["compared"]["auc"]["value"] < 0.65
+
+
+def test_a_handful_of_images_alone_is_still_looked_at(tmp_path: Path) -> None:
+    for number in range(5):
+        write(tmp_path / "few" / f"{number}.png", scene(4, number))
+    report = audit(tmp_path / "few")
+    assert report.body["compared"] is None and report.body["diversity"] is None
+    assert report.finding("leak").mark == report.finding("copies").mark == "look"
+    assert "A random look" in report.to_html()
+
+
+def test_other_files_and_sizes_are_said_to_give_the_images_away(folders: dict[str, Path], tmp_path: Path) -> None:
+    for number in range(60):
+        write(tmp_path / "made" / f"{number}.jpg", cv2.resize(scene(5, number), (48, 48)))
+    report = audit(tmp_path / "made", real=folders["real"])
+    words = report.finding("storage")
+    assert words.mark == "look"
+    assert (
+        "files (jpg against png) and sizes (48 x 48 against 32 x 32 pixels): the network can read the codec"
+        in words.sentence
+    )
+
+
+def data_set(folder: Path, images: list[tuple[str, np.ndarray]], *, labels: str = "none") -> Path:
+    """A data set folder of (group, image)."""
+    lines = [{"group": group, "labels": labels} for group, _ in images]
+    return write_set(folder, [image for _, image in images], lines, shard_size=30)
+
+
+def test_repeats_within_a_group_are_expected_and_counted_apart(tmp_path: Path) -> None:
+    images = [(f"program:{n // 2}", changed(scene(6, n // 2), 2 * (n % 2))) for n in range(40)]
+    report = audit(data_set(tmp_path / "set", images, labels="used"))
+    found = report.body["duplicates"]
+    assert (found["exact"], found["near"], found["within_groups"]) == (0, 0, 20)
+    assert "labels were used" in report.finding("classes").sentence
+    alone = [(f"program:{n}", image) for n, (_, image) in enumerate(images)]
+    assert audit(data_set(tmp_path / "alone", alone)).body["duplicates"]["near"] == 20
+
+
+def test_variations_of_a_real_image_are_no_copies_of_it(folders: dict[str, Path], tmp_path: Path) -> None:
+    from syn2co.data.open import open_images
+
+    real = open_images(folders["real"])
+    images = [(real.key(n), changed(real.read(n), 2)) for n in range(40)]
+    report = audit(data_set(tmp_path / "set", images), real=folders["real"])
+    assert report.body["ordered_copies"] == 40 and report.body["copies"]["images"] == []
+    assert report.finding("copies").mark == report.finding("memorisation").mark == "ok"
+    assert "what was ordered" in report.finding("memorisation").sentence
+    wrong = [(real.key(60 + n), image) for n, (_, image) in enumerate(images)]
+    assert len(audit(data_set(tmp_path / "wrong", wrong), real=folders["real"]).body["copies"]["images"]) == 40
+
+
+def test_an_empty_set_and_a_small_limit_are_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "recipe.json").write_text("{}")
+    with pytest.raises(AuditError, match="this data set folder has no shard yet"):
+        audit(empty)
+    with pytest.raises(AuditError, match="max_images = 3: must be at least 20"):
+        audit(empty, max_images=3)
+    with pytest.raises(AuditError, match="synthetic: no source of images was given"):
+        audit([])
+    (tmp_path / "file").write_text("")
+    few = tmp_path / "few"
+    write(few / "a.png", scene(0, 0))
+    with pytest.raises(AuditError, match="--out file: cannot be made a folder"):
+        audit(few, out=tmp_path / "file")
+
+
+def test_a_set_that_is_unfinished_or_was_changed_is_refused(tmp_path: Path) -> None:
+    made = data_set(tmp_path / "set", [("g", scene(0, n)) for n in range(40)])
+    manifest = made / "000001.jsonl"
+    whole = manifest.read_text()
+    manifest.write_text(whole.replace('"labels": "none"', '"labels": "used"', 1))
+    with pytest.raises(DataError, match=r"set/000001\.jsonl: line 1 was changed after it was written .*`syn2co verify"):
+        audit(made)
+    manifest.unlink()
+    with pytest.raises(DataError, match=r"1 of 2 shards are not finished .* is 000001\)"):
+        audit(made)
+    manifest.write_text(whole)
+    recipe = made / "recipe.json"
+    recipe.write_text(recipe.read_text().replace('"count": 40', '"count": 50'))
+    with pytest.raises(DataError, match=r"set/000001\.jsonl: it has 10 lines and recipe\.json plans 20"):
+        audit(made)
+
+
+def test_a_report_tells_no_path_of_the_machine() -> None:
+    from syn2co.audits.image_sets import _public
+
+    told = ["hf:/home/me/private", "hf:user/name:train", "/home/me/photos", "builtin:photos"]
+    assert [_public(spec) for spec in told] == ["hf:private", "hf:user/name:train", "photos", "builtin:photos"]
+
+
+def test_the_encoder_of_a_run_gives_the_features(folders: dict[str, Path]) -> None:
+    from syn2co.audits.feature_space import encoder_space
+    from syn2co.audits.image_sets import open_side
+    from syn2co.models.encoder import build_encoder
+    from syn2co.pretraining.config import EncoderSettings
+
+    options = {"patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    settings = EncoderSettings(name="vit_tiny_patch16_224", options=options, size=16)
+    side = open_side("synthetic", folders["real"])
+    network = build_encoder(settings, seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("syn2co.models.encoder.load_encoder", lambda _: network)
+        space = encoder_space("run", [(side, side.sample(30, 0))], device="cpu")
+    assert space.parts[0].shape == (30, 32) and space.words == "encoder run: 32 features of unit length"
+    np.testing.assert_allclose(np.linalg.norm(space.parts[0], axis=1), 1)
+
+
+def test_the_page_needs_nothing_else_and_escapes_names(report: AuditReport) -> None:
+    page = report.to_html()
+    assert "<script" not in page and "b/&lt;script&gt;alert(1)&amp;.png" in page
+    assert not re.findall(r'(?:src|href)="(?!data:)', page) and "url(" not in page
+    for title in ("Copies of real images", "Images of the evaluation set", "Duplicates", "Images that cannot be read"):
+        assert f"<h2>{title}</h2>" in page
+    assert "✗ BAD" in page and "✓ OK" in page
+    assert (
+        '<td>leaks, exact + near</td><td data-label="synthetic">11 + 10</td>' in page
+        and "{" not in page.split("</style>")[1]
+    )
+
+
+def test_the_front_door_knows_the_command() -> None:
+    from syn2co.cli.main import cli
+
+    shown = CliRunner().invoke(cli, ["audit", "--help"])
+    assert shown.exit_code == 0 and "--allow-leak" in shown.output
+
+
+def test_markdown_lists_every_verdict_and_number(report: AuditReport) -> None:
+    text = report.to_markdown()
+    assert text.startswith("# Audit of synthetic images\n\nMend this before use")
+    assert all(finding.sentence in text for finding in report.findings)
+    assert "| leaks, exact + near | 11 + 10 |  | 0 |" in text
+
+
+def test_the_command_prints_verdicts_writes_the_page_and_exits_2_on_a_leak(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    arguments = [str(folders["made"]), "--against", str(folders["test"]), "--out", str(tmp_path / "o"), "--quiet"]
+    refused = CliRunner().invoke(command, arguments)
+    assert isinstance(refused.exception, LeakError) and "BAD  leak: 21 images" in refused.output
+    allowed = CliRunner().invoke(command, [*arguments, "--allow-leak", "--json"])
+    assert allowed.exit_code == 0 and json.loads(allowed.output)["leak"]["exact"] == 11
+    assert json.loads((tmp_path / "o" / "audit.json").read_text()) == json.loads(allowed.output)
+
+
+def test_the_default_folder_is_named_after_the_source() -> None:
+    assert default_name("data/flow/") == "flow"
+    assert default_name("builtin:photos") == "builtin-photos"
+    assert default_name("sets/{000000..000003}.tar") == "000000..000003-.tar"
+
+
+def test_chromium_shows_the_page_without_an_error_or_a_sideways_scroll(report: AuditReport, tmp_path: Path) -> None:
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no chromium on this machine: the page cannot be rendered")
+    (tmp_path / "audit.html").write_text(report.to_html(), encoding="utf-8")
+    probe = (
+        "<script>onload = () => { const frame = document.querySelector('iframe').contentDocument;"
+        "const images = [...frame.images]; document.title = JSON.stringify({ images: images.length,"
+        " broken: images.filter(i => !i.complete || !i.naturalWidth).length,"
+        " wide: frame.documentElement.scrollWidth, verdicts: frame.querySelectorAll('.badge').length,"
+        " charts: Math.min(...[...frame.querySelectorAll('.chart img')].map(i => i.clientWidth)) });"
+        "document.body.textContent = document.title; }</script>"
+    )
+    (tmp_path / "probe.html").write_text(f'{probe}<iframe src="audit.html" width="400" height="900"></iframe>')
+    done = subprocess.run(
+        [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync", "--no-first-run", "--allow-file-access-from-files",
+            f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{tmp_path / 'probe.html'}",
+        ],
+        capture_output=True, text=True, timeout=60, env={**os.environ, "HOME": str(tmp_path)}, check=True,
+    )  # fmt: skip
+    found = json.loads(re.search(r"\{[^{}]*\"verdicts\"[^{}]*\}", done.stdout.replace("&quot;", '"')).group())  # type: ignore[union-attr]
+    assert found["broken"] == 0 and found["images"] > 100
+    assert found["wide"] <= 400 and found["charts"] > 300
+    assert found["verdicts"] == len(report.findings)

@@ -1,0 +1,303 @@
+"""`open_images`: the check, what leaves the set, what the numbering and the fingerprint promise, and bad input."""
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from syn2co.core.errors import DataError
+from syn2co.data import open as opening
+from syn2co.data.open import expand_braces, open_images
+from syn2co.images import check as check_module
+from syn2co.images import pixel_cache as cache_module
+from syn2co.images.image_set import ImageSet
+from syn2co.images.quarantine import BrokenImage, Quarantined
+
+
+def png(value: int, height: int = 4, width: int = 4) -> bytes:
+    """Return a PNG of one grey value."""
+    return cv2.imencode(".png", np.full((height, width, 3), value, np.uint8))[1].tobytes()
+
+
+def fill(root: Path, **files: bytes) -> Path:
+    """Write files; "__" in a key stands for "/", and .png is added."""
+    for key, data in files.items():
+        path = root / (key.replace("__", "/") + ".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return root
+
+
+Opener = Callable[..., ImageSet]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opener:
+    """`open_images` with a cache folder of the test's own."""
+    return lambda *specs, **options: open_images(specs, **({"cache_dir": tmp_path / "cache"} | options))
+
+
+def values(images: ImageSet) -> list[int]:
+    """Return the first byte of every image."""
+    return [int(images.read(index)[0, 0, 0]) for index in range(len(images))]
+
+
+def test_several_roots_one_numbering(tmp_path: Path, opened: Opener) -> None:
+    first = fill(tmp_path / "a", dog__1=png(1), dog__2=png(2), cat__1=png(0))
+    second = fill(tmp_path / "b", eel__1=png(5), cat__1=png(4), dog__1=png(6))
+    flat = fill(tmp_path / "c", x=png(7))
+    images = opened(first, str(second), flat)
+    assert len(images) == 7 and values(images) == [0, 1, 2, 4, 6, 5, 7]
+    assert images.classes == ("cat", "dog", "eel")
+    assert images.labels.tolist() == [0, 1, 1, 0, 1, 2, -1]
+    assert images.groups.tolist() == list(range(7))
+    assert [images.name(index) for index in (0, 3, 6)] == ["0:cat/1.png", "1:cat/1.png", "2:x.png"]
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+BROKEN = {
+    "b_empty": (b"", r"the file is empty \(0 bytes\)"),
+    "c_text": (b"just some text", r"it is not an image of a known format \(it begins with b'just som'\)"),
+    "d_cut": (cv2.imencode(".png", NOISE)[1].tobytes()[:400], "it is truncated"),
+    "e_big": (png(9, 60, 60), "it has 60 x 60 = 3,600 pixels, above max_pixels = 400"),
+}
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("cache", ["auto", "always", "never"])
+def test_broken_images_leave_the_set(tmp_path: Path, opened: Opener, workers: int, cache: str) -> None:
+    good = {"a": png(1), "c_ok": png(2), "z": png(3)}
+    root = fill(tmp_path / "data", **good, **{name: data for name, (data, _) in BROKEN.items()})
+    settings = {"max_pixels": 400, "max_broken_share": 0.6, "cache": cache, "workers": workers}
+    for _ in range(2):  # the second time with remembered verdicts
+        images = opened(root, **settings)
+        assert values(images) == [1, 2, 3]
+        assert [images.name(index) for index in range(3)] == ["0:a.png", "0:c_ok.png", "0:z.png"]
+        assert images.groups.tolist() == [0, 2, 6]
+        assert [entry.name for entry in images.quarantined] == [f"0:{name}.png" for name in BROKEN]
+        for entry, (_, reason) in zip(images.quarantined, BROKEN.values(), strict=True):
+            assert re.search(reason, entry.reason)
+        assert (images.nbytes_cache > 0) is (cache != "never")
+
+
+def test_quarantine_is_written_only_if_there_is_one(tmp_path: Path, opened: Opener) -> None:
+    root = fill(tmp_path / "data", a=png(1), b=b"")
+    images = opened(root, max_broken_share=0.5)
+    images.write_quarantine(tmp_path / "broken.jsonl")
+    lines = (tmp_path / "broken.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"name": "0:b.png", "reason": "the file is empty (0 bytes)"}]
+    (root / "b.png").unlink()
+    opened(root).write_quarantine(tmp_path / "none.jsonl")
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_too_many_broken_images(tmp_path: Path, opened: Opener) -> None:
+    root = fill(tmp_path / "data", **{f"{n}": b"" for n in range(4)}, **{f"z{n}": png(n) for n in range(6)})
+    assert len(opened(root, max_broken_share=0.4)) == 6
+    message = (
+        r"4 of 10 images are broken, more than max_broken_share = 0.39 allows "
+        r"\(0:0.png: the file is empty \(0 bytes\); 0:1.png: .*; 0:2.png: [^;]*; \.\.\.\); "
+        r"mend or remove them, or allow a larger share\."
+    )
+    with pytest.raises(DataError, match=message):
+        opened(root, max_broken_share=0.39)
+
+
+def test_nothing_but_broken_images(tmp_path: Path, opened: Opener) -> None:
+    root = fill(tmp_path / "data", a=b"", b=b"x")
+    with pytest.raises(
+        DataError, match=r"none of the 2 images can be read \(0:a.png: the file is empty.*\); mend them"
+    ):
+        opened(root, max_broken_share=1.0)
+
+
+def test_without_check_a_broken_image_is_met_when_read(tmp_path: Path, opened: Opener) -> None:
+    images = opened(fill(tmp_path / "data", a=png(1), b=b"", c=png(3, 30, 30)), check=False, max_pixels=400)
+    assert len(images) == 3 and images.quarantined == []
+    assert int(images.read(0)[0, 0, 0]) == 1
+    with pytest.raises(BrokenImage, match=r"^0:b.png: the file is empty") as caught:
+        images.read(1)
+    assert (caught.value.name, caught.value.reason) == ("0:b.png", "the file is empty (0 bytes)")
+    with pytest.raises(BrokenImage, match="0:c.png: it has 30 x 30 = 900 pixels, above max_pixels = 400"):
+        images.read(2)
+
+
+def test_verdicts_are_remembered_per_cap_and_files(
+    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path / "data", a=png(1), b=b"", c=png(2, 30, 30))
+    runs: list[int] = []
+    real = check_module.check_source
+    monkeypatch.setattr(opening, "check_source", lambda *a, **k: runs.append(1) or real(*a, **k))
+
+    def reasons(**options: int) -> list[str]:
+        found = opened(root, cache="never", max_broken_share=0.9, **options)
+        return [entry.name for entry in found.quarantined]
+
+    assert reasons() == reasons() == ["0:b.png"] and len(runs) == 1
+    assert reasons(max_pixels=100) == ["0:b.png", "0:c.png"] and len(runs) == 2
+    (root / "b.png").write_bytes(png(7))
+    assert reasons() == [] and len(runs) == 3
+    for stored in (tmp_path / "cache").rglob("check-*.npz"):
+        stored.write_bytes(stored.read_bytes()[:100])
+    assert reasons() == [] and len(runs) == 4
+
+
+def test_progress_is_reported(tmp_path: Path, opened: Opener) -> None:
+    calls: list[tuple[str, int, int]] = []
+    opened(fill(tmp_path / "data", a=png(1), b=png(2)), report=lambda *call: calls.append(call))
+    assert calls[0] == ("index", 2, 0) and calls[-1] == ("check", 2, 2)
+
+
+def test_pixels_are_the_same_cached_or_not(tmp_path: Path, opened: Opener) -> None:
+    draws = np.random.default_rng(0)
+    shapes = [(int(h), int(w)) for h, w in draws.integers(1, 40, (300, 2))]
+    pixels = [draws.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    root = fill(tmp_path / "data", **{f"{n:03d}": cv2.imencode(".png", p)[1].tobytes() for n, p in enumerate(pixels)})
+    plain, auto, threaded = opened(root, cache="never"), opened(root), opened(root, workers=4)
+    assert plain.nbytes_cache == 0 and auto.nbytes_cache == sum(3 * h * w for h, w in shapes)
+    for index, expected in enumerate(pixels):
+        for images in (plain, auto, threaded, auto.subset([index, 0])):
+            at = 0 if len(images) == 2 else index
+            np.testing.assert_array_equal(images.read(at), expected[..., ::-1])
+    with pytest.raises(ValueError, match="read-only"):
+        auto.read(0)[0, 0, 0] = 1
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_cache_is_given_up_above_the_budget(
+    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    # all headers that are probed are small, so that the budget is passed only on the way
+    monkeypatch.setattr(check_module, "_PROBES", 2)
+    monkeypatch.setattr(opening, "auto_budget", lambda: 5000)
+    files = {f"{n:03d}": png(n % 256, 50, 50) if n == 150 else png(n % 256, 1, 1) for n in range(300)}
+    images = opened(fill(tmp_path / "data", **files), workers=workers)
+    assert images.nbytes_cache == 0
+    assert values(images) == [n % 256 for n in range(300)]
+
+
+def test_auto_budget_is_at_most_2_gib() -> None:
+    assert 0 < cache_module.auto_budget() <= 2 * 2**30
+
+
+def test_fingerprint(tmp_path: Path, opened: Opener) -> None:
+    base = {"cat__1": png(1), "dog__1": png(2)}
+    first = opened(fill(tmp_path / "a", **base)).fingerprint
+    assert opened(fill(tmp_path / "elsewhere/b", **base)).fingerprint == first
+    assert opened(tmp_path / "a", cache="never").fingerprint == first
+    others = [
+        opened(fill(tmp_path / "name", cat__1=png(1), dog__2=png(2))),
+        opened(fill(tmp_path / "content", cat__1=png(1), dog__1=png(3))),
+        opened(fill(tmp_path / "more", **base, dog__3=png(3))),
+        opened(tmp_path / "a").subset([0]),
+        opened(tmp_path / "a").subset([1, 0]),
+        opened(tmp_path / "a", tmp_path / "name"),
+    ]
+    found = [first, *(images.fingerprint for images in others)]
+    assert len(set(found)) == len(found) and all(len(text) == 32 for text in found)
+    assert opened(tmp_path / "a").subset([0, 1]).fingerprint == first
+
+
+def test_subset(tmp_path: Path, opened: Opener) -> None:
+    images = opened(fill(tmp_path / "data", a__1=png(1), b__1=b"", b__2=png(2), c__1=png(3)), max_broken_share=0.3)
+    part = images.subset([2, 0])
+    assert (len(part), values(part), part.name(0)) == (2, [3, 1], "0:c/1.png")
+    assert part.groups.tolist() == [3, 0] and part.labels.tolist() == [2, 0] and part.classes == images.classes
+    again = part.subset(np.array([1]))
+    assert values(again) == [1] and again.quarantined == images.quarantined
+
+
+def test_pickle(tmp_path: Path, opened: Opener) -> None:
+    images = opened(fill(tmp_path / "data", a__1=png(1), b=png(2)), "builtin:digits:test")
+    copy = pickle.loads(pickle.dumps(images))
+    assert copy.fingerprint == images.fingerprint and values(copy) == values(images)
+    error = pickle.loads(pickle.dumps(BrokenImage("why", name="0:a.png")))
+    assert (error.name, error.reason, str(error)) == ("0:a.png", "why", "0:a.png: why")
+    assert Quarantined("a", "b") == ("a", "b")
+
+
+def test_index_is_small(tmp_path: Path, opened: Opener) -> None:
+    root = fill(tmp_path / "data", **{f"class{n % 4}__image_{n:08d}": png(1, 1, 1) for n in range(1000)})
+    assert opened(root, cache="never").nbytes_index / 1000 < 100
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("a.tar", ["a.tar"]),
+        ("{08..11}.tar", ["08.tar", "09.tar", "10.tar", "11.tar"]),
+        ("x{9..11}", ["x9", "x10", "x11"]),
+        ("{a,b}-{0..1}", ["a-0", "a-1", "b-0", "b-1"]),
+        ("a{3..1}", []),
+        ("{x}", ["{x}"]),
+    ],
+)
+def test_braces(pattern: str, expected: list[str]) -> None:
+    assert expand_braces(pattern) == expected
+
+
+def test_same_source_twice(tmp_path: Path, opened: Opener) -> None:
+    root = fill(tmp_path / "data", a__1=png(1))
+    with pytest.raises(DataError, match=r"data: this source is given twice; name it once"):
+        opened(root, f"{tmp_path}/./data/")
+    with pytest.raises(DataError, match="builtin:digits:train: this source is given twice"):
+        opened("builtin:digits", "builtin:digits:train")
+    with pytest.raises(DataError, match=r"a: this folder lies inside .*data, which is given too; name only one"):
+        opened(root, root / "a")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("{}/nowhere", r"nowhere: there is no such folder or tar file; correct the path\."),
+        ("{}/no/where", r"there is no such folder or tar file, and no .*no either; correct the path\."),
+        ("{}/dta", r"dta: there is no such folder or tar file; did you mean .*data\?"),
+        ("{}/x*.tar", r"x\*\.tar: no file matches; correct the pattern"),
+        ("{}/x{{0..3}}.tar", r"x0\.tar: no file matches; correct the pattern '.*x\{{0\.\.3\}}\.tar'"),
+        ("{}/notes.txt", r"notes.txt: an image source must be a folder or a \.tar file, and this is another file"),
+        ("{}/data/a.png", r"a.png: an image source must be a folder or a \.tar file"),
+        ("torchvison:CIFAR10", r"torchvison: is not a kind of image source; .* did you mean torchvision:\?"),
+        (
+            "s3://bucket/x",
+            r"s3: is not a kind of image source; known are builtin:, hf:, procedural:, torchvision:; correct it",
+        ),
+        ("builtin:photo", r"builtin:photo: must be builtin:photos or builtin:digits; correct the name"),
+        ("builtin:photos:val", r"builtin:photos:val: the split must be train or test; correct it"),
+    ],
+)
+def test_bad_specs(tmp_path: Path, opened: Opener, spec: str, message: str) -> None:
+    fill(tmp_path / "data", a=png(1))
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=message.replace("{{", "{").replace("}}", "}")):
+        opened(spec.format(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_pixels": 0}, r"max_pixels = 0: must be at least 1; the default is 178956970"),
+        ({"max_broken_share": 1.5}, r"max_broken_share = 1.5: must lie in 0\.\.1; the default is 0\.01"),
+        ({"cache": "yes"}, r"cache = 'yes': must be 'auto', 'always' or 'never'; the default is 'auto'"),
+    ],
+)
+def test_bad_settings(opened: Opener, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        opened("builtin:digits", **settings)
+
+
+def test_no_source(opened: Opener) -> None:
+    with pytest.raises(DataError, match="no image source was given; name a folder, a tar file, or builtin:photos"):
+        opened()
+
+
+def test_torch_is_not_imported() -> None:
+    code = "import sys, syn2co.data.open as i; i.open_images('builtin:photos:test'); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -1,0 +1,275 @@
+"""`evaluate` from folder to report: labels, refusals, baselines, what every score carries, and the files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from evaluation_folders import TINY, paint
+from rich.console import Console
+
+from syn2co.core.errors import CheckpointError, DataError, EvaluationError
+from syn2co.data.open import open_images
+from syn2co.evaluation.evaluate import PROTOCOLS, _names, evaluate
+from syn2co.evaluation.protocols.protocol import Outcome
+from syn2co.evaluation.splits import make_splits
+from syn2co.models.encoder import build_encoder
+from syn2co.runtime.checkpoint import save_checkpoint
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return build_encoder(TINY, seed=1)
+
+
+@pytest.fixture
+def train(tmp_path) -> Path:
+    return paint(tmp_path / "train", {"blue": 9, "green": 8, "red": 10})
+
+
+@pytest.fixture
+def test(tmp_path) -> Path:
+    return paint(tmp_path / "test", {"blue": 3, "green": 4, "red": 5}, seed=1)
+
+
+def quick(encoder, train, test, **options):
+    """k-NN alone, unless told otherwise."""
+    return evaluate(encoder, [train], [test], **{"protocols": ("knn",), "device": "cpu", **options})
+
+
+def test_whole_table(encoder, train, test, tmp_path):
+    report = evaluate(encoder, [train], [test], seed=3, device="cpu", out=tmp_path / "new" / "out")
+    assert [(row.encoder, row.protocol) for row in report.rows] == [
+        (name, protocol) for name in ("encoder", "raw pixels", "random init") for protocol in ("knn", "linear")
+    ]
+    for row in report.rows:
+        assert (row.n_train, row.n_test, row.seed, row.metric) == (27, 12, 3, "top-1")
+        assert row.low <= row.value <= row.high
+        assert row.value == pytest.approx(100 * report.values[row.encoder, row.protocol].mean())
+        assert {len(row.protocol_hash), len(row.data_fingerprint), len(row.encoder_hash)} == {32}
+    assert len({row.protocol_hash for row in report.rows}) == 2
+    assert len({row.encoder_hash for row in report.rows}) == 3
+    assert report.score("raw pixels", "knn").value == report.score("raw pixels", "linear").value == 100.0
+    assert "k-NN: k = 100, 200 capped by the bank of 27 training images" in report.notes
+    assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == ["evaluation.json", "evaluation.md"]
+
+
+def test_files_say_the_same_and_name_no_place(encoder, train, test, tmp_path):
+    report = quick(encoder, train, test, out=tmp_path / "out")
+    text, page = ((tmp_path / "out" / f"evaluation.{kind}").read_text() for kind in ("json", "md"))
+    assert text == report.to_json() and page == report.to_markdown()
+    assert str(tmp_path) not in text + page
+    body = json.loads(text)
+    assert body["train"] == ["train"] and body["test"] == ["test"] and body["classes"] == 3
+    for entry, row in zip(body["scores"], report.rows, strict=True):
+        right = np.unpackbits(np.frombuffer(bytes.fromhex(entry["correct"]), np.uint8), count=entry["n_test"])
+        assert 100 * right.mean() == pytest.approx(entry["value"]) and entry["value"] == row.value
+        assert f"| {row.encoder} | knn | k = 20 | {row.value:.1f} | {row.low:.1f} to {row.high:.1f} |" in page
+    assert body["machine"]["ranks"] == 1 and body["encoders"]["encoder"]["image_size"] == 16
+
+
+def test_table_shows_the_paired_lead(encoder, tmp_path):
+    train = paint(tmp_path / "train", {"blue": 9, "red": 9}, noise=250)
+    test = paint(tmp_path / "test", {"blue": 12, "red": 12}, seed=1, noise=250)
+    report = quick(encoder, train, test)
+    lead = report.compare("encoder", "raw pixels")
+    assert lead.value < 0
+    values = [report.values[name, "knn"] for name in ("encoder", "raw pixels")]
+    assert lead.value == pytest.approx(100 * (values[0] - values[1]).mean())
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(report.table())
+    assert f"{lead.value:+.1f} ({lead.low:+.1f} to {lead.high:+.1f})" in capture.get()
+    assert "capped by the bank" in capture.get()
+    with pytest.raises(
+        EvaluationError, match="mine, knn: the report has no such score; it has encoder, knn; raw pixels"
+    ):
+        report.compare("mine", "raw pixels")
+
+
+def test_same_call_same_numbers_another_seed_another_random_init(encoder, train, test):
+    first, again, other = (quick(encoder, train, test, seed=seed) for seed in (0, 0, 1))
+    assert first.rows == again.rows
+    assert first.score("random init", "knn").encoder_hash != other.score("random init", "knn").encoder_hash
+    assert first.score("encoder", "knn").encoder_hash == other.score("encoder", "knn").encoder_hash
+
+
+def test_hashes_follow_what_they_name(encoder, train, test, tmp_path):
+    base = quick(encoder, train, test, baselines=False).rows[0]
+    half = quick(encoder, train, test, baselines=False, precision="bfloat16").rows[0]
+    assert base.protocol_hash != half.protocol_hash and base.data_fingerprint == half.data_fingerprint
+    moved = quick(encoder, train, shutil.copytree(test, tmp_path / "elsewhere"), baselines=False).rows[0]
+    assert moved.data_fingerprint == base.data_fingerprint
+    (test / "red" / "0.png").unlink()
+    fewer = quick(encoder, train, test, baselines=False).rows[0]
+    assert fewer.data_fingerprint != base.data_fingerprint and fewer.protocol_hash == base.protocol_hash
+
+
+def test_classes_match_by_name_when_one_is_missing_from_test(encoder, train, tmp_path):
+    """Without blue in the test set, green is class 0 there and 1 in training: matched by number all would be wrong."""
+    test = paint(tmp_path / "some", {"green": 4, "red": 4}, seed=1)
+    report = quick(encoder, train, test)
+    assert report.score("raw pixels", "knn").value == 100.0
+    assert "1 of 3 classes have no test images (blue)" in report.notes
+
+
+def test_gaps_in_labels_close(train, test):
+    whole, tests = open_images([train]), open_images([test])
+    names = np.array(whole.classes)
+    gap = whole.subset(np.flatnonzero(names[whole.labels] != "green"))
+    tests = tests.subset(np.flatnonzero(names[tests.labels] != "green"))
+    assert set(gap.labels) == {0, 2}
+    splits = make_splits(gap, tests)
+    assert splits.classes == ("blue", "red")
+    assert splits.train_labels.unique().tolist() == splits.test_labels.unique().tolist() == [0, 1]
+    assert splits.test_labels.tolist() == [0] * 3 + [1] * 5
+
+
+def test_images_without_a_label_are_left_out_and_counted(encoder, train, test):
+    shutil.copy(train / "red" / "0.png", train / "loose.png")
+    report = quick(encoder, train, test, baselines=False)
+    assert report.rows[0].n_train == 27
+    assert "1 of 28 images of --train have no label and are left out" in report.notes
+
+
+def test_no_labels_at_all_are_refused(encoder, train, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted(train.rglob("*.png"))):
+        shutil.copy(path, flat / f"{number}.png")
+    message = "--test: none of the 27 images has a label.*one subfolder a class, such as cat/1.jpg and dog/2.jpg"
+    with pytest.raises(EvaluationError, match=message):
+        quick(encoder, train, flat)
+
+
+def test_one_class_is_refused(train, test):
+    """The classes of a source stay known in a subset, so this is also a gap of all classes but one."""
+    images = open_images([train])
+    only = images.subset(np.flatnonzero(images.labels == images.classes.index("red")))
+    with pytest.raises(EvaluationError, match="--train: all 10 images have the class 'red'.*at least two classes"):
+        make_splits(only, open_images([test]))
+
+
+def test_a_test_class_that_training_lacks_is_refused(encoder, train, tmp_path):
+    test = paint(tmp_path / "more", {"red": 2, "white": 3}, seed=1)
+    message = r"--test: 3 of 5 images have a class that no training image has \(white; --train has blue, green, red\)"
+    with pytest.raises(EvaluationError, match=message):
+        quick(encoder, train, test)
+
+
+def test_the_same_folder_twice_is_refused(encoder, train, test):
+    with pytest.raises(EvaluationError, match="train: this source is given as --train and as --test"):
+        quick(encoder, train, train)
+    with pytest.raises(EvaluationError, match="train: this source is given as --train and as --test"):
+        evaluate(encoder, [train, test], [train], device="cpu")
+
+
+def test_a_copy_of_the_training_images_is_refused(encoder, train, tmp_path):
+    copy = shutil.copytree(train, tmp_path / "copy")
+    with pytest.raises(EvaluationError, match="--train and --test are the same 27 images"):
+        quick(encoder, train, copy)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_folder_inside_the_other_is_refused(encoder, tmp_path, swap):
+    outer = tmp_path / "all"
+    inner = paint(outer / "held", {"blue": 2, "red": 2})
+    paint(outer, {"blue": 4, "red": 4}, seed=1)
+    sides = (inner, outer) if swap else (outer, inner)
+    with pytest.raises(EvaluationError, match="all: this folder holds held, which is given as the other side"):
+        quick(encoder, *sides)
+
+
+def test_single_copied_images_are_counted(encoder, train, test):
+    shutil.copy(train / "red" / "0.png", test / "red" / "copy.png")
+    report = quick(encoder, train, test)
+    assert "1 of 13 test images have the very pixels of a training image" in report.notes
+    (test / "red" / "copy.png").unlink()
+    assert not any("very pixels" in note for note in quick(encoder, train, test).notes)
+
+
+def test_fewer_training_images_than_k(encoder, test, tmp_path):
+    train = paint(tmp_path / "few", {"blue": 1, "green": 1, "red": 1})
+    report = evaluate(encoder, [train], [test], device="cpu")
+    assert report.score("raw pixels", "knn").setting == "k = 3"
+    assert "k-NN: k = 10, 20, 100, 200 capped by the bank of 3 training images" in report.notes
+    assert any(note.startswith("linear: every class has one training image") for note in report.notes)
+
+
+def test_broken_features_are_refused(train, test):
+    encoder = build_encoder(TINY, seed=1)
+    with torch.no_grad():
+        next(encoder.parameters()).fill_(float("inf"))
+    with pytest.raises(EvaluationError, match="encoder: 27 of 27 images give features that are NaN or infinite"):
+        quick(encoder, train, test)
+
+
+def test_a_checkpoint_that_matches_nothing_is_refused(train, test, tmp_path):
+    state = {"encoder": TINY.model_dump(mode="json"), "config_hash": "0"}
+    save_checkpoint(tmp_path / "run", 1, {"online.encoder.nothing": torch.zeros(2)}, state, keep=1)
+    with pytest.raises(CheckpointError, match="the online encoder: the checkpoint has no tensor"):
+        quick(tmp_path / "run", train, test)
+
+
+def test_a_run_folder_is_scored_under_its_name_beside_others(encoder, train, test, tmp_path):
+    tensors = {f"online.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    state = {"encoder": TINY.model_dump(mode="json"), "config_hash": "0"}
+    save_checkpoint(tmp_path / "random init", 1, tensors, state, keep=1)
+    report = quick(tmp_path / "random init", train, test, also=[encoder, encoder])
+    names = [row.encoder for row in report.rows]
+    assert names == ["random init", "encoder", "encoder (2)", "raw pixels", "random init (2)"]
+    assert report.rows[0].encoder_hash == report.rows[1].encoder_hash
+    assert report.compare("random init", "encoder").value == 0.0
+    assert report.facts["encoders"]["random init"]["step"] == 1
+
+
+def test_a_new_protocol_is_one_function(encoder, train, test, monkeypatch):
+    def always_blue(features, seed, device):
+        return Outcome((features.test_labels == 0).float(), {"protocol": "blue"}, "no setting", notes=("a note",))
+
+    monkeypatch.setitem(PROTOCOLS, "blue", always_blue)
+    report = quick(encoder, train, test, protocols=["blue"], baselines=False)
+    row = report.score("encoder", "blue")
+    assert row.value == pytest.approx(25.0) and row.low < 25 < row.high and len(row.protocol_hash) == 32
+    assert report.notes == ("a note",)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"protocols": ["kn"]}, "protocols: 'kn' is unknown, known are knn, linear; did you mean knn?"),
+        ({"protocols": ["dense"]}, "'dense' is unknown, known are knn, linear; choose among"),
+        ({"protocols": []}, r"protocols = \[\]: must be a list of at least one of knn, linear"),
+        ({"protocols": "knn"}, "protocols = 'knn': must be a list"),
+        ({"precision": "float16"}, "precision = float16: must be float32 or bfloat16"),
+        ({"batch_size": 0}, "batch_size = 0: must be at least 1; the default is 256"),
+        ({"workers": -1}, "workers = -1: must be 0"),
+    ],
+)
+def test_settings_out_of_range(encoder, train, test, options, message):
+    with pytest.raises(EvaluationError, match=message):
+        quick(encoder, train, test, **options)
+
+
+def test_an_out_that_cannot_be_is_refused_before_the_work(encoder, test, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(EvaluationError, match="--out taken: cannot be made a folder .*; choose another one"):
+        quick(encoder, tmp_path / "missing", test, out=tmp_path / "taken")
+
+
+def test_a_missing_source_is_a_data_error(encoder, test, tmp_path):
+    with pytest.raises(DataError, match="there is no such folder"):
+        quick(encoder, tmp_path / "missing", test)
+
+
+def test_sources_are_named_without_their_place(tmp_path):
+    assert _names(tmp_path / "train") == ["train"]
+    assert _names(["builtin:photos:test", tmp_path / "a.tar"]) == ["builtin:photos:test", "a.tar"]
+    assert _names(["hf:owner/name:test", f"hf:{tmp_path}/local"]) == ["hf:owner/name:test", "hf:local"]
+
+
+def test_workers_and_batches_change_nothing(encoder, train, test):
+    first, second = (quick(encoder, train, test, workers=workers) for workers in (0, 2))
+    assert first.rows == second.rows

@@ -1,0 +1,137 @@
+"""k-NN: by hand, against loops written from the definition, ties, caps and chunks."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from syn2co.evaluation.protocols import knn as module
+from syn2co.evaluation.protocols.knn import knn, knn_accuracy, neighbours, vote
+from syn2co.evaluation.protocols.protocol import Features
+
+CPU = torch.device("cpu")
+
+
+def literal_class(bank, labels, query, k):
+    """One query, by loops: the k most similar (the lower index first), votes exp(sim / 0.07), the lower class first."""
+    sims = [float(b @ query) / (math.sqrt(b @ b) * math.sqrt(query @ query)) for b in bank]
+    nearest = sorted(range(len(bank)), key=lambda i: (-sims[i], i))[:k]
+    votes = {}
+    for i in nearest:
+        votes[int(labels[i])] = votes.get(int(labels[i]), 0.0) + math.exp(sims[i] / 0.07)
+    return min(votes, key=lambda c: (-votes[c], c))
+
+
+def random_features(n, m, width=6, classes=4, seed=0):
+    draws = np.random.default_rng(seed)
+    bank, queries = draws.normal(size=(n, width)), draws.normal(size=(m, width))
+    tensors = [torch.tensor(part, dtype=torch.float32) for part in (bank, queries)]
+    return Features(
+        tensors[0],
+        torch.tensor(draws.integers(0, classes, n)),
+        tensors[1],
+        torch.tensor(draws.integers(0, classes, m)),
+        classes,
+    )
+
+
+def unit(similarity):
+    """A 2-D unit vector with this cosine to (1, 0)."""
+    return [similarity, math.sqrt(1 - similarity**2)]
+
+
+@pytest.mark.parametrize(("pair", "winner"), [(0.54, 1), (0.56, 0)])
+def test_votes_by_hand(pair, winner):
+    """exp(0.6/0.07) = 5280 for class 1, against twice exp(0.54/0.07) = 2 x 2241, or twice exp(0.56/0.07) = 2 x 2981."""
+    bank = torch.tensor([unit(pair), unit(pair), unit(0.6)])
+    sims, indices = neighbours(bank, torch.tensor([[3.0, 0.0]]), 3)
+    assert indices.tolist() == [[2, 0, 1]]
+    assert sims[0].tolist() == pytest.approx([0.6, pair, pair])
+    assert vote(sims, torch.tensor([0, 0, 1])[indices], 2, (3,))[3].tolist() == [winner]
+
+
+@pytest.mark.parametrize("k", [1, 10, 20, 57])
+def test_equals_the_loops(k):
+    features = random_features(60, 25)
+    sims, indices = neighbours(features.train, features.test, k)
+    predicted = vote(sims, features.train_labels[indices], 4, (k,))[k]
+    bank = features.train.double()
+    wanted = [literal_class(bank, features.train_labels, query, k) for query in features.test.double()]
+    assert predicted.tolist() == wanted
+
+
+def test_smaller_k_are_prefixes_of_the_largest():
+    features = random_features(300, 40)
+    outcome = knn(features, 0, CPU)
+    bank = features.train.double()
+    for k in (10, 20, 100, 200):
+        wanted = [literal_class(bank, features.train_labels, query, k) for query in features.test.double()]
+        share = np.mean(np.array(wanted) == features.test_labels.numpy())
+        assert outcome.details["by_k"][str(k)] == pytest.approx(100 * share)
+    assert outcome.setting == "k = 20"
+    assert 100 * float(outcome.values.mean()) == pytest.approx(outcome.details["by_k"]["20"])
+    assert outcome.notes == ()
+
+
+def test_equal_similarities_take_the_lower_index_also_at_the_cut():
+    bank = torch.eye(3)[[1, 0, 0, 0, 0, 2]]
+    sims, indices = neighbours(bank, torch.tensor([[1.0, 0.0, 0.0]]), 2)
+    assert indices.tolist() == [[1, 2]] and sims.tolist() == [[1.0, 1.0]]
+    assert neighbours(bank, torch.tensor([[1.0, 0.0, 0.0]]), 5)[1].tolist() == [[1, 2, 3, 4, 0]]
+
+
+def test_equal_votes_take_the_lower_class():
+    sims = torch.full((1, 4), 0.3)
+    assert vote(sims, torch.tensor([[3, 1, 1, 3]]), 5, (4,))[4].tolist() == [1]
+
+
+def test_more_classes_than_k():
+    assert vote(torch.tensor([[0.9, 0.1]]), torch.tensor([[700, 2]]), 1000, (2,))[2].tolist() == [700]
+
+
+def test_fewer_training_images_than_k_are_capped_and_said():
+    features = random_features(12, 30)
+    outcome = knn(features, 0, CPU)
+    assert outcome.setting == "k = 12" and list(outcome.details["by_k"]) == ["10", "12"]
+    assert outcome.notes == ("k-NN: k = 20, 100, 200 capped by the bank of 12 training images",)
+    wanted = [literal_class(features.train.double(), features.train_labels, q, 12) for q in features.test.double()]
+    assert outcome.values.tolist() == [
+        float(a == b) for a, b in zip(wanted, features.test_labels.tolist(), strict=True)
+    ]
+
+
+def test_chunks_change_nothing(monkeypatch):
+    features = random_features(200, 33)
+    whole = neighbours(features.train, features.test, 20)
+    outcome = knn(features, 0, CPU)
+    monkeypatch.setattr(module, "_CELLS", 1400)  # 7 queries a chunk
+    parts = neighbours(features.train, features.test, 20)
+    assert torch.equal(whole[1], parts[1]) and torch.allclose(whole[0], parts[0], atol=1e-6)
+    assert torch.equal(knn(features, 0, CPU).values, outcome.values)
+
+
+def test_length_of_features_does_not_count_and_a_zero_row_is_no_nan():
+    features = random_features(50, 10)
+    scale = torch.rand(50, 1) + 0.1
+    assert torch.equal(
+        neighbours(features.train, features.test, 5)[1], neighbours(features.train * scale, features.test * 7, 5)[1]
+    )
+    sims, indices = neighbours(features.train, torch.zeros(1, 6), 5)
+    assert sims.tolist() == [[0.0] * 5] and indices.tolist() == [[0, 1, 2, 3, 4]]
+
+
+def test_online_accuracy_is_in_percent_and_takes_any_labels():
+    """Two tight clusters, labels with a gap, one query of three on the wrong side; labels in numpy as in a data set."""
+    bank = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    queries = torch.tensor([[1.0, 0.05], [0.05, 1.0], [0.0, 1.0]])
+    found = knn_accuracy(bank, np.array([3, 3, 9, 9]), queries, np.array([3, 9, 3]), k=2)
+    assert found == pytest.approx(200 / 3)
+    assert knn_accuracy(bank, np.array([3, 3, 9, 9]), queries, np.array([3, 9, 9])) == 100.0  # k = 20, capped by 4
+
+
+def test_half_precision_features_are_compared_in_float32():
+    features = random_features(40, 8)
+    halves: list[Tensor] = [part.bfloat16() for part in (features.train, features.test)]
+    assert torch.equal(neighbours(*halves, 5)[0], neighbours(halves[0].float(), halves[1].float(), 5)[0])

@@ -1,0 +1,69 @@
+"""The same report on 1 rank and on 2, also when the ranks get different numbers of batches, or none.
+
+Named defect (method.md 6.10): a k-NN bank that is not gathered over ranks, so that more ranks give a lower number.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from evaluation_folders import TINY, paint
+from runs import finish, start_ranks
+
+from syn2co.data.open import open_images
+from syn2co.evaluation.evaluate import evaluate
+from syn2co.evaluation.features import extract
+from syn2co.models.encoder import build_encoder
+from syn2co.runtime.distributed import session
+
+BATCH_SIZES = (4, 100)  # 27 images: seven batches, so 3 and 4 a rank, the last one short; one batch, so none for rank 0
+
+
+def report_of(folder: Path, out: Path | None) -> str:
+    encoder = build_encoder(TINY, seed=1)
+    report = evaluate(encoder, [folder / "train"], [folder / "test"], device="cpu", batch_size=4, out=out)
+    body = json.loads(report.to_json())
+    del body["machine"]
+    return json.dumps(body)
+
+
+def features_of(folder: Path) -> list[torch.Tensor]:
+    encoder, images = build_encoder(TINY, seed=1), open_images([folder / "train"])
+    return [extract(encoder, images, batch_size=size) for size in BATCH_SIZES]
+
+
+def one_rank(folder: Path) -> None:
+    """What each of the two processes does: leave its features and report in the folder."""
+    torch.set_num_threads(1)
+    rank = os.environ["RANK"]
+    with session("cpu"):
+        torch.save(features_of(folder), folder / f"features-{rank}.pt")
+    (folder / f"report-{rank}.json").write_text(report_of(folder, folder / "out"))  # joins the ranks by itself
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two ranks' work on 27 training and 12 test images."""
+    folder = tmp_path_factory.mktemp("ranks")
+    paint(folder / "train", {"blue": 9, "green": 8, "red": 10}, noise=120)
+    paint(folder / "test", {"blue": 3, "green": 4, "red": 5}, seed=1, noise=120)
+    assert [finish(process, 240) for process in start_ranks(2, one_rank, folder)] == [0, 0]
+    return folder
+
+
+def test_every_rank_has_every_row_once_and_bit_for_bit(folder):
+    alone = features_of(folder)
+    for rank in range(2):
+        for found, wanted in zip(torch.load(folder / f"features-{rank}.pt"), alone, strict=True):
+            assert found.shape == (27, 12)
+            assert torch.equal(found, wanted)
+
+
+def test_the_report_is_that_of_one_rank(folder):
+    alone = report_of(folder, None)
+    assert (folder / "report-0.json").read_text() == alone
+    assert (folder / "report-1.json").read_text() == alone
+    written = json.loads((folder / "out" / "evaluation.json").read_text())
+    assert written["machine"]["ranks"] == 2 and written["scores"] == json.loads(alone)["scores"]

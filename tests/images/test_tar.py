@@ -1,0 +1,210 @@
+"""Tar files as sources: offsets, naming, shards, and members that must not be trusted."""
+
+import io
+import json
+import multiprocessing
+import pickle
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from syn2co.core.errors import DataError
+from syn2co.data.open import open_images
+from syn2co.images.image_set import ImageSet
+from syn2co.images.quarantine import BrokenImage
+from syn2co.images.sources import tar as tar_module
+
+
+def png(value: int, side: int = 4) -> bytes:
+    """Return a PNG of one grey value."""
+    return cv2.imencode(".png", np.full((side, side, 3), value, np.uint8))[1].tobytes()
+
+
+def make_tar(path: Path, members: Mapping[str, bytes], **options: int) -> Path:
+    """Write a tar of plain files."""
+    with tarfile.open(path, "w", **options) as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def values(images: ImageSet) -> list[int]:
+    """Return the grey value of every image."""
+    return [int(images.read(index)[0, 0, 0]) for index in range(len(images))]
+
+
+def names(images: ImageSet) -> list[str]:
+    """Return all names."""
+    return [images.name(index) for index in range(len(images))]
+
+
+@pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("top", ["", "./", "train/", "./data/train/"])
+def test_class_folders(tmp_path: Path, kind: int, top: str) -> None:
+    long = "n" * 90 + "/" if kind != tarfile.USTAR_FORMAT else ""
+    members = {
+        f"{top}dog/{long}ä.png": png(3),
+        f"{top}cat/2.png": png(2),
+        f"{top}cat/1.png": png(1),
+        f"{top}cat/.hidden.png": png(9),
+        f"{top}cat/notes.txt": b"x",
+    }
+    images = open_images(make_tar(tmp_path / "a.tar", members, format=kind), cache_dir=tmp_path / "cache")
+    assert names(images) == ["0:cat/1.png", "0:cat/2.png", f"0:dog/{long}ä.png"]
+    assert values(images) == [1, 2, 3]
+    assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 0, 1]
+
+
+def test_same_data_in_folder_and_tar_is_the_same(tmp_path: Path) -> None:
+    members = {f"{name}/{number}.png": png(number) for name in ("a-b", "a", "b") for number in range(3)}
+    for name, data in members.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_bytes(data)
+    as_tar = open_images(make_tar(tmp_path / "a.tar", members), cache_dir=tmp_path / "cache")
+    as_folder = open_images(tmp_path / "root", cache_dir=tmp_path / "cache")
+    assert names(as_tar) == names(as_folder)
+    assert as_tar.fingerprint == as_folder.fingerprint
+
+
+def test_webdataset_labels(tmp_path: Path) -> None:
+    members = {
+        "000.png": png(1),
+        "000.cls": b"10\n",
+        "001.cls": b"2",
+        "001.jpg": cv2.imencode(".jpg", np.full((4, 4, 3), 50, np.uint8))[1].tobytes(),
+        "002.png": png(3),
+        "002.json": json.dumps({"label": 2, "caption": "x"}).encode(),
+        "003.png": png(4),
+        "003.seg.png": png(99),
+        "004.png": png(5),
+        "004.json": b"{not json",
+    }
+    images = open_images(make_tar(tmp_path / "a.tar", members), cache_dir=tmp_path / "cache")
+    assert names(images) == ["0:000.png", "0:001.jpg", "0:002.png", "0:003.png", "0:004.png"]
+    assert images.classes == ("2", "10")
+    assert images.labels.tolist() == [1, 0, 0, -1, -1]
+
+
+@pytest.mark.parametrize("key", ["label", "cls", "class", "class_name"])
+def test_webdataset_json_keys(tmp_path: Path, key: str) -> None:
+    members = {"x/0.png": png(1), "x/0.json": json.dumps({key: "cat"}).encode(), "x/1.png": png(2), "x/1.json": b"{}"}
+    images = open_images(make_tar(tmp_path / "a.tar", members), cache_dir=tmp_path / "cache")
+    assert images.classes == ("cat",) and images.labels.tolist() == [0, -1]
+
+
+def test_json_without_labels_leaves_the_folders_as_classes(tmp_path: Path) -> None:
+    members = {"cat/0.png": png(1), "cat/0.json": b'{"width": 4}', "dog/0.v2.png": png(2)}
+    images = open_images(make_tar(tmp_path / "a.tar", members), cache_dir=tmp_path / "cache")
+    assert images.classes == ("cat", "dog") and names(images) == ["0:cat/0.png", "0:dog/0.v2.png"]
+
+
+@pytest.mark.parametrize("pattern", ["shard-{0..2}.tar", "shard-*.tar", "shard-{0,1,2}.tar", "shard-[0-2].tar"])
+def test_shards(tmp_path: Path, pattern: str) -> None:
+    for shard in range(3):
+        folder = ("cat", "dog")[shard % 2]
+        make_tar(tmp_path / f"shard-{shard}.tar", {f"train/{folder}/0.png": png(10 * shard)})
+    images = open_images(str(tmp_path / pattern), cache_dir=tmp_path / "cache", cache="never")
+    assert names(images) == ["0:shard-0/cat/0.png", "0:shard-1/dog/0.png", "0:shard-2/cat/0.png"]
+    assert values(images) == [0, 10, 20]
+    assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 1, 0]
+
+
+def test_more_shards_than_descriptors_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar_module, "_KEPT_OPEN", 1)
+    for shard in range(3):
+        make_tar(tmp_path / f"{shard:03d}.tar", {"0.png": png(shard), "1.png": png(shard + 100)})
+    images = open_images(str(tmp_path / "{000..002}.tar"), cache_dir=tmp_path / "cache", cache="never")
+    assert values(images) == [0, 100, 1, 101, 2, 102]
+
+
+def test_nasty_members_are_skipped_and_listed(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "a.tar", {"ok.png": png(1), "../up.png": png(2), "/abs.png": png(3)})
+    with tarfile.open(path, "a") as archive:
+        for kind, name in (
+            (tarfile.SYMTYPE, "soft.png"),
+            (tarfile.LNKTYPE, "hard.png"),
+            (tarfile.FIFOTYPE, "pipe.png"),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "ok.png"
+            archive.addfile(member)
+    images = open_images(path, cache_dir=tmp_path / "cache", max_broken_share=0.9)
+    assert names(images) == ["0:ok.png"]
+    assert images.quarantined == [
+        ("0:../up.png", "its name leads out of the tar with '..'"),
+        ("0:/abs.png", "its name in the tar is absolute"),
+        ("0:soft.png", "it is a link inside the tar; store the image itself"),
+        ("0:hard.png", "it is a link inside the tar; store the image itself"),
+        ("0:pipe.png", "it is not a plain file inside the tar"),
+    ]
+
+
+def test_index_is_remembered_until_the_tar_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_tar(tmp_path / "a.tar", {"cat/0.png": png(1), "dog/1.png": png(2)})
+    scans: list[Path] = []
+    real = tar_module.scan_tar
+    monkeypatch.setattr(tar_module, "scan_tar", lambda at: scans.append(at) or real(at))
+    first = open_images(path, cache_dir=tmp_path / "cache")
+    second = open_images(path, cache_dir=tmp_path / "cache")
+    assert len(scans) == 1
+    assert (names(first), first.fingerprint, values(first)) == (names(second), second.fingerprint, values(second))
+    make_tar(path, {"cat/0.png": png(1), "dog/1.png": png(2), "dog/2.png": png(3)})
+    assert len(open_images(path, cache_dir=tmp_path / "cache")) == 3 and len(scans) == 2
+
+
+def test_pickled_and_forked_copies_read(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "a.tar", {f"{number:03d}.png": png(number) for number in range(20)})
+    images = open_images(path, cache_dir=tmp_path / "cache", cache="never")
+    expected = values(images)
+    assert values(pickle.loads(pickle.dumps(images))) == expected == list(range(20))
+    if "fork" in multiprocessing.get_all_start_methods():
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.map(values, [images, images]) == [expected, expected]
+
+
+def test_tar_that_shrank_after_opening(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "a.tar", {"0.png": png(1), "1.png": png(2)})
+    images = open_images(path, cache_dir=tmp_path / "cache", cache="never")
+    path.write_bytes(path.read_bytes()[:1600])
+    with pytest.raises(BrokenImage, match=r"0:1.png: its tar file ends too early \(\d+ of \d+ bytes\)"):
+        images.read(1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "words"),
+    [("w:gz", ".tar.gz", "gzip.*gunzip"), ("w:bz2", ".tar", "bzip2.*bunzip2"), ("w:xz", ".txz", "xz.*unxz")],
+)
+def test_compressed_tar(tmp_path: Path, mode: str, suffix: str, words: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        archive.addfile(tarfile.TarInfo("0.png"))
+    with pytest.raises(DataError, match=rf"this tar is compressed with {words.replace('.*', r'.*decompress it .')}"):
+        open_images(path, cache_dir=tmp_path / "cache")
+
+
+def test_damaged_tars(tmp_path: Path) -> None:
+    whole = make_tar(tmp_path / "a.tar", {f"{n}.png": png(n, side=40) + bytes(2000) for n in range(3)}).read_bytes()
+    second = whole.index(b"1.png")
+    damaged = {
+        "empty": b"",
+        "text": b"hello, this is no tar\n" * 100,
+        "truncated": whole[: second + 700],
+        "header": whole[:second] + b"\xff" * 300 + whole[second + 300 :],
+    }
+    for name, data in damaged.items():
+        path = tmp_path / f"{name}.tar"
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=rf"{name}.tar: this file cannot be read as a tar \(.+\); fetch or make it"):
+            open_images(path, cache_dir=tmp_path / "cache")
+
+
+def test_tar_without_images(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "a.tar", {"a.txt": b"x", "b.csv": b"y"})
+    with pytest.raises(DataError, match="a.tar: none of the 2 members of this tar is an image by its name; give a tar"):
+        open_images(path, cache_dir=tmp_path / "cache")

@@ -1,0 +1,180 @@
+"""One run is one run, on any number of ranks: real gloo processes, compared with a single one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from runs import assert_same_run, finish, metrics, said, saved_steps, start_ranks, train, train_slowly
+
+EXACT = ("training.precision=float64", "training.steps=5")
+STATE = ("online.", "target.", "queue", "optimizer.")
+
+
+def _alone(config, out: Path) -> Path:
+    from syn2co.pretraining.train import pretrain
+
+    pretrain(config, out=out, progress=False)
+    return out
+
+
+def _on_ranks(config, out: Path, ranks: int = 2) -> Path:
+    codes = [finish(process) for process in start_ranks(ranks, train, config.to_json(), str(out))]
+    assert codes == [0] * ranks
+    return out
+
+
+def _largest_difference(one: Path, two: Path) -> dict[str, float]:
+    """Return the largest difference of any tensor, by the part of the run that it belongs to, and of the losses."""
+    from syn2co.runtime.checkpoint import load_checkpoint
+
+    left, right = load_checkpoint(one).tensors, load_checkpoint(two).tensors
+    assert left.keys() == right.keys()
+    found = dict.fromkeys(STATE, 0.0)
+    for name, tensor in left.items():
+        part = next(prefix for prefix in STATE if name.startswith(prefix))
+        found[part] = max(found[part], float((tensor.double() - right[name].double()).abs().max()))
+    assert len(metrics(one)) == len(metrics(two))
+    for here, there in zip(metrics(one), metrics(two), strict=True):
+        assert here.keys() == there.keys()
+        found["loss"] = max(found.get("loss", 0.0), abs(here["loss"] - there["loss"]))
+    return found
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_two_ranks_equal_one_in_float64_across_the_opening_of_the_window(micro_batches, tiny, tmp_path):
+    config = tiny(*EXACT, f"training.micro_batches={micro_batches}")
+    alone = _alone(config, tmp_path / "one")
+    assert [record["synthetic"] for record in metrics(alone)] == [False, False, False, True, True]
+    assert any(record["masked_share"] > 0 for record in metrics(alone)), "the queue must hold images twice"
+    assert config.encoder.drop_path > 0
+    together = _on_ranks(config, tmp_path / "two")
+    assert max(_largest_difference(alone, together).values()) < 1e-9
+    assert saved_steps(alone) == saved_steps(together)
+
+
+def test_four_ranks_equal_one_in_float64(tiny, tmp_path):
+    config = tiny(*EXACT)
+    apart = _largest_difference(_alone(config, tmp_path / "one"), _on_ranks(config, tmp_path / "four", 4))
+    assert max(apart.values()) < 1e-9
+
+
+def test_first_step_in_float32(tiny, tmp_path):
+    """Loss and gradients; beyond the first step AdamW turns reordered sums into differences of the size of the lr."""
+    from syn2co.runtime.checkpoint import load_checkpoint
+
+    config = tiny("training.steps=1", "negatives.start=0", "optimizer.warmup_epochs=0")
+    one, two = _alone(config, tmp_path / "one"), _on_ranks(config, tmp_path / "two")
+    assert metrics(one)[0]["loss"] == pytest.approx(metrics(two)[0]["loss"], abs=1e-5)
+    left, right = load_checkpoint(one).tensors, load_checkpoint(two).tensors
+    gradients = [name for name in left if name.endswith(".exp_avg")]  # 0.1 times the gradient after one step
+    assert len(gradients) > 20
+    largest = max(float(left[name].abs().max()) for name in gradients)
+    assert largest > 1e-4
+    assert max(float((left[name] - right[name]).abs().max()) for name in gradients) < 1e-5 * largest
+
+
+@pytest.mark.parametrize("encoder", ["test_resnet", "test_efficientnet"])
+def test_an_encoder_with_batch_norm_equals_one_rank(encoder, tiny, tmp_path):
+    """torch's own BatchNorm2d, and timm's that holds the activation."""
+    config = tiny(*EXACT, "negatives.start=0", f"encoder.name={encoder}", "encoder.options={}", "views.size=32")
+    apart = _largest_difference(_alone(config, tmp_path / "one"), _on_ranks(config, tmp_path / "two"))
+    assert max(apart.values()) < 1e-9
+
+
+def test_defect_02_the_window_counts_global_steps_on_any_ranks(tiny, tmp_path):
+    config = tiny("negatives.start=1.0", "negatives.stop=2.0", "training.steps=9")
+    runs = [_alone(config, tmp_path / "one"), _on_ranks(config, tmp_path / "two")]
+    for run in runs:
+        assert [record["step"] for record in metrics(run) if record["synthetic"]] == [4, 5, 6]
+
+
+def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on_bit_for_bit(tiny, tmp_path):
+    config, run = tiny(), tmp_path / "run"
+    whole = _on_ranks(config, tmp_path / "whole")
+    processes = start_ranks(2, train_slowly, config.to_json(), str(run), 0.1)
+    end = time.monotonic() + 60
+    while len(metrics(run)) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert processes[1].pid is not None
+    os.kill(processes[1].pid, signal.SIGTERM)
+    assert [finish(process) for process in processes] == [143, 143]
+    assert saved_steps(run) == [metrics(run)[-1]["step"]]
+    assert saved_steps(run)[0] < 12
+    assert_same_run(_on_ranks(config, run), whole)
+
+
+def _train_with_a_nan_on_rank_1(config: str, out: str) -> None:
+    import syn2co.pretraining.train as module
+
+    take = module.micro_step
+
+    def poisoned(model, online, batch, place, *args, **named):
+        outcome = take(model, online, batch, place, *args, **named)
+        if place.step == 7 and os.environ["RANK"] == "1":
+            outcome.measured["loss"] = outcome.measured["loss"] * float("nan")
+        return outcome
+
+    module.micro_step = poisoned
+    train(config, out)
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_stops_all_before_the_step(tiny, tmp_path):
+    run = tmp_path / "run"
+    processes = start_ranks(2, _train_with_a_nan_on_rank_1, tiny().to_json(), str(run))
+    assert [finish(process) for process in processes] == [2, 2]
+    assert "TrainingError: loss at step 7: not finite, so the optimizer step was not taken" in said(processes[0])
+    assert said(processes[1]) == "", "what all ranks find, the first one says"
+    found = json.loads((run / "nonfinite-step-7.json").read_text())
+    assert len(found["images"]) == 8 == len({image["index"] for image in found["images"]})
+    assert saved_steps(run) == [5]
+
+
+def test_a_batch_that_does_not_divide_by_ranks_and_micro_batches(tiny, tmp_path):
+    processes = start_ranks(3, train, tiny().to_json(), str(tmp_path / "run"))
+    assert [finish(process) for process in processes] == [2, 2, 2]
+    sentence = "training.batch = 8: must divide by ranks x micro-batches = 3 x 1; choose a multiple of 3"
+    assert [said(process) for process in processes] == [f"ConfigError: {sentence}\n", "", ""]
+
+
+def test_images_that_the_first_rank_refuses_end_all_ranks_with_one_sentence(tiny, tmp_path):
+    (tmp_path / "empty").mkdir()
+    config = tiny(f'data.real=["{tmp_path / "empty"}"]')
+    processes = start_ranks(2, train, config.to_json(), str(tmp_path / "run"))
+    assert [finish(process) for process in processes] == [2, 2]
+    assert said(processes[0]).startswith("DataError: ") and "this folder is empty" in said(processes[0])
+    assert said(processes[0]).count("\n") == 1 and said(processes[1]) == ""
+
+
+def _train_without_the_folder(config: str, out: str) -> None:
+    """As on a second machine that does not share the first one's file system."""
+    train(config, out if os.environ["RANK"] == "0" else out + "-elsewhere")
+
+
+def test_ranks_that_do_not_share_the_run_folder_are_told(tiny, tmp_path):
+    run = tmp_path / "run"
+    _alone(tiny("training.steps=4", "machine.save_steps=2"), run)
+    (tmp_path / "run-elsewhere").mkdir()
+    config = tiny("training.steps=4", "machine.save_steps=2")
+    for path in (run / "checkpoints").glob("*4.safetensors"):
+        path.unlink()
+    processes = start_ranks(2, _train_without_the_folder, config.to_json(), str(run))
+    assert finish(processes[1]) == 2
+    processes[0].kill()
+    finish(processes[0])
+    assert "rank 1 does not find the checkpoint that rank 0 goes on from" in said(processes[1])
+
+
+def test_torchrun_itself(tiny, tmp_path):
+    """The command of the documentation, with its own start and end of the process group."""
+    (tmp_path / "tiny.json").write_text(tiny("training.steps=4").to_json())
+    torchrun = (sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    command = (*torchrun, "-m", "syn2co", "pretrain", "--config", "tiny.json", "--out", "run", "--quiet")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run: 4 steps done.") == 1, "only the first rank speaks"
+    assert_same_run(tmp_path / "run", _on_ranks(tiny("training.steps=4"), tmp_path / "other"))

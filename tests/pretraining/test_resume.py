@@ -1,0 +1,272 @@
+"""A run that was stopped, by a signal, a kill or a failure, ends bit for bit like one that was not."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from runs import (
+    IN_A_SAVE,
+    assert_same_run,
+    finish,
+    interrupt_at,
+    metrics,
+    said,
+    saved_steps,
+    start,
+    train,
+    train_and_die,
+    train_slowly,
+)  # fmt: skip
+from tiny_images import write_images
+
+from syn2co.core import keyed_rng
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")  # on two cores, on purpose
+STEPS = 12  # of the tiny config: four epochs of three
+LONG = ("training.steps=40", "machine.save_steps=3", "training.micro_batches=2")
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory) -> Path:
+    """The tiny config, never interrupted."""
+    return _train(tiny(), tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture(scope="module")
+def long(tiny, tmp_path_factory) -> Path:
+    """Forty steps of two micro-batches, never interrupted."""
+    return _train(tiny(*LONG), tmp_path_factory.mktemp("long") / "run")
+
+
+def _train(config, out: Path) -> Path:
+    from syn2co.pretraining.train import pretrain
+
+    pretrain(config, out=out, progress=False)
+    return out
+
+
+@pytest.mark.parametrize("stop", range(1, STEPS))
+def test_stopping_after_any_step_changes_nothing(stop, tiny, whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
+        interrupt_at(patch, stop - 1, signal.SIGTERM)
+        _train(tiny(), tmp_path / "run")
+    assert left.value.code == 143
+    assert saved_steps(tmp_path / "run")[-1] == stop
+    assert_same_run(_train(tiny(), tmp_path / "run"), whole)
+
+
+@pytest.mark.parametrize("workers", [0, 2, 4])
+def test_the_number_of_workers_may_change_at_a_restart(workers, tiny, whole, tmp_path, monkeypatch):
+    for stop, before in ((4, 2), (7, 0), (10, workers)):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            interrupt_at(patch, stop - 1 - max(saved_steps(tmp_path / "run"), default=0), signal.SIGTERM)
+            _train(tiny(f"machine.workers={before}"), tmp_path / "run")
+        assert saved_steps(tmp_path / "run")[-1] == stop
+    assert_same_run(_train(tiny(f"machine.workers={workers}"), tmp_path / "run"), whole)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_change_nothing_in_a_run(workers, tiny, whole, tmp_path):
+    assert_same_run(_train(tiny(f"machine.workers={workers}"), tmp_path / "run"), whole)
+
+
+def test_a_stop_between_two_log_lines_keeps_the_open_averages(tiny, tmp_path, monkeypatch):
+    config = tiny("machine.log_steps=5")
+    whole = _train(config, tmp_path / "whole")
+    assert [record["step"] for record in metrics(whole)] == [5, 10, 12]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        interrupt_at(patch, 7, signal.SIGTERM)
+        _train(config, tmp_path / "run")
+    assert_same_run(_train(config, tmp_path / "run"), whole)
+
+
+def test_how_often_is_saved_changes_nothing(tiny, whole, tmp_path):
+    assert_same_run(_train(tiny("machine.save_steps=1", "machine.keep=4"), tmp_path / "run"), whole)
+    assert saved_steps(tmp_path / "run") == [9, 10, 11, 12]
+
+
+def test_online_knn_changes_nothing_in_the_weights(tiny, image_folder, whole, tmp_path):
+    from runs import assert_same_tensors
+
+    from syn2co.runtime.checkpoint import load_checkpoint
+
+    held_out = write_images(tmp_path / "held out", seed=1)
+    knn = tiny("online_knn.every_epochs=1", f'online_knn.train=["{image_folder}"]', f'online_knn.test=["{held_out}"]')
+    run = _train(knn, tmp_path / "run")
+    assert_same_tensors(load_checkpoint(run).tensors, load_checkpoint(whole).tensors)
+    assert [record["step"] for record in metrics(run) if "knn" in record] == [3, 6, 9, 12]
+
+
+def test_a_finished_run_is_left_as_it_is(tiny, whole):
+    from syn2co.pretraining.train import pretrain
+
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    done = pretrain(tiny(), out=whole, progress=False)
+    assert done.steps == STEPS
+    assert done.metrics["step"] == STEPS
+    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+
+
+def test_defect_03_schedules_go_on_from_the_saved_step(tiny, whole, tmp_path, monkeypatch):
+    """The released code counts the steps of the target's momentum from zero after a restart."""
+    from syn2co import objective
+
+    seen: list[int] = []
+    momentum = objective.ema_momentum
+    monkeypatch.setattr(objective, "ema_momentum", lambda step, *rest: seen.append(step) or momentum(step, *rest))
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        interrupt_at(patch, 4, signal.SIGTERM)
+        _train(tiny(), tmp_path / "run")
+    _train(tiny(), tmp_path / "run")
+    assert seen == list(range(STEPS))
+
+
+def test_defect_02_the_window_opens_at_its_step_after_any_restart(tiny, tmp_path, monkeypatch):
+    """The released code counts the window in steps of this process: after one restart it may never open."""
+    config = tiny("negatives.start=2.0", "negatives.stop=3.0")
+    for stop in (2, 5, 8):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            interrupt_at(patch, stop - 1 - max(saved_steps(tmp_path / "run"), default=0), signal.SIGTERM)
+            _train(config, tmp_path / "run")
+    _train(config, tmp_path / "run")
+    assert [record["step"] for record in metrics(tmp_path / "run") if record["synthetic"]] == [7, 8, 9]
+
+
+# --- kills -----------------------------------------------------------------------------------------------------
+
+ELSEWHERE = ("before a micro-batch", "before the enqueue", "after the enqueue", "before a save", "after a save")
+LATEST = {  # so that a run of 40 steps, saved every third, passes each point often enough before it ends
+    "half a file": 3, "before a flush": 5, "before a rename": 3, "after a rename": 3, "before a deletion": 3,
+    "before a micro-batch": 16, "before the enqueue": 16, "after the enqueue": 16,
+    "before a save": 3, "after a save": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_run_killed_seven_times_ends_like_one_that_was_not(seed, tiny, long, tmp_path):
+    """Three runs, 21 kills of real processes at keyed moments, nine of them inside a save."""
+    draws, run = keyed_rng.generator("kills", seed), tmp_path / "run"
+    points = [*draws.permutation(IN_A_SAVE)[:3], *draws.permutation(ELSEWHERE)[:4]]
+    for attempt, point in enumerate(draws.permutation(points)):
+        config = tiny(*LONG, f"machine.workers={2 * (attempt % 2)}")
+        number = int(draws.integers(2, LATEST[str(point)], endpoint=True))
+        assert finish(start(train_and_die, config.to_json(), str(run), str(point), number)) == -signal.SIGKILL
+        assert not run.exists() or max(saved_steps(run), default=0) < 40, "killed too late to show anything"
+    assert finish(start(train, tiny(*LONG).to_json(), str(run))) == 0
+    assert_same_run(run, long)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "step-000000039.safetensors", "step-000000040.safetensors",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("point", IN_A_SAVE)
+def test_a_kill_inside_a_save_loses_no_earlier_checkpoint(point, tiny, long, tmp_path):
+    run = tmp_path / "run"
+    number = {"before a flush": 3, "before a deletion": 1}.get(point, 2)  # in the second save, or the first deletion
+    assert finish(start(train_and_die, tiny(*LONG).to_json(), str(run), point, number)) == -signal.SIGKILL
+    assert saved_steps(run), "an earlier or this checkpoint must be there"
+    assert finish(start(train, tiny(*LONG).to_json(), str(run))) == 0
+    assert_same_run(run, long)
+
+
+def test_kills_from_outside_at_keyed_moments(tiny, long, tmp_path):
+    draws, run, kills = keyed_rng.generator("kills from outside", 0), tmp_path / "run", 0
+    config = tiny(*LONG, "machine.save_steps=1", "machine.workers=2").to_json()
+    for _ in range(4):
+        process = start(train_slowly, config, str(run), 0.03)
+        before = saved_steps(run)
+        _wait_for(lambda before=before: saved_steps(run)[-1:] > before[-1:], process)
+        time.sleep(float(draws.uniform(0.0, 0.2)))
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        kills += finish(process) == -signal.SIGKILL
+    assert kills == 4
+    assert finish(start(train, config, str(run))) == 0
+    assert_same_run(run, long)
+
+
+def _wait_for(condition, process, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.exitcode is None, f"the process ended with {process.exitcode}"
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_signal_saves_the_step_and_leaves(number, code, workers, tiny, long, tmp_path):
+    """To the whole process group, as a terminal and cluster schedulers send it: loading processes must not mind."""
+    run, config = tmp_path / "run", tiny(*LONG, "machine.save_steps=1000", f"machine.workers={workers}").to_json()
+    process = start(_train_in_a_group, config, str(run))
+    _wait_for(lambda: len(metrics(run)) >= 4, process)
+    assert process.pid is not None
+    os.killpg(process.pid, number)
+    assert finish(process) == code
+    assert saved_steps(run) == [metrics(run)[-1]["step"]]
+    assert saved_steps(run)[0] < 40
+    assert said(process).strip() == ""  # a line break after Ctrl-C
+    assert finish(start(train, tiny(*LONG).to_json(), str(run))) == 0
+    assert_same_run(run, long)
+
+
+def _train_in_a_group(config: str, out: str) -> None:
+    os.setpgrp()
+    train_slowly(config, out, 0.03)
+
+
+def test_a_killed_run_with_loading_processes_can_be_restarted_at_once(tiny, tmp_path):
+    """Neither the lock nor the loading processes outlive it (hundreds of them once filled a machine's memory)."""
+    run, config = tmp_path / "run", tiny("machine.workers=2").to_json()
+    process = start(train_slowly, config, str(run), 0.05)
+    _wait_for(lambda: len(metrics(run)) >= 1, process)
+    assert process.pid is not None
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    orphans = [int(child) for child in children.read_text().split()] if children.exists() else []
+    os.kill(process.pid, signal.SIGKILL)
+    assert finish(process) == -signal.SIGKILL
+    end = time.monotonic() + 5
+    while any(map(_alive, orphans)):
+        assert time.monotonic() < end, "a loading process outlives the run"
+        time.sleep(0.02)
+    assert len(orphans) == 2 or not children.exists()
+    assert finish(start(train, config, str(run))) == 0
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process still runs; one that is dead but not yet waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_second_ctrl_c_leaves_at_once(tiny, tmp_path):
+    process = start(train_slowly, tiny().to_json(), str(tmp_path / "run"), 2.0)
+    _wait_for((tmp_path / "run" / "metrics.jsonl").exists, process)
+    assert process.pid is not None
+    for _ in range(2):
+        time.sleep(0.3)
+        os.kill(process.pid, signal.SIGINT)
+    assert finish(process, 10) == 130
+    assert saved_steps(tmp_path / "run") == []
+
+
+def test_a_kill_while_the_config_is_written_does_not_spoil_the_folder(tiny, tmp_path):
+    run = tmp_path / "run"
+    assert finish(start(train_and_die, tiny().to_json(), str(run), "before config.json", 1)) == -signal.SIGKILL
+    assert {path.name for path in run.iterdir()} == {".lock", ".config.json.tmp"}
+    assert finish(start(train, tiny().to_json(), str(run))) == 0
+    assert json.loads((run / "config.json").read_text())["hash"] == tiny().hash
+
+
+def test_a_torn_line_of_the_metrics_is_written_again(tiny, whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        interrupt_at(patch, 6, signal.SIGTERM)
+        _train(tiny(), tmp_path / "run")
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 8, "loss": 3.0}\n{"step": 9, "lo')
+    assert_same_run(_train(tiny(), tmp_path / "run"), whole)

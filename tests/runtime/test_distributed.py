@@ -1,0 +1,94 @@
+"""What ranks say to each other: identities on one rank, real gloo processes on two."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from runs import finish, start_ranks
+
+from syn2co.core.errors import ConfigError
+from syn2co.runtime import distributed
+
+
+def test_one_process_is_the_identity():
+    rows = torch.arange(6.0).view(3, 2)
+    assert not distributed.active()
+    assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
+    for talk in (distributed.all_gather_rows, distributed.all_reduce_max, distributed.all_reduce_mean):
+        assert talk(rows) is rows
+    assert distributed.all_reduce_sum(rows) is rows
+    assert distributed.broadcast_object({"a": 1}) == {"a": 1}
+    distributed.barrier()
+    module = torch.nn.Linear(2, 2)
+    assert distributed.wrap(module, torch.device("cpu")) is module
+
+
+def test_no_process_group_for_a_single_process():
+    with distributed.session("cpu"):
+        assert not torch.distributed.is_initialized()
+
+
+def test_mps_has_no_ranks(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="machine.device = mps: torch has no collectives for it"):
+        distributed.session("mps").__enter__()
+
+
+def test_local_rank_is_torchruns(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert distributed.local_rank() == 0
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert distributed.local_rank() == 3
+
+
+def _talk(folder: str) -> None:
+    with distributed.session("cpu"):
+        me = distributed.rank()
+        values = torch.tensor([1.0 + me, -2.0 * me], requires_grad=True)
+        total = distributed.all_reduce_sum(values * (me + 1))
+        (total * torch.tensor([1.0, 10.0]) * (me + 1)).sum().backward()  # the loss of rank r is (r + 1) (t0 + 10 t1)
+        found = {
+            "who": [me, distributed.world_size(), distributed.is_main(), distributed.active()],
+            "rows": distributed.all_gather_rows(torch.full((3 - 2 * me, 2), me)).tolist(),
+            "none": distributed.all_gather_rows(torch.arange(2 * me)).tolist(),
+            "max": distributed.all_reduce_max(torch.tensor([me, -me])).tolist(),
+            "mean": distributed.all_reduce_mean(torch.tensor([1.0, float("nan") if me else 2.0])).isnan().tolist(),
+            "object": distributed.broadcast_object(f"of rank {me}"),
+            "total": total.tolist(),
+            "gradient": values.grad.tolist(),
+        }
+        distributed.barrier()
+        (Path(folder) / f"{me}.json").write_text(json.dumps(found))
+
+
+def test_two_ranks(tmp_path):
+    for process in start_ranks(2, _talk, str(tmp_path)):
+        assert finish(process) == 0
+    for rank in range(2):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert found["who"] == [rank, 2, rank == 0, True]
+        assert found["rows"] == [[0, 0], [0, 0], [0, 0], [1, 1]]
+        assert found["none"] == [0, 1]
+        assert found["max"] == [1, 0]
+        assert found["mean"] == [False, True]
+        assert found["object"] == "of rank 0"
+        assert found["total"] == [1 * 1 + 2 * 2, 1 * 0 + 2 * -2]
+        # d(sum of both losses)/dv = (1 + 2) (1, 10) times the rank's own factor
+        assert found["gradient"] == [3.0 * (rank + 1), 30.0 * (rank + 1)]
+
+
+def _train_a_layer(folder: str) -> None:
+    with distributed.session("cpu"):
+        torch.manual_seed(distributed.rank())  # DDP starts all ranks from rank 0's weights
+        layer = torch.nn.Linear(2, 1, bias=False)
+        wrapped = distributed.wrap(layer, torch.device("cpu"))
+        wrapped(torch.tensor([[1.0 + distributed.rank(), 2.0]])).sum().backward()
+        (Path(folder) / f"{distributed.rank()}.json").write_text(json.dumps(layer.weight.grad.tolist()))
+
+
+def test_wrapped_gradients_are_means_over_ranks(tmp_path):
+    for process in start_ranks(2, _train_a_layer, str(tmp_path)):
+        assert finish(process) == 0
+    assert json.loads((tmp_path / "0.json").read_text()) == [[1.5, 2.0]]
+    assert json.loads((tmp_path / "1.json").read_text()) == [[1.5, 2.0]]
