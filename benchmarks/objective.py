@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakSet, finalize
 
 import torch
@@ -27,7 +27,16 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from syn2co.objective import NegativeCounts, Queue, Workspace, contrast, draw_negatives
+from syn2co.objective import (
+    DrawKey,
+    NegativeCounts,
+    NegativeStrengths,
+    Queue,
+    Workspace,
+    contrastive_loss,
+    draw_negatives,
+    same_group,
+)
 
 T, SIGMA, DELTA, ETA = 0.2, 0.1, 0.01, 0.01
 Clock = Callable[[], float]
@@ -72,13 +81,11 @@ def ours(problem: Problem, workspace: Workspace, masks: bool) -> None:
     losses = []
     for direction, (query, key, queue) in enumerate(zip(problem.queries, problem.keys, problem.queues, strict=True)):
         batch, width = query.shape
-        draws = draw_negatives(
-            problem.counts, seed=0, step=0, micro_batch=0, direction=direction, global_batch=batch, width=width
-        )
-        groups = (queue.groups, problem.groups) if masks else (None, None)
-        strengths: dict[str, Any] = {"temperature": T, "sigma": SIGMA, "delta": DELTA, "eta": ETA}
-        result = contrast(
-            query, key, queue.keys, *groups, draws, hardest=problem.hardest, workspace=workspace, **strengths
+        draws = draw_negatives(problem.counts, DrawKey(0, 0, direction=direction), global_batch=batch, width=width)
+        masked = same_group(problem.groups, queue.groups) if masks else None
+        strengths = NegativeStrengths(problem.hardest, SIGMA, DELTA, ETA)
+        result = contrastive_loss(
+            query, key, queue.keys, masked, draws, temperature=T, strengths=strengths, workspace=workspace
         )
         losses.append(result.loss.mean())
     torch.autograd.grad(losses[0] + losses[1], problem.queries)

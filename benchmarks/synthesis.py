@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from syn2co.synthesis.generators import procedural
 from syn2co.synthesis.generators.procedural import blend, fractals, leaves, spectrum, textures, warps
 from syn2co.synthesis.sets.job import Job, make_job
-from syn2co.synthesis.sets.spec import Context, Made
+from syn2co.synthesis.sets.spec import Context, GeneratedImage
 
 Image = UInt8[np.ndarray, "S S 3"]
 Rng = np.random.Generator
@@ -232,7 +232,7 @@ def measure(name: str, size: int, images: int, rounds: int, clock: Callable[[], 
     jobs = [make_job("benchmark", f"{name} {number}", 0) for number in range(images)]
     few = jobs[: max(1, images // 4)]
     known = procedural.programs()
-    options = procedural.Options.model_validate({"program": name, "jitter": 0})
+    options = procedural.ProceduralOptions.model_validate({"program": name, "jitter": 0})
     make = procedural.open_generator(options, Context(size=size)).make
 
     def plainly(some: Sequence[Job]) -> list[Drawn]:
@@ -253,7 +253,7 @@ def measure(name: str, size: int, images: int, rounds: int, clock: Callable[[], 
         _, program, rng = procedural.program_of(job, [name], known, 0.0)
         shares.append(our_share(name, program, rng, size))
     drawn = plainly(few)
-    pictures = [made.image for made in make(few) if isinstance(made, Made)]
+    pictures = [made.image for made in make(few) if isinstance(made, GeneratedImage)]
     return Row(
         name,
         size,
@@ -276,7 +276,7 @@ def make_some(start: int, count: int, size: int) -> int:
     """Make images of all programs in a process; return how many."""
     cv2.setNumThreads(1)
     jobs = [make_job("scaling", str(number), 0) for number in range(start, start + count)]
-    return len(procedural.open_generator(procedural.Options(), Context(size=size)).make(jobs))
+    return len(procedural.open_generator(procedural.ProceduralOptions(), Context(size=size)).make(jobs))
 
 
 def scaling(count: int, size: int = 128) -> dict[str, float]:
@@ -302,11 +302,11 @@ def flow(clock: Callable[[], float], steps: int = 12, samples: int = 64) -> dict
     torch.set_num_threads(1)
     images = open_images(["builtin:photos:train"])
     context, found = Context(size=32, real=images), {}
-    generator.open_generator(generator.Options(steps=1, warmup=0), context)  # imports are no part of a training
+    generator.open_generator(generator.FlowOptions(steps=1, warmup=0), context)  # imports are no part of a training
     for precision in ("float32", "bfloat16"):
         times = []
         for count in (2, 2 + steps):
-            options = generator.Options.model_validate({"steps": count, "warmup": 0, "precision": precision})
+            options = generator.FlowOptions.model_validate({"steps": count, "warmup": 0, "precision": precision})
             times.append(seconds(lambda options=options: generator.open_generator(options, context), clock))
         found[f"training {precision}"] = steps * options.batch / (times[1] - times[0])
     made = generator.open_generator(options, context)

@@ -23,7 +23,8 @@ from sklearn.datasets import load_sample_image
 from torchvision import transforms
 
 from syn2co.core import keyed_rng
-from syn2co.data.views import ViewsSettings, draw_view, one_view, two_views
+from syn2co.data.settings import ViewsSettings
+from syn2co.data.views import draw_view, one_view, two_views
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

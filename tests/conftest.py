@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _CACHE = tempfile.TemporaryDirectory(prefix="syn2co-tests-", ignore_cleanup_errors=True)
 os.environ["SYN2CO_CACHE"] = _CACHE.name
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every process that a test starts
+
+
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """26 readable images in three classes; not to be written to."""

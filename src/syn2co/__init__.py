@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from syn2co.data.open import open_images as open_images
     from syn2co.diagnostics.diagnose import diagnose as diagnose
     from syn2co.evaluation.evaluate import evaluate as evaluate
-    from syn2co.models.encoder import load_encoder as load_encoder
+    from syn2co.models.load import load_encoder as load_encoder
     from syn2co.pretraining.config import Config as Config
     from syn2co.pretraining.recipes import recipe as recipe
     from syn2co.pretraining.train import pretrain as pretrain

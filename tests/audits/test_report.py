@@ -116,7 +116,7 @@ def test_suspected_copies_are_near_their_real_image(report: AuditReport) -> None
     found = report.body["compared"]
     assert found["memorisation"]["share"] >= 5 / report.images
     assert found["memorisation"]["threshold"] < found["memorisation"]["median_ratio"]
-    assert "Suspected copies" in [exhibit.title for exhibit in report.exhibits]
+    assert "Suspected copies" in [exhibit.title for exhibit in report.sections]
 
 
 def test_leaks_are_refused_after_the_report_is_written(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -243,13 +243,13 @@ def test_a_report_tells_no_path_of_the_machine() -> None:
 
 def test_the_encoder_of_a_run_gives_the_features(folders: dict[str, Path]) -> None:
     from syn2co.audits.feature_space import encoder_space
-    from syn2co.audits.image_sets import open_side
+    from syn2co.audits.image_sets import open_audited_set
     from syn2co.models.encoder import build_encoder
-    from syn2co.pretraining.config import EncoderSettings
+    from syn2co.models.settings import EncoderSettings
 
     options = {"patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2}
     settings = EncoderSettings(name="vit_tiny_patch16_224", options=options, size=16)
-    side = open_side("synthetic", folders["real"])
+    side = open_audited_set("synthetic", folders["real"])
     network = build_encoder(settings, seed=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("syn2co.models.encoder.load_encoder", lambda _: network)

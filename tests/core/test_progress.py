@@ -2,7 +2,8 @@
 
 import pytest
 
-from syn2co.core.progress import Bar, Stages, training_text
+from syn2co.core.progress import Bar, Stages
+from syn2co.pretraining.metrics import training_text
 
 
 def test_a_log_file_gets_a_line_at_the_end_with_time_and_eta(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,8 @@ from syn2co.core import keyed_rng
 from syn2co.core.errors import ConfigError, DataError
 from syn2co.data.loader import Schedule, batches
 from syn2co.data.open import open_images
-from syn2co.data.views import ViewsSettings, two_views
+from syn2co.data.settings import ViewsSettings
+from syn2co.data.views import two_views
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")
 VIEWS = ViewsSettings(size=16)

@@ -8,7 +8,8 @@ from syn2co.core.errors import ConfigError, DataError
 from syn2co.data.coverage import Coverage
 from syn2co.data.loader import Schedule
 from syn2co.data.mixing import Mixer, choose_mode, image_index, make_mixer
-from syn2co.pretraining.config import Config, MixSchedule, MixSettings
+from syn2co.data.settings import MixSchedule, MixSettings
+from syn2co.pretraining.config import Config
 
 
 def mix(**settings) -> MixSettings:

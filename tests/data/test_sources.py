@@ -14,9 +14,9 @@ from tiny_images import write_images
 
 from syn2co.core.errors import DataError
 from syn2co.data.codec import Codec, differences
-from syn2co.data.groups import HASHED, group_id
 from syn2co.data.on_the_fly import with_size
 from syn2co.data.open import open_images
+from syn2co.images.identity import HASHED, group_id
 
 IMAGES = [picture(number) for number in range(10)]
 CLASSES = ["dog", "cat", None] * 3 + ["cat"]

@@ -15,16 +15,9 @@ from scipy.stats import ks_2samp, kstest
 from syn2co.core import keyed_rng
 from syn2co.core.errors import ConfigError, DataError
 from syn2co.data import augmentations
-from syn2co.data.views import (
-    JITTERS,
-    ViewDraw,
-    ViewsSettings,
-    apply_view,
-    draw_view,
-    one_view,
-    resize_and_crop,
-    two_views,
-)
+from syn2co.data.settings import ViewsSettings
+from syn2co.data.views import JITTERS, ViewDraw, apply_view, draw_view, one_view, two_views
+from syn2co.images.resize import resize_and_crop
 
 SMALL = ViewsSettings.small(32)
 KEY = {"seed": 3, "epoch": 5, "index": 7}

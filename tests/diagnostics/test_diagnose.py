@@ -159,10 +159,10 @@ def test_an_interrupted_run_names_the_command_that_ends_it(
     import shlex
     import sys
 
-    import syn2co.pretraining.train as module
+    import syn2co.pretraining.loop as loop
     from syn2co.cli import main as cli
 
-    step = module.micro_step
+    step = loop.training_step
 
     def dies(model: Any, online: Any, batch: Any, place: Any, *args: Any, **named: Any) -> Any:
         if place.step == 8:
@@ -171,7 +171,7 @@ def test_an_interrupted_run_names_the_command_that_ends_it(
 
     run = tmp_path / "a run"
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr(module, "micro_step", dies)
+        patch.setattr(loop, "training_step", dies)
         train(tiny(), run)
     part = finding(run, "unfinished")
     assert part.reason == "step 8 of 12; nothing is running" and part.advice[0].endswith("(it goes on from step 5)")

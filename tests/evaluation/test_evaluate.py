@@ -13,7 +13,7 @@ from rich.console import Console
 from syn2co.core.errors import CheckpointError, DataError, EvaluationError
 from syn2co.data.open import open_images
 from syn2co.evaluation.evaluate import PROTOCOLS, _names, evaluate
-from syn2co.evaluation.protocols.protocol import Outcome
+from syn2co.evaluation.protocols.protocol import ProtocolResult
 from syn2co.evaluation.splits import make_splits
 from syn2co.models.encoder import build_encoder
 from syn2co.runtime.checkpoint import save_checkpoint
@@ -227,7 +227,9 @@ def test_a_run_folder_is_scored_under_its_name_beside_others(encoder, train, tes
 
 def test_a_new_protocol_is_one_function(encoder, train, test, monkeypatch):
     def always_blue(features, seed, device):
-        return Outcome((features.test_labels == 0).float(), {"protocol": "blue"}, "no setting", notes=("a note",))
+        return ProtocolResult(
+            (features.test_labels == 0).float(), {"protocol": "blue"}, "no setting", notes=("a note",)
+        )
 
     monkeypatch.setitem(PROTOCOLS, "blue", always_blue)
     report = quick(encoder, train, test, protocols=["blue"], baselines=False)

@@ -10,12 +10,12 @@ from torch import nn
 
 from syn2co.core.errors import DataError, EvaluationError
 from syn2co.data.open import open_images
-from syn2co.data.views import resize_and_crop
 from syn2co.evaluation.baselines import RawPixels, baselines_of
 from syn2co.evaluation.features import check_finite, encoder_hash, exact_float32, extract, share_of_batches
 from syn2co.images.image_set import ImageSet
+from syn2co.images.resize import resize_and_crop
 from syn2co.models.encoder import build_encoder
-from syn2co.pretraining.config import EncoderSettings
+from syn2co.models.settings import EncoderSettings
 
 TINY = EncoderSettings(
     name="vit_tiny_patch16_224", options={"patch_size": 8, "depth": 2, "embed_dim": 24, "num_heads": 2}, size=16

@@ -10,7 +10,7 @@ from syn2co.evaluation.protocols import linear as module
 from syn2co.evaluation.protocols.linear import (
     PENALTIES,
     UNDECIDED,
-    Fit,
+    LinearProbe,
     choose_penalty,
     correlation_of,
     fit,
@@ -98,7 +98,7 @@ def test_the_stronger_penalty_wins_a_tie():
 def test_the_search_ends_after_two_in_a_row_below_the_best(monkeypatch):
     """Scripted numbers of wrong answers, strongest penalty first: 4, 2, 3, 2, 3, 3 ends there, and the first 2 wins."""
 
-    class Scripted(Fit):
+    class Scripted(LinearProbe):
         def __init__(self, wrong: int) -> None:
             super().__init__(torch.zeros(1, 2), torch.zeros(2))
             object.__setattr__(self, "wrong", wrong)

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from syn2co.pretraining.config import EncoderSettings
+from syn2co.models.settings import EncoderSettings
 
 TINY = EncoderSettings(
     name="vit_tiny_patch16_224", options={"patch_size": 8, "depth": 1, "embed_dim": 12, "num_heads": 2}, size=16

@@ -6,7 +6,7 @@ Axes: B queries, K keys, D width, H hardest, S negatives per query.
 import torch
 from torch import Tensor
 
-from syn2co.objective import Draws, NegativeCounts, draw_negatives
+from syn2co.objective import DrawKey, Draws, NegativeCounts, draw_negatives
 
 
 def unit(rows: int, width: int, seed: int = 0) -> Tensor:
@@ -18,8 +18,11 @@ def unit(rows: int, width: int, seed: int = 0) -> Tensor:
 
 def some_draws(counts: NegativeCounts, batch: int, width: int, **changed: int) -> Draws:
     """Return draws for a batch on one rank."""
-    key = {"seed": 0, "step": 7, "micro_batch": 0, "direction": 1, "global_batch": batch, "width": width}
-    return draw_negatives(counts, **{**key, **changed})
+    key = DrawKey(
+        **{"seed": 0, "step": 7, **{name: value for name, value in changed.items() if name in DrawKey._fields}}
+    )
+    rows = {name: value for name, value in changed.items() if name not in DrawKey._fields}
+    return draw_negatives(counts, key, **{"global_batch": batch, "width": width, **rows})
 
 
 def hardest_of(query: Tensor, queue: Tensor, masked: Tensor, hardest: int) -> list[Tensor]:

@@ -124,18 +124,18 @@ def train_slowly(config: str, out: str, seconds: float) -> None:
     """Train with a pause before each micro-batch, so that a signal from outside meets it somewhere in the middle."""
     import time
 
-    import syn2co.pretraining.train as module
+    import syn2co.pretraining.loop as loop
 
-    take = module.micro_step
-    module.micro_step = lambda *args, **named: (time.sleep(seconds), take(*args, **named))[1]
+    take = loop.training_step
+    loop.training_step = lambda *args, **named: (time.sleep(seconds), take(*args, **named))[1]
     train(config, out)
 
 
 def interrupt_at(monkeypatch: Any, passage: int, number: int) -> None:
     """Send the own process a signal before its `passage`-th micro-batch, counted from 0."""
-    import syn2co.pretraining.train as module
+    import syn2co.pretraining.loop as loop
 
-    take, passed = module.micro_step, list[None]()
+    take, passed = loop.training_step, list[None]()
 
     def interrupted(*args: Any, **named: Any) -> Any:
         if len(passed) == passage:
@@ -143,7 +143,7 @@ def interrupt_at(monkeypatch: Any, passage: int, number: int) -> None:
         passed.append(None)
         return take(*args, **named)
 
-    monkeypatch.setattr(module, "micro_step", interrupted)
+    monkeypatch.setattr(loop, "training_step", interrupted)
 
 
 def train_and_die(config: str, out: str, point: str, number: int) -> None:
@@ -155,6 +155,8 @@ def train_and_die(config: str, out: str, point: str, number: int) -> None:
 def _arm(point: str, number: int) -> None:
     import safetensors.torch
 
+    import syn2co.pretraining.loop as loop
+    import syn2co.pretraining.run as run_module
     import syn2co.pretraining.run_folder as run_folder
     import syn2co.pretraining.train as module
     import syn2co.runtime.checkpoint as checkpoint
@@ -201,9 +203,9 @@ def _arm(point: str, number: int) -> None:
         return write
 
     points: dict[str, Callable[[], None]] = {
-        "before a micro-batch": lambda: around(module, "micro_step", before=True),
-        "before the enqueue": lambda: around(module, "enqueue", before=True),
-        "after the enqueue": lambda: around(module, "enqueue", before=False),
+        "before a micro-batch": lambda: around(loop, "training_step", before=True),
+        "before the enqueue": lambda: around(run_module, "enqueue", before=True),
+        "after the enqueue": lambda: around(run_module, "enqueue", before=False),
         "before a save": lambda: around(module, "save", before=True),
         "after a save": lambda: around(module, "save", before=False),
         "half a file": lambda: setattr(safetensors.torch, "save_file", half_written(safetensors.torch.save_file)),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from syn2co.images.index import (
-    Listing,
-    ListingBuilder,
+    FileIndex,
+    FileIndexBuilder,
     concatenate,
     is_image_name,
     label_by_folder,
@@ -16,9 +16,9 @@ from syn2co.images.index import (
 from syn2co.images.quarantine import Quarantined
 
 
-def listing(*paths: str) -> Listing:
+def listing(*paths: str) -> FileIndex:
     """Return a list of paths, one byte bigger each."""
-    builder = ListingBuilder()
+    builder = FileIndexBuilder()
     for number, path in enumerate(paths):
         folder, _, name = path.rpartition("/")
         builder.add(folder, [name], [number])
@@ -72,7 +72,7 @@ def test_relabel_keeps_minus_one() -> None:
 def test_concatenate_merges_classes_and_places() -> None:
     first = label_by_folder(listing("cat/1.jpg", "dog/2.jpg"))
     second = label_by_folder(listing("ant/3.jpg", "cat/4.jpg"))
-    second = Listing(**{**second.__dict__, "skipped": (Quarantined("x.jpg", "why"),), "ignored": 2})
+    second = FileIndex(**{**second.__dict__, "skipped": (Quarantined("x.jpg", "why"),), "ignored": 2})
     both = concatenate([first, second], ["a", "b"])
     assert [both.path(row) for row in range(4)] == ["a/cat/1.jpg", "a/dog/2.jpg", "b/ant/3.jpg", "b/cat/4.jpg"]
     assert both.classes == ("ant", "cat", "dog")
@@ -88,7 +88,7 @@ def test_digest_depends_on_every_name_size_and_the_order() -> None:
         listing("a/1.jpg", "b/2.jpg"),
         listing("a/2.jpg", "a/1.jpg"),
         listing("a/1.jpg"),
-        Listing(**{**base.__dict__, "sizes": np.array([0, 2])}),
+        FileIndex(**{**base.__dict__, "sizes": np.array([0, 2])}),
     ]
     digests = [item.digest() for item in [base, *others]]
     assert len(set(digests)) == len(digests)
@@ -96,7 +96,7 @@ def test_digest_depends_on_every_name_size_and_the_order() -> None:
 
 
 def test_memory_stays_below_100_bytes_an_image() -> None:
-    builder = ListingBuilder()
+    builder = FileIndexBuilder()
     for folder in range(100):
         names = [f"n{folder:08d}_{number}.JPEG" for number in range(1000)]
         builder.add(f"n{folder:08d}", names, range(1000))

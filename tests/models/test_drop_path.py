@@ -14,7 +14,7 @@ from syn2co.models.drop_path import (
     use_keyed_drop_path,
 )
 from syn2co.models.encoder import build_encoder
-from syn2co.pretraining.config import EncoderSettings
+from syn2co.models.settings import EncoderSettings
 
 KEY = {"seed": 0, "epoch": 3, "view": 1}
 

@@ -10,8 +10,11 @@ from torch import nn
 
 from syn2co.core.errors import CheckpointError, ConfigError
 from syn2co.models.batch_norm import SyncBatchNorm
-from syn2co.models.encoder import Branch, build_branches, build_encoder, fit_state, head, load_encoder, sincos_positions
-from syn2co.pretraining.config import EncoderSettings, HeadSettings
+from syn2co.models.encoder import build_encoder
+from syn2co.models.heads import Branch, build_branches, head
+from syn2co.models.init import sincos_positions
+from syn2co.models.load import load_encoder, load_exactly
+from syn2co.models.settings import EncoderSettings, HeadSettings
 from syn2co.runtime.checkpoint import load_checkpoint, save_checkpoint
 
 HEADS = HeadSettings(hidden=12, width=6)
@@ -266,10 +269,10 @@ def test_paths_that_are_no_encoder(tmp_path):
 
 def test_fit_state_names_the_model():
     layer = nn.Linear(2, 1)
-    fit_state(layer, {"weight": torch.ones(1, 2), "bias": torch.ones(1)}, "x")
+    load_exactly(layer, {"weight": torch.ones(1, 2), "bias": torch.ones(1)}, "x")
     assert layer.weight.tolist() == [[1.0, 1.0]]
     with pytest.raises(CheckpointError, match="^x: the checkpoint has no tensor 'bias'; it is of another model$"):
-        fit_state(layer, {"weight": torch.ones(1, 2)}, "x")
+        load_exactly(layer, {"weight": torch.ones(1, 2)}, "x")
 
 
 def test_pretrained_weights_that_cannot_be_fetched(monkeypatch):

@@ -8,7 +8,6 @@ import torch
 from objective_literal import some_draws
 from scipy.stats import chisquare, kstest
 
-from syn2co.core.errors import ConfigError
 from syn2co.objective import KINDS, Draws, NegativeCounts
 from syn2co.objective.synthetic_logits import _picked
 
@@ -93,10 +92,10 @@ def test_picks_stay_among_the_candidates_at_the_edges() -> None:
 
 
 def test_a_negative_count() -> None:
-    with pytest.raises(ConfigError, match=r"negatives.mixup = -1: a count must be 0 or more; use 0 to switch the kind"):
+    with pytest.raises(ValueError, match=r"mixup = -1: a count must be 0 or more; 0 switches the kind off"):
         some_draws(NegativeCounts(mixup=-1), 4, 32)
 
 
 def test_noise_in_one_dimension() -> None:
-    with pytest.raises(ConfigError, match=r"width = 1: noise negatives need an embedding of 2 dimensions or more"):
+    with pytest.raises(ValueError, match=r"width = 1: noise negatives need an embedding of 2 dimensions or more"):
         some_draws(NegativeCounts(noise=1), 4, 1)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from objective_literal import unit
 
-from syn2co.core.errors import ConfigError
 from syn2co.objective import info_nce, unit_rows
 
 
@@ -28,7 +27,7 @@ def test_info_nce_is_the_sum_of_the_paper() -> None:
 
 
 def test_info_nce_refuses_a_temperature_of_zero() -> None:
-    with pytest.raises(ConfigError, match=r"temperature = 0.0: must be positive"):
+    with pytest.raises(ValueError, match=r"temperature = 0.0: must be positive"):
         info_nce(unit(1, 4), unit(1, 4), unit(3, 4), temperature=0.0)
 
 

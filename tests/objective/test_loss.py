@@ -1,4 +1,4 @@
-"""The contrast against its literal oracle in float64, its masks, its numerics, and two defects of the released code."""
+"""The contrastive loss against its literal oracle in float64, its masks, its numerics, and two defects of the released code."""
 
 import math
 from typing import Any
@@ -7,17 +7,33 @@ import pytest
 import torch
 from objective_literal import literal, some_draws, unit
 
-from syn2co.core.errors import ConfigError
-from syn2co.objective import KINDS, NegativeCounts, Queue, Workspace, contrast, info_nce, same_group
-from syn2co.objective.synthetic_logits import Settings, _dots, _gathered_dots, _hardest, synthesise
+from syn2co.objective import (
+    KINDS,
+    LossOutput,
+    NegativeCounts,
+    NegativeStrengths,
+    Queue,
+    Workspace,
+    contrastive_loss,
+    info_nce,
+    same_group,
+)
+from syn2co.objective.synthetic_logits import _dots, _gathered_dots, _hardest, synthetic_logits
 
 B, K, D, H = 6, 40, 16, 12
 GROUPS = torch.arange(B)
 QUEUE_GROUPS = torch.tensor([-1] * 3 + [0, 1, 2] + [3] * 30 + [-1] * 4)  # query 3 keeps 10 candidates, fewer than H
+MASKED = same_group(GROUPS, QUEUE_GROUPS)
 ALONE = [NegativeCounts(**{kind: 7}) for kind in KINDS]
 TOGETHER = NegativeCounts(3, 4, 5, 6, 7, 8)
 PAPER: dict[str, Any] = {"temperature": 0.2, "hardest": H, "sigma": 0.1, "delta": 0.01, "eta": 0.01}
 STRONG: dict[str, Any] = {**PAPER, "sigma": 0.5, "delta": 3.0, "eta": 3.0}
+
+
+def contrastive(*inputs: Any, temperature: float, workspace: Workspace | None = None, **strengths: Any) -> LossOutput:
+    """The loss with its strengths named one by one, as the oracle takes them."""
+    named = NegativeStrengths(**strengths)
+    return contrastive_loss(*inputs, temperature=temperature, strengths=named, workspace=workspace)
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -29,8 +45,8 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_loss_and_gradient_agree_with_the_literal_form(counts: NegativeCounts, strengths: dict[str, Any]) -> None:
     query, key, queue = inputs()
     draws = some_draws(counts, B, D)
-    ours = contrast(query, key, queue, QUEUE_GROUPS, GROUPS, draws, **strengths)
-    oracle, _ = literal(query, key, queue, same_group(GROUPS, QUEUE_GROUPS), draws, **strengths)
+    ours = contrastive(query, key, queue, MASKED, draws, **strengths)
+    oracle, _ = literal(query, key, queue, MASKED, draws, **strengths)
     outer = torch.linspace(0.5, 2.0, B, dtype=query.dtype)  # another weight for every query: a per-query gradient
     (gradient,) = torch.autograd.grad((ours.loss * outer).sum(), query)
     (expected,) = torch.autograd.grad((oracle * outer).sum(), query)
@@ -43,11 +59,11 @@ def test_loss_and_gradient_agree_with_the_literal_form(counts: NegativeCounts, s
 def test_logits_agree_with_the_literal_form(counts: NegativeCounts, strengths: dict[str, Any]) -> None:
     query, key, queue = inputs()
     draws = some_draws(counts, B, D)
-    masked = same_group(GROUPS, QUEUE_GROUPS)
+    masked = MASKED
     product = query.detach() @ queue.T
-    settings = Settings(**{name: strengths[name] for name in Settings._fields})
+    settings = NegativeStrengths(**{name: strengths[name] for name in NegativeStrengths._fields})
     real, unmasked = product.masked_fill(masked, -math.inf), (~masked).sum(dim=1, keepdim=True)
-    ours = synthesise(query.detach(), queue, product, real, unmasked, draws, settings, Workspace())
+    ours = synthetic_logits(query.detach(), queue, product, real, unmasked, draws, settings, Workspace())
     _, expected = literal(query, key, queue, masked, draws, **strengths)
     assert (ours.logits - torch.stack(expected)).abs().max() < 1e-10
 
@@ -55,7 +71,7 @@ def test_logits_agree_with_the_literal_form(counts: NegativeCounts, strengths: d
 def test_gradcheck_of_the_literal_form_with_its_vectors_fixed() -> None:
     query, key, queue = inputs()
     draws = some_draws(TOGETHER, B, D)
-    masked, frozen = same_group(GROUPS, QUEUE_GROUPS), query.detach().clone()
+    masked, frozen = MASKED, query.detach().clone()
     assert torch.autograd.gradcheck(
         lambda q: literal(q, key, queue, masked, draws, **PAPER, frozen=frozen)[0], [query], atol=1e-6
     )
@@ -64,8 +80,8 @@ def test_gradcheck_of_the_literal_form_with_its_vectors_fixed() -> None:
 @pytest.mark.parametrize("draws", [None, some_draws(NegativeCounts(), B, D)], ids=["closed", "no counts"])
 def test_without_synthetic_negatives_it_is_plain_info_nce(draws: Any) -> None:
     query, key, queue = inputs()
-    ours = contrast(query, key, queue, QUEUE_GROUPS, GROUPS, draws, **{**PAPER, "hardest": K + 1})  # H is not looked at
-    plain = info_nce(query, key, queue, temperature=0.2, masked=same_group(GROUPS, QUEUE_GROUPS))
+    ours = contrastive(query, key, queue, MASKED, draws, **{**PAPER, "hardest": K + 1})  # H is not looked at
+    plain = info_nce(query, key, queue, temperature=0.2, masked=MASKED)
     (gradient,) = torch.autograd.grad(ours.loss.sum(), query)
     (expected,) = torch.autograd.grad(plain.sum(), query)
     assert (ours.loss - plain).abs().max() < 1e-12
@@ -78,9 +94,9 @@ def test_without_synthetic_negatives_it_is_plain_info_nce(draws: Any) -> None:
 @pytest.mark.parametrize("kind", range(6), ids=KINDS)
 def test_released_defects_1_and_4_every_kind_runs_alone_and_by_its_own_count(kind: int) -> None:
     query, key, queue = inputs()
-    plain = contrast(query, key, queue, None, None, None, **PAPER)
+    plain = contrastive(query, key, queue, None, None, **PAPER)
     few, many = (
-        contrast(query, key, queue, None, None, some_draws(NegativeCounts(**{KINDS[kind]: n}), B, D), **PAPER)
+        contrastive(query, key, queue, None, some_draws(NegativeCounts(**{KINDS[kind]: n}), B, D), **PAPER)
         for n in (2, 20)
     )
     assert (plain.loss < few.loss).all()
@@ -94,7 +110,7 @@ def test_released_defects_1_and_4_every_kind_runs_alone_and_by_its_own_count(kin
 def test_masses_and_hardness_are_those_of_the_vectors() -> None:
     query, key, queue = inputs()
     draws = some_draws(TOGETHER, B, D)
-    ours = contrast(query, key, queue, None, None, draws, **STRONG)
+    ours = contrastive(query, key, queue, None, draws, **STRONG)
     masked = torch.zeros(B, K, dtype=torch.bool)
     loss, logits = literal(query.detach(), key, queue, masked, draws, **STRONG)
     cosines = torch.stack(logits)
@@ -110,12 +126,12 @@ def test_uninformative_line_by_hand() -> None:
     q = torch.zeros(3, 8)
     q[:, 0] = 1
     k, queue = q.roll(1, dims=1), q.roll(2, dims=1)[:1].repeat(4096, 1)  # all products are 0
-    plain = contrast(q, k, queue, None, None, None, **PAPER)
+    plain = contrastive(q, k, queue, None, None, **PAPER)
     assert 2 * float(plain.loss[0]) == pytest.approx(16.64, abs=0.005)  # 2 ln(4097)
     assert float(plain.uninformative) == pytest.approx(math.log(4097))
     queue_groups = torch.zeros(4096, dtype=torch.int64)
     queue_groups[:96] = 5
-    masked = contrast(q, k, queue, queue_groups, torch.tensor([0, 5, 9]), None, **PAPER)
+    masked = contrastive(q, k, queue, same_group(torch.tensor([0, 5, 9]), queue_groups), None, **PAPER)
     assert masked.loss.tolist() == pytest.approx([math.log(97), math.log(4001), math.log(4097)])
     assert float(masked.uninformative) == pytest.approx(float(masked.loss.mean()))
     assert float(masked.masked_share) == pytest.approx(4096 / (3 * 4096))
@@ -126,16 +142,16 @@ def test_a_false_negative_changes_nothing() -> None:
     query, key, queue = inputs()
     draws = some_draws(TOGETHER, B, D)
     nobody = torch.full((K,), -1)
-    before = contrast(query, key, queue, nobody, GROUPS, draws, **PAPER)
+    before = contrastive(query, key, queue, same_group(GROUPS, nobody), draws, **PAPER)
     more = torch.cat([queue, query.detach()])
-    after = contrast(query, key, more, torch.cat([nobody, GROUPS]), GROUPS, draws, **PAPER)
+    after = contrastive(query, key, more, same_group(GROUPS, torch.cat([nobody, GROUPS])), draws, **PAPER)
     others = [
-        contrast(query[i : i + 1], key[i : i + 1], more[[*range(K), *(K + j for j in range(B) if j != i)]],
-                 None, None, _row(draws, i), **PAPER).loss
+        contrastive(query[i : i + 1], key[i : i + 1], more[[*range(K), *(K + j for j in range(B) if j != i)]],
+                 None, _row(draws, i), **PAPER).loss
         for i in range(B)
     ]  # fmt: skip
     assert (after.loss - torch.cat(others)).abs().max() < 1e-12
-    assert (contrast(query, key, more, None, None, draws, **PAPER).loss > before.loss + 0.1).all()
+    assert (contrastive(query, key, more, None, draws, **PAPER).loss > before.loss + 0.1).all()
 
 
 def _row(draws: Any, row: int) -> Any:
@@ -149,7 +165,7 @@ def _row(draws: Any, row: int) -> Any:
 def test_a_fully_masked_query_has_no_loss_and_no_gradient(strengths: dict[str, Any]) -> None:
     query, key, queue = inputs()
     groups, queue_groups = torch.tensor([9, 1, 1, 1, 1, 1]), torch.full((K,), 9)
-    ours = contrast(query, key, queue, queue_groups, groups, some_draws(TOGETHER, B, D), **strengths)
+    ours = contrastive(query, key, queue, same_group(groups, queue_groups), some_draws(TOGETHER, B, D), **strengths)
     (gradient,) = torch.autograd.grad(ours.loss.sum(), query)
     assert ours.loss[0] == 0
     assert (gradient[0] == 0).all()
@@ -157,7 +173,9 @@ def test_a_fully_masked_query_has_no_loss_and_no_gradient(strengths: dict[str, A
     assert gradient.isfinite().all()
     assert ours.hardness.isfinite().all()
     assert float(ours.uninformative) == pytest.approx(5 / 6 * math.log(K + 1))
-    everywhere = contrast(query, key, queue, queue_groups, queue_groups[:B], some_draws(TOGETHER, B, D), **strengths)
+    everywhere = contrastive(
+        query, key, queue, same_group(queue_groups[:B], queue_groups), some_draws(TOGETHER, B, D), **strengths
+    )
     assert (everywhere.loss == 0).all()
     assert everywhere.hardness.isnan().all()
     assert float(everywhere.masked_share) == 1
@@ -178,7 +196,7 @@ def test_antipodal_keys_at_weight_one_half_stay_finite() -> None:
         [0.5, 0.49995] * 20,
     )  # r = 0 and, before the clamp, 1e-4
     strengths = {**PAPER, "hardest": 2}
-    ours = contrast(query, queue[:1], queue, None, None, draws, **strengths)
+    ours = contrastive(query, queue[:1], queue, None, draws, **strengths)
     expected, _ = literal(query, queue[:1], queue, torch.zeros(1, 2, dtype=torch.bool), draws, **strengths)
     (gradient,) = torch.autograd.grad(ours.loss.sum(), query)
     assert (ours.loss - expected).abs().max() < 1e-10
@@ -190,9 +208,9 @@ def test_any_temperature_in_float32(temperature: float) -> None:
     query, key, queue = inputs()
     draws = some_draws(TOGETHER, B, D)
     strengths = {**PAPER, "temperature": temperature}
-    exact, _ = literal(query, key, queue, same_group(GROUPS, QUEUE_GROUPS), draws, **strengths)
+    exact, _ = literal(query, key, queue, MASKED, draws, **strengths)
     single = query.detach().float().requires_grad_()
-    ours = contrast(single, key.float(), queue.float(), QUEUE_GROUPS, GROUPS, draws, **strengths)
+    ours = contrastive(single, key.float(), queue.float(), MASKED, draws, **strengths)
     ours.loss.sum().backward()
     assert torch.allclose(ours.loss.double(), exact, rtol=1e-4, atol=1e-5)
     assert single.grad is not None
@@ -204,13 +222,13 @@ def test_float32_whatever_the_autocast_and_the_callers_settings_stay() -> None:
     query, key, queue = (x.detach().float() for x in inputs())
     query.requires_grad_()
     draws = some_draws(TOGETHER, B, D)
-    plain = contrast(query, key, queue, None, None, draws, **PAPER)
+    plain = contrastive(query, key, queue, None, draws, **PAPER)
     (expected,) = torch.autograd.grad(plain.loss.sum(), query)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            cast = contrast(query, key, queue, None, None, draws, **PAPER)
+            cast = contrastive(query, key, queue, None, draws, **PAPER)
             (gradient,) = torch.autograd.grad(cast.loss.sum(), query)
             reference = info_nce(query, key, queue, temperature=0.2)
         assert torch.get_float32_matmul_precision() == "medium"
@@ -228,12 +246,12 @@ def test_a_workspace_changes_nothing_and_backward_comes_after_both_directions() 
     draws = some_draws(TOGETHER, B, D)
     workspace = Workspace()
     shared = [
-        contrast(query, key, queue, QUEUE_GROUPS, GROUPS, draws, **PAPER, workspace=workspace),
-        contrast(other_query, key, other_queue, QUEUE_GROUPS, GROUPS, draws, **PAPER, workspace=workspace),
+        contrastive(query, key, queue, MASKED, draws, **PAPER, workspace=workspace),
+        contrastive(other_query, key, other_queue, MASKED, draws, **PAPER, workspace=workspace),
     ]
     alone = [
-        contrast(query, key, queue, QUEUE_GROUPS, GROUPS, draws, **PAPER),
-        contrast(other_query, key, other_queue, QUEUE_GROUPS, GROUPS, draws, **PAPER),
+        contrastive(query, key, queue, MASKED, draws, **PAPER),
+        contrastive(other_query, key, other_queue, MASKED, draws, **PAPER),
     ]
     ours = torch.autograd.grad(shared[0].loss.sum() + shared[1].loss.sum(), [query, other_query])
     expected = torch.autograd.grad(alone[0].loss.sum() + alone[1].loss.sum(), [query, other_query])
@@ -245,9 +263,9 @@ def test_a_workspace_changes_nothing_and_backward_comes_after_both_directions() 
 
 def test_the_queue_may_move_on_before_backward() -> None:
     query, key, queue = inputs()
-    (expected,) = torch.autograd.grad(contrast(query, key, queue, None, None, None, **PAPER).loss.sum(), query)
+    (expected,) = torch.autograd.grad(contrastive(query, key, queue, None, None, **PAPER).loss.sum(), query)
     moving = Queue(queue.clone(), torch.full((K,), -1))
-    loss = contrast(query, key, moving.keys, None, None, None, **PAPER).loss
+    loss = contrastive(query, key, moving.keys, None, None, **PAPER).loss
     moving.enqueue(key, GROUPS)
     assert torch.equal(torch.autograd.grad(loss.sum(), query)[0], expected)
 
@@ -255,9 +273,9 @@ def test_the_queue_may_move_on_before_backward() -> None:
 def test_halves_of_a_batch_give_the_rows_of_the_whole() -> None:
     """Ranks: draws are counted by global position, so a query's negatives do not depend on who computes them."""
     query, key, queue = inputs()
-    whole = contrast(query, key, queue, QUEUE_GROUPS, GROUPS, some_draws(TOGETHER, B, D), **PAPER)
+    whole = contrastive(query, key, queue, MASKED, some_draws(TOGETHER, B, D), **PAPER)
     halves = [
-        contrast(query[rows], key[rows], queue, QUEUE_GROUPS, GROUPS[rows],
+        contrastive(query[rows], key[rows], queue, MASKED[rows],
                  some_draws(TOGETHER, B, D, start_row=rows.start, rows=3), **PAPER)
         for rows in (slice(0, 3), slice(3, 6))
     ]  # fmt: skip
@@ -267,39 +285,39 @@ def test_halves_of_a_batch_give_the_rows_of_the_whole() -> None:
 def test_the_order_of_the_queue_does_not_matter_and_a_harder_key_costs_more() -> None:
     query, key, queue = inputs()
     draws = some_draws(TOGETHER, B, D)
-    loss = contrast(query, key, queue, None, None, draws, **PAPER).loss
-    shuffled = contrast(query, key, queue[torch.randperm(K)], None, None, draws, **PAPER).loss
+    loss = contrastive(query, key, queue, None, draws, **PAPER).loss
+    shuffled = contrastive(query, key, queue[torch.randperm(K)], None, draws, **PAPER).loss
     assert (loss - shuffled).abs().max() < 1e-12
     harder = queue.clone()
     harder[0] = query.detach()[2]
-    assert contrast(query, key, harder, None, None, draws, **PAPER).loss[2] > loss[2]
+    assert contrastive(query, key, harder, None, draws, **PAPER).loss[2] > loss[2]
 
 
 def test_no_gradient_is_computed_where_none_is_asked_for() -> None:
     query, key, queue = (x.detach() for x in inputs())
-    assert not contrast(query, key, queue, None, None, some_draws(TOGETHER, B, D), **PAPER).loss.requires_grad
+    assert not contrastive(query, key, queue, None, some_draws(TOGETHER, B, D), **PAPER).loss.requires_grad
 
 
 def test_more_hardest_keys_than_the_queue_has() -> None:
     query, key, queue = inputs()
-    message = r"negatives.hardest = 41: must be from 1 to queue.size = 40; lower it or enlarge the queue"
-    with pytest.raises(ConfigError, match=message):
-        contrast(query, key, queue, None, None, some_draws(TOGETHER, B, D), **{**PAPER, "hardest": 41})
+    message = r"hardest = 41: must be from 1 to 40, the keys of the queue"
+    with pytest.raises(ValueError, match=message):
+        contrastive(query, key, queue, None, some_draws(TOGETHER, B, D), **{**PAPER, "hardest": 41})
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
 def test_a_temperature_that_is_not_positive(temperature: float) -> None:
     query, key, queue = inputs()
-    with pytest.raises(ConfigError, match=r"temperature = .*: must be positive; the papers use 0.2"):
-        contrast(query, key, queue, None, None, None, **{**PAPER, "temperature": temperature})
+    with pytest.raises(ValueError, match=r"temperature = .*: must be positive; the papers use 0.2"):
+        contrastive(query, key, queue, None, None, **{**PAPER, "temperature": temperature})
 
 
 def test_a_dtype_below_float32_or_mixed() -> None:
     query, key, queue = inputs()
-    with pytest.raises(ConfigError, match=r"are bfloat16, bfloat16, bfloat16: must all be float32 or all float64"):
-        contrast(query.bfloat16(), key.bfloat16(), queue.bfloat16(), None, None, None, **PAPER)
-    with pytest.raises(ConfigError, match=r"query, key, queue are float64, float64, float32: .* cast before normalis"):
-        contrast(query, key, queue.float(), None, None, None, **PAPER)
+    with pytest.raises(ValueError, match=r"are bfloat16, bfloat16, bfloat16: must all be float32 or all float64"):
+        contrastive(query.bfloat16(), key.bfloat16(), queue.bfloat16(), None, None, **PAPER)
+    with pytest.raises(ValueError, match=r"query, key, queue are float64, float64, float32: .* cast before normalis"):
+        contrastive(query, key, queue.float(), None, None, **PAPER)
 
 
 def test_hardest_keys_are_in_order_and_of_equals_the_first_row_comes_first() -> None:

@@ -16,7 +16,7 @@ def number(value: float) -> torch.Tensor:
     return torch.tensor([[value]], dtype=torch.float64)
 
 
-def check(blend: negatives.Blend, vector: tuple[float, float], weights: tuple[float, float]) -> None:
+def check(blend: negatives.Unnormalized, vector: tuple[float, float], weights: tuple[float, float]) -> None:
     """The vector of a kind before normalising, as (part along q = x axis, the rest), against its scalars."""
     assert float(blend.product) == pytest.approx(vector[0], abs=1e-12)
     assert float(blend.square) == pytest.approx(vector[0] ** 2 + vector[1] ** 2, abs=1e-12)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from syn2co.core.errors import CheckpointError, ConfigError
+from syn2co.core.errors import CheckpointError
 from syn2co.objective import Queue
 
 
@@ -69,7 +69,7 @@ def test_state_goes_over_exactly_and_into_the_same_memory() -> None:
 
 
 def test_a_queue_without_slots() -> None:
-    with pytest.raises(ConfigError, match=r"queue.size = 0: must be 1 or more; the papers use 4096"):
+    with pytest.raises(ValueError, match=r"size = 0: a queue has at least 1 slot; the papers use 4096"):
         Queue.start(0, 4, seed=0, view=1)
 
 

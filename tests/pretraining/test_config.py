@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from syn2co.core.errors import ConfigError
-from syn2co.core.settings import nearest
+from syn2co.core.hints import nearest
 from syn2co.pretraining.config import Config, load_config
 
 

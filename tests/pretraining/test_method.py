@@ -10,7 +10,9 @@ from runs import assert_same_run, finish, metrics, start, train
 from torch import Tensor
 
 from syn2co import objective
-from syn2co.pretraining.method import Batch, Place, Syn2Co, effective_rank, embedding_std, enqueue, micro_step
+from syn2co.data.batch import Batch
+from syn2co.pretraining.health import effective_rank, embedding_std
+from syn2co.pretraining.method import LossSettings, StepPosition, Syn2Co, enqueue, training_step
 
 DOUBLE = "training.precision=float64"
 
@@ -23,9 +25,11 @@ def _batch(rows: int = 6, seed: int = 0) -> Batch:
 
 
 def _step(model: Syn2Co, batch: Batch, config, *, synthetic: bool = False, step: int = 4, micro_batch: int = 0):
-    place = Place(step, 1, micro_batch, 0, len(batch.indices))
+    place = StepPosition(step, 1, micro_batch, 0, len(batch.indices))
     workspace = objective.Workspace()
-    return micro_step(model, model.online, batch, place, config, synthetic=synthetic, workspace=workspace)
+    return training_step(
+        model, model.online, batch, place, LossSettings.of(config), negatives=synthetic, workspace=workspace
+    )
 
 
 def _model(config) -> Syn2Co:
@@ -99,7 +103,7 @@ def test_images_of_ones_own_group_are_masked_if_asked(masked, tiny):
     assert float(found["uninformative"]) == pytest.approx(level)
 
 
-MOVE = Syn2Co.move_target
+MOVE = Syn2Co.update_target
 KINDS = ("interpolated", "extrapolated", "mixup", "noise", "perturbed", "adversarial")
 NONE = tuple(f"negatives.{kind}=0" for kind in KINDS)
 
@@ -169,7 +173,7 @@ def test_the_target_follows_parameters_and_keeps_its_buffers(tiny):
         for parameter in model.target.parameters():
             parameter.fill_(0.0)
         model.online.projector[1].running_mean.fill_(5.0)
-    model.move_target(0.75)
+    model.update_target(0.75)
     assert all(torch.equal(parameter, torch.full_like(parameter, 0.25)) for parameter in model.target.parameters())
     assert float(model.target.projector[1].running_mean.abs().max()) == 0
 
@@ -218,13 +222,13 @@ def test_defect_07_accumulation_accumulates(tiny, tmp_path):
     assert [len(part.indices) for part in parts] == [2, 2, 2, 2]
     model, gradients = Syn2Co(config).train(), []
     for number, part in enumerate(parts):
-        outcome = micro_step(
+        outcome = training_step(
             model,
             model.online,
             part,
-            Place(0, 0, number, 0, 2),
-            config,
-            synthetic=True,
+            StepPosition(0, 0, number, 0, 2),
+            LossSettings.of(config),
+            negatives=True,
             workspace=objective.Workspace(),
         )
         gradients.append(torch.autograd.grad(outcome.loss, list(model.online.parameters())))
@@ -246,7 +250,7 @@ def test_defect_07_the_learning_rate_and_the_schedules_are_those_of_the_whole_ba
     for micro_batches in (1, 4):
         moved = []
         with monkeypatch.context() as patch:
-            patch.setattr(Syn2Co, "move_target", lambda self, m, moved=moved: moved.append(m) or MOVE(self, m))
+            patch.setattr(Syn2Co, "update_target", lambda self, m, moved=moved: moved.append(m) or MOVE(self, m))
             out = tmp_path / str(micro_batches)
             module.pretrain(tiny(f"training.micro_batches={micro_batches}"), out=out, progress=False)
         runs.append((moved, [(record["lr"], record["synthetic"]) for record in metrics(out)]))
@@ -302,14 +306,12 @@ def test_every_draw_and_strength_reaches_its_place(tiny, monkeypatch):
     import syn2co.pretraining.method as module
 
     config = tiny(DOUBLE, "negatives.sigma=0.11", "negatives.delta=0.22", "negatives.eta=0.33")
-    seen: dict[str, list[dict]] = {"draw_negatives": [], "drop_path_uniforms": [], "contrast": []}
+    seen: dict[str, list[dict]] = {"draw_negatives": [], "drop_path_uniforms": [], "contrastive_loss": []}
     for name, calls in seen.items():
         real = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *a, real=real, calls=calls, **k: calls.append(k) or real(*a, **k))
+        monkeypatch.setattr(module, name, lambda *a, real=real, calls=calls, **k: calls.append((a, k)) or real(*a, **k))
     _step(_model(config), _batch(), config, synthetic=True, step=9, micro_batch=1)
-    assert [(k["seed"], k["step"], k["micro_batch"], k["direction"]) for k in seen["draw_negatives"]] == [
-        (0, 9, 1, 1), (0, 9, 1, 2),
-    ]  # fmt: skip
+    assert [a[1] for a, _ in seen["draw_negatives"]] == [(0, 9, 1, 1), (0, 9, 1, 2)]
     online, target = seen["drop_path_uniforms"][:2], seen["drop_path_uniforms"][2:]
-    assert [(k["seed"], k["epoch"], k["view"]) for k in online] == [(0, 1, 1), (0, 1, 2)] and len(target) == 2
-    assert [(k["sigma"], k["delta"], k["eta"]) for k in seen["contrast"]] == [(0.11, 0.22, 0.33)] * 2
+    assert [(k["seed"], k["epoch"], k["view"]) for _, k in online] == [(0, 1, 1), (0, 1, 2)] and len(target) == 2
+    assert [k["strengths"][1:] for _, k in seen["contrastive_loss"]] == [(0.11, 0.22, 0.33)] * 2

@@ -18,7 +18,8 @@ from syn2co.data.codec import Codec
 from syn2co.data.loader import Schedule, batches
 from syn2co.data.mixing import choose_mode, image_index, make_mixer
 from syn2co.data.open import open_images
-from syn2co.data.views import ViewsSettings, one_view
+from syn2co.data.settings import ViewsSettings
+from syn2co.data.views import one_view
 from syn2co.evaluation.evaluate import evaluate
 from syn2co.pretraining.method import Syn2Co
 from syn2co.pretraining.metrics import losses_by_source
@@ -185,7 +186,7 @@ def test_variations_without_their_source_are_said(mixed, tmp_path):
 
 
 def test_the_progress_shows_the_ratio():
-    from syn2co.core.progress import training_text
+    from syn2co.pretraining.metrics import training_text
 
     record = {
         "epoch": 1.0,
@@ -206,15 +207,15 @@ def test_doctor_reads_a_mixed_run(mixed, tmp_path):
 
 
 def test_the_codec_reaches_the_views_of_a_run(mixed, image_folder, variations, tmp_path, monkeypatch):
-    import syn2co.pretraining.train as module
+    import syn2co.pretraining.loop as loop
 
-    take, seen = module.micro_step, []
+    take, seen = loop.training_step, []
 
     def looking(model, online, batch, place, *args, **named):
         seen.append(batch.views)
         return take(model, online, batch, place, *args, **named)
 
-    monkeypatch.setattr(module, "micro_step", looking)
+    monkeypatch.setattr(loop, "training_step", looking)
     config = mixed("ratio", "mix.canvas=18", "mix.jpeg_quality=40", "training.steps=4")
     _train(config, tmp_path / "run")
     images = open_images([image_folder, variations])
@@ -314,9 +315,9 @@ def test_other_synthetic_images_than_at_the_start_are_refused(mixed, variations,
 def test_a_mixed_run_that_is_stopped_goes_on_bit_for_bit(mix, mixed, tmp_path, monkeypatch):
     import os
 
-    import syn2co.pretraining.train as module
+    import syn2co.pretraining.loop as loop
 
-    whole, run, take, stops = _train(mixed(mix), tmp_path / "whole"), tmp_path / "run", module.micro_step, [2, 5, 7]
+    whole, run, take, stops = _train(mixed(mix), tmp_path / "whole"), tmp_path / "run", loop.training_step, [2, 5, 7]
 
     def stopping(model, online, batch, place, *args, **named):
         if stops and place.step == stops[0]:
@@ -324,7 +325,7 @@ def test_a_mixed_run_that_is_stopped_goes_on_bit_for_bit(mix, mixed, tmp_path, m
             os.kill(os.getpid(), signal.SIGTERM)
         return take(model, online, batch, place, *args, **named)
 
-    monkeypatch.setattr(module, "micro_step", stopping)
+    monkeypatch.setattr(loop, "training_step", stopping)
     for _ in range(3):
         with pytest.raises(SystemExit):
             _train(mixed(mix), run)

@@ -109,9 +109,9 @@ def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on_bit_for_bit(tiny, tm
 
 
 def _train_with_a_nan_on_rank_1(config: str, out: str) -> None:
-    import syn2co.pretraining.train as module
+    import syn2co.pretraining.loop as loop
 
-    take = module.micro_step
+    take = loop.training_step
 
     def poisoned(model, online, batch, place, *args, **named):
         outcome = take(model, online, batch, place, *args, **named)
@@ -119,7 +119,7 @@ def _train_with_a_nan_on_rank_1(config: str, out: str) -> None:
             outcome.measured["loss"] = outcome.measured["loss"] * float("nan")
         return outcome
 
-    module.micro_step = poisoned
+    loop.training_step = poisoned
     train(config, out)
 
 

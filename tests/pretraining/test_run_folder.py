@@ -248,9 +248,9 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(ballast, tensorboard, tiny,
 
 
 def _train_and_stop(config: str, out: str) -> None:
-    import syn2co.pretraining.train as module
+    import syn2co.pretraining.loop as loop
 
-    take, passed = module.micro_step, []
+    take, passed = loop.training_step, []
 
     def stopped(*args, **named):
         passed.append(None)
@@ -258,5 +258,5 @@ def _train_and_stop(config: str, out: str) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return take(*args, **named)
 
-    module.micro_step = stopped
+    loop.training_step = stopped
     train(config, out)

@@ -11,6 +11,7 @@ from tiny_images import write_images
 
 from syn2co.core.errors import ConfigError, DataError, TrainingError
 from syn2co.data import training_data
+from syn2co.pretraining import loop
 from syn2co.pretraining import train as module
 from syn2co.pretraining.config import load_config
 from syn2co.pretraining.method import Syn2Co
@@ -33,13 +34,13 @@ def built(monkeypatch):
 
 def _at_step(monkeypatch, step: int, change) -> None:
     """Call change(model, outcome) after the forward pass of a step; its result is the outcome that counts."""
-    take = module.micro_step
+    take = loop.training_step
 
     def changed(model, online, batch, place, *args, **named):
         outcome = take(model, online, batch, place, *args, **named)
         return change(model, outcome) if place.step == step else outcome
 
-    monkeypatch.setattr(module, "micro_step", changed)
+    monkeypatch.setattr(loop, "training_step", changed)
 
 
 def _poison_gradient(model: Syn2Co, outcome):
@@ -85,7 +86,7 @@ def test_what_is_not_finite_is_caught_before_the_step(change, bad, micro_batches
 
 def test_weights_that_are_not_finite(tiny, tmp_path, monkeypatch, built):
     """A real one: a weight that overflowed spoils loss and gradient of the next step."""
-    take = module.micro_step
+    take = loop.training_step
 
     def spoiled(model, online, batch, place, *args, **named):
         if place.step == 7:
@@ -93,7 +94,7 @@ def test_weights_that_are_not_finite(tiny, tmp_path, monkeypatch, built):
                 model.online.projector[0].weight[0, 0] = float("nan")
         return take(model, online, batch, place, *args, **named)
 
-    monkeypatch.setattr(module, "micro_step", spoiled)
+    monkeypatch.setattr(loop, "training_step", spoiled)
     with pytest.raises(TrainingError, match="loss and gradient_norm at step 7: not finite"):
         pretrain(tiny(), out=tmp_path / "run", progress=False)
     assert saved_steps(tmp_path / "run") == [5]
@@ -201,7 +202,7 @@ def test_an_image_that_vanishes_while_training(tiny, tmp_path, monkeypatch):
     from tiny_images import write_images
 
     images = write_images(tmp_path / "images")
-    take = module.micro_step
+    take = loop.training_step
 
     def vanishing(model, online, batch, place, *args, **named):
         if place.step == 5:
@@ -209,7 +210,7 @@ def test_an_image_that_vanishes_while_training(tiny, tmp_path, monkeypatch):
                 path.unlink()
         return take(model, online, batch, place, *args, **named)
 
-    monkeypatch.setattr(module, "micro_step", vanishing)
+    monkeypatch.setattr(loop, "training_step", vanishing)
     config = tiny(f'data.real=["{images}"]', "machine.cache=never", "machine.save_steps=2")
     with pytest.raises(DataError, match=r"0:class-\d/\d\d.png"):
         pretrain(config, out=tmp_path / "run", progress=False)

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from syn2co.core.errors import ConfigError
-from syn2co.pretraining.config import MachineSettings
-from syn2co.runtime.machine import Interrupts, choose_device, choose_workers, deterministic, differences, only_run_in
+from syn2co.core.locks import only_run_in
+from syn2co.runtime.determinism import deterministic, differences
+from syn2co.runtime.device import choose_device, choose_workers
+from syn2co.runtime.settings import MachineSettings
+from syn2co.runtime.signals import Interrupts
 
 CPU = torch.device("cpu")
 

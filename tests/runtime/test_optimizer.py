@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from syn2co.models.encoder import build_branches
-from syn2co.pretraining.config import EncoderSettings, HeadSettings, OptimizerSettings
+from syn2co.models.heads import build_branches
+from syn2co.models.settings import EncoderSettings, HeadSettings
 from syn2co.runtime.optimizer import build_optimizer, clip_gradient, optimizer_tensors, restore_optimizer, set_lr
+from syn2co.runtime.settings import OptimizerSettings
 
 VIT = EncoderSettings(name="test_vit", size=32)
 SWIN = EncoderSettings(

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from syn2co.audits.duplicates import Found, find_copies, find_duplicates
-from syn2co.audits.feature_space import Space, encoder_space, pixel_space
+from syn2co.audits.duplicates import CopySearch, find_copies, find_duplicates
+from syn2co.audits.feature_space import FeatureSpace, encoder_space, pixel_space
 from syn2co.audits.fidelity import fidelity, mean_nearest, memorisation, vendi
 from syn2co.audits.health import flat, health
-from syn2co.audits.image_sets import AuditError, Side, Specs, open_side
+from syn2co.audits.image_sets import AuditedSet, AuditError, Specs, open_audited_set
 from syn2co.audits.report import AuditReport, make_report
-from syn2co.audits.results import ENOUGH, Alone, Compared, Results
-from syn2co.audits.scan import Scan, scan
+from syn2co.audits.results import ENOUGH, RealComparison, Results, SyntheticStatistics
+from syn2co.audits.scan import ImageStatistics, scan
 from syn2co.audits.separability import probe, trace_rows, trace_size
-from syn2co.reports.audit_sections import exhibits
+from syn2co.reports.audit_sections import sections
 
 
 def audit(
@@ -44,16 +44,16 @@ def audit(
     if max_images < ENOUGH:
         raise AuditError(f"max_images = {max_images}: must be at least {ENOUGH}; the default is 5000")
     results = _measure(
-        open_side("synthetic", synthetic),
-        None if real is None else open_side("real", real),
-        None if against is None else open_side("against", against),
+        open_audited_set("synthetic", synthetic),
+        None if real is None else open_audited_set("real", real),
+        None if against is None else open_audited_set("against", against),
         encoder=encoder,
         max_images=max_images,
         seed=seed,
         device=device,
         progress=progress,
     )
-    report = make_report(results, exhibits(results))
+    report = make_report(results, sections(results))
     if out is not None:
         report.write(Path(out))
     if report.leaks and not allow_leak:
@@ -75,9 +75,9 @@ class LeakError(AuditError):
 
 
 def _measure(
-    synthetic: Side,
-    real: Side | None,
-    against: Side | None,
+    synthetic: AuditedSet,
+    real: AuditedSet | None,
+    against: AuditedSet | None,
     *,
     encoder: str | Path | None,
     max_images: int,
@@ -114,28 +114,28 @@ def _measure(
     )
 
 
-def _without_ordered(found: Found, synthetic: Side, real: Side) -> tuple[Found, int]:
+def _without_ordered(found: CopySearch, synthetic: AuditedSet, real: AuditedSet) -> tuple[CopySearch, int]:
     """Return the copies that are no variation of just that image, and how many are."""
     kept = tuple(copy for copy in found.copies if not _is_ordered(synthetic, real, copy.first, copy.second))
-    return Found(kept, found.complete), len(found.copies) - len(kept)
+    return CopySearch(kept, found.complete), len(found.copies) - len(kept)
 
 
-def _is_ordered(synthetic: Side, real: Side, index: int, source: int) -> bool:
+def _is_ordered(synthetic: AuditedSet, real: AuditedSet, index: int, source: int) -> bool:
     """Return whether a synthetic image was ordered as a variation of a real one: its group is that image's key."""
     group = synthetic.group(index)
     return group is not None and group == real.images.key(source)
 
 
 def _compare(
-    synthetic: Side,
-    real: Side | None,
-    scans: dict[str, Scan],
+    synthetic: AuditedSet,
+    real: AuditedSet | None,
+    scans: dict[str, ImageStatistics],
     encoder: str | Path | None,
     max_images: int,
     seed: int,
     device: str,
     progress: bool,
-) -> tuple[Space | None, Alone | None, Compared | None]:
+) -> tuple[FeatureSpace | None, SyntheticStatistics | None, RealComparison | None]:
     """Return what is measured in a space of features; None where a side has too few images."""
     rows = synthetic.sample(max_images, seed)
     if len(rows) < ENOUGH:
@@ -150,7 +150,7 @@ def _compare(
     else:
         space = encoder_space(encoder, chosen, device=device, progress=progress)
     mine = space.parts[0][: equal or None] if usable else space.parts[0]
-    alone = Alone(rows, vendi(mine), mean_nearest(mine))
+    alone = SyntheticStatistics(rows, vendi(mine), mean_nearest(mine))
     if real is None or not usable:
         return space, alone, None
     real_rows, theirs = chosen[1][1], space.parts[1]
@@ -159,7 +159,7 @@ def _compare(
     size = trace_size(scans["synthetic"].sizes, scans["real"].sizes)
     groups = synthetic.group_numbers()[rows[:equal]] if synthetic.groups else None
     traces = [trace_rows(side, part[:equal], size) for side, part in chosen]
-    compared = Compared(
+    compared = RealComparison(
         real_rows=real_rows,
         equal=equal,
         fidelity=fidelity(mine, theirs[:equal]),

@@ -1,4 +1,4 @@
-"""Verdicts on how synthetic images compare to real ones; "look" at most, for none of them is a defect."""
+"""Findings on how synthetic images compare to real ones; "look" at most, for none of them is a defect."""
 
 from collections.abc import Iterator
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8, UInt64
 
 from syn2co.audits.hash_pairs import close_pairs
-from syn2co.audits.image_sets import Side
-from syn2co.audits.scan import Scan
+from syn2co.audits.image_sets import AuditedSet
+from syn2co.audits.scan import ImageStatistics
 from syn2co.images.image_set import ImageSet
 
 RADIUS = 12
@@ -37,7 +37,7 @@ class Copy(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
+class CopySearch:
     """Copies, the best of each image of the first side; `complete` is False if hashes were too crowded to see all."""
 
     copies: tuple[Copy, ...]
@@ -67,8 +67,12 @@ class Duplicates:
 
 
 def find_copies(
-    first: Side, first_scan: Scan, second: Side, second_scan: Scan, ignore: Bool[np.ndarray, " N"]
-) -> Found:
+    first: AuditedSet,
+    first_scan: ImageStatistics,
+    second: AuditedSet,
+    second_scan: ImageStatistics,
+    ignore: Bool[np.ndarray, " N"],
+) -> CopySearch:
     """Return the images of `first` that are pictures of `second`, as they are or mirrored left to right.
 
     Images marked in `ignore` (constant ones) are looked at for equal pixels only.
@@ -89,10 +93,10 @@ def find_copies(
                 agreement = confirm(i, j, mirrored)
                 if agreement >= AGREEMENT:
                     _keep(best, Copy(i, j, agreement, mirrored, False))
-    return Found(tuple(best[i] for i in sorted(best)), complete)
+    return CopySearch(tuple(best[i] for i in sorted(best)), complete)
 
 
-def find_duplicates(side: Side, scanned: Scan, ignore: Bool[np.ndarray, " N"]) -> Duplicates:
+def find_duplicates(side: AuditedSet, scanned: ImageStatistics, ignore: Bool[np.ndarray, " N"]) -> Duplicates:
     """Return what in a side repeats itself; images marked in `ignore` are looked at for equal pixels only."""
     groups = side.group_numbers()
     forest = list(range(len(side)))

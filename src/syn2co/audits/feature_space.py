@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from syn2co.audits.image_sets import AuditError, Side
+from syn2co.audits.image_sets import AuditedSet, AuditError
 from syn2co.core.progress import Bar
-from syn2co.data.views import resize_and_crop
+from syn2co.images.resize import resize_and_crop
 
 SIDE = 32
 COMPONENTS = 64
@@ -22,7 +22,7 @@ Rows = Float64[np.ndarray, "N D"]
 
 
 @dataclass(frozen=True)
-class Space:
+class FeatureSpace:
     """Features of some parts of the sides, and in words what they are."""
 
     parts: tuple[Rows, ...]
@@ -30,7 +30,9 @@ class Space:
     facts: dict[str, Any]
 
 
-def pixel_space(chosen: Sequence[tuple[Side, Int64[np.ndarray, " N"]]], *, progress: bool = False) -> Space:
+def pixel_space(
+    chosen: Sequence[tuple[AuditedSet, Int64[np.ndarray, " N"]]], *, progress: bool = False
+) -> FeatureSpace:
     """Return the first 64 principal components of the images at 32 x 32 pixels, each scaled to unit variance.
 
     The components are those of all parts together, so that what only one of them shows is not lost.
@@ -41,16 +43,16 @@ def pixel_space(chosen: Sequence[tuple[Side, Int64[np.ndarray, " N"]]], *, progr
         f"pixels: {SIDE} x {SIDE}, the {parts[0].shape[1]} strongest principal components with unit variance. They "
         "show layout and colour, little of what is depicted; name an encoder for that (--encoder)"
     )
-    return Space(parts, words, {"kind": "pixels", "side": SIDE, "components": parts[0].shape[1]})
+    return FeatureSpace(parts, words, {"kind": "pixels", "side": SIDE, "components": parts[0].shape[1]})
 
 
 def encoder_space(
     encoder: str | Path,
-    chosen: Sequence[tuple[Side, Int64[np.ndarray, " N"]]],
+    chosen: Sequence[tuple[AuditedSet, Int64[np.ndarray, " N"]]],
     *,
     device: str = "auto",
     progress: bool = False,
-) -> Space:
+) -> FeatureSpace:
     """Return the encoder's features of the images, scaled to unit length.
 
     Raises:
@@ -60,8 +62,8 @@ def encoder_space(
     import torch
 
     from syn2co.evaluation.features import encoder_hash, extract
-    from syn2co.models.encoder import load_encoder
-    from syn2co.runtime.machine import choose_device
+    from syn2co.models.load import load_encoder
+    from syn2co.runtime.device import choose_device
 
     network, name = load_encoder(encoder), str(encoder) if str(encoder).startswith("timm:") else Path(encoder).name
     place = choose_device(device)
@@ -76,7 +78,7 @@ def encoder_space(
         parts.append(torch.nn.functional.normalize(values.double(), dim=1).numpy())
     width = parts[0].shape[1]
     words = f"encoder {name}: {width} features of unit length"
-    return Space(
+    return FeatureSpace(
         tuple(parts), words, {"kind": "encoder", "encoder": name, "hash": encoder_hash(network), "width": width}
     )
 
@@ -106,7 +108,7 @@ def whiten(parts: Sequence[Rows], components: int) -> tuple[Rows, ...]:
     return tuple((part - mean) @ vectors for part in parts)
 
 
-def _pixels(side: Side, rows: Int64[np.ndarray, " N"], progress: bool) -> Float64[np.ndarray, "N P"]:
+def _pixels(side: AuditedSet, rows: Int64[np.ndarray, " N"], progress: bool) -> Float64[np.ndarray, "N P"]:
     """Return the pixel values of some images at 32 x 32, in 0..1."""
     values = np.empty((len(rows), SIDE * SIDE * 3), np.float64)
     with Bar(f"{side.role}: pixels", len(rows), show=progress) as bar:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
-from syn2co.audits.image_sets import Side
-from syn2co.audits.scan import Scan
+from syn2co.audits.image_sets import AuditedSet
+from syn2co.audits.scan import ImageStatistics
 
 BLACK, FLAT, ROUGH = 10.0, 2.0, 0.1
 """Mean below which a constant image is black; spread below which it is constant; smoothness below which it is noise."""
@@ -25,7 +25,7 @@ class Health:
     broken: tuple[tuple[str, str], ...]
 
 
-def health(side: Side, scanned: Scan) -> Health:
+def health(side: AuditedSet, scanned: ImageStatistics) -> Health:
     """Return which images are black (a constant near 0), of another constant colour, or white noise."""
     constant = flat(scanned)
     black = constant & (scanned.brightness < BLACK)
@@ -34,12 +34,12 @@ def health(side: Side, scanned: Scan) -> Health:
     return Health(*(tuple(np.flatnonzero(mask).tolist()) for mask in (black, constant & ~black, rough)), broken=broken)
 
 
-def flat(scanned: Scan) -> Bool[np.ndarray, " N"]:
+def flat(scanned: ImageStatistics) -> Bool[np.ndarray, " N"]:
     """Return which images are of one colour: no channel deviates by more than 2 of 255 from its mean."""
     return scanned.spread < FLAT
 
 
-def class_counts(side: Side) -> dict[str, int]:
+def class_counts(side: AuditedSet) -> dict[str, int]:
     """Return the number of images of each class, empty classes included; nothing if the side has no classes."""
     if not side.classed:
         return {}

@@ -14,7 +14,7 @@ from syn2co.core import keyed_rng
 from syn2co.core.errors import Syn2CoError
 from syn2co.core.files import public_path
 from syn2co.data.open import SCHEMES, open_images
-from syn2co.data.stored_set import RECIPE, DatasetSource, is_dataset
+from syn2co.data.stored_set import RECIPE, StoredSetSource, is_stored_set
 from syn2co.images.image_set import ImageSet
 
 Specs = str | Path | Sequence[str | Path]
@@ -25,7 +25,7 @@ class AuditError(Syn2CoError):
 
 
 @dataclass(frozen=True)
-class Side:
+class AuditedSet:
     """The images of one side; `groups` holds the manifest's group texts, or None where there is no manifest."""
 
     role: str
@@ -65,7 +65,7 @@ class Side:
         return {"jpeg": "jpg", "tiff": "tif", "": "pixels"}.get(suffix, suffix)
 
 
-def open_side(role: str, specs: Specs) -> Side:
+def open_audited_set(role: str, specs: Specs) -> AuditedSet:
     """Return the images of `specs`; a data set folder (recipe.json beside shards) stands for its shards.
 
     Broken images are left out and listed in `images.quarantined`, however many they are.
@@ -80,13 +80,13 @@ def open_side(role: str, specs: Specs) -> Side:
     for spec in given:
         _refuse_empty(spec)
     images = open_images(given, max_broken_share=1.0)
-    sets = {number: source for number, source in enumerate(images.sources) if isinstance(source, DatasetSource)}
+    sets = {number: source for number, source in enumerate(images.sources) if isinstance(source, StoredSetSource)}
     groups = None
     if sets:
         texts = {f"{number}:{line['id']}": line["group"] for number, source in sets.items() for line in source.lines()}
         groups = tuple(texts.get(images.name(index).partition(".")[0]) for index in range(len(images)))
     used = any(source.labels_used for source in sets.values())
-    return Side(role, tuple(map(_public, given)), images, groups, used)
+    return AuditedSet(role, tuple(map(_public, given)), images, groups, used)
 
 
 def _below(images: ImageSet, index: int) -> str:
@@ -97,7 +97,7 @@ def _below(images: ImageSet, index: int) -> str:
 def _refuse_empty(spec: str | Path) -> None:
     """Refuse a data set folder without a shard."""
     folder = Path(spec).expanduser()
-    if (folder / RECIPE).is_file() and not is_dataset(folder):
+    if (folder / RECIPE).is_file() and not is_stored_set(folder):
         raise AuditError(f"{folder}: this data set folder has no shard yet; finish `syn2co generate` first")
 
 

@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from syn2co.audits.duplicates import Duplicates, Found
+from syn2co.audits.duplicates import CopySearch, Duplicates
 from syn2co.audits.findings import findings
 from syn2co.audits.health import class_counts, effective_classes
-from syn2co.audits.image_sets import AuditError, Side
+from syn2co.audits.image_sets import AuditedSet, AuditError
 from syn2co.audits.results import Results
 from syn2co.audits.separability import storage
 from syn2co.audits.table import Row, rows
 from syn2co.audits.thresholds import THRESHOLDS, Finding
 from syn2co.core.files import write_atomically
-from syn2co.reports.audit_sections import Exhibit
+from syn2co.reports.audit_sections import Section
 
 FORMAT = 1
 MARKS = {"ok": "OK", "look": "LOOK", "bad": "BAD"}
@@ -29,7 +29,7 @@ class AuditReport:
     body: dict[str, Any]
     findings: tuple[Finding, ...]
     table: tuple[Row, ...]
-    exhibits: tuple[Exhibit, ...]
+    sections: tuple[Section, ...]
 
     @property
     def images(self) -> int:
@@ -118,7 +118,7 @@ class AuditReport:
         write_atomically(folder / "audit.html", self.to_html())
 
 
-def make_report(results: Results, shown: Sequence[Exhibit]) -> AuditReport:
+def make_report(results: Results, shown: Sequence[Section]) -> AuditReport:
     """Return the report on some results."""
     verdicts = findings(results)
     body = {
@@ -142,7 +142,7 @@ def make_report(results: Results, shown: Sequence[Exhibit]) -> AuditReport:
     return AuditReport(_rounded(body), verdicts, rows(results), tuple(shown))
 
 
-def _side(side: Side, results: Results) -> dict[str, Any]:
+def _side(side: AuditedSet, results: Results) -> dict[str, Any]:
     return {
         "sources": list(side.names),
         "images": len(side),
@@ -154,7 +154,7 @@ def _side(side: Side, results: Results) -> dict[str, Any]:
     }
 
 
-def _found(found: Found | None, first: Side, second: Side | None) -> dict[str, Any] | None:
+def _found(found: CopySearch | None, first: AuditedSet, second: AuditedSet | None) -> dict[str, Any] | None:
     """Return the numbers and names of copies."""
     if found is None or second is None:
         return None
@@ -182,7 +182,7 @@ def _counts(found: Duplicates | None) -> dict[str, Any] | None:
     }
 
 
-def _duplicates(found: Duplicates, side: Side) -> dict[str, Any]:
+def _duplicates(found: Duplicates, side: AuditedSet) -> dict[str, Any]:
     named = {
         kind: [[side.name(one), side.name(two)] for one, two in pairs]
         for kind, pairs in (("exact_pairs", found.exact), ("near_pairs", found.near))
@@ -198,7 +198,7 @@ def _health(results: Results) -> dict[str, Any]:
     }
 
 
-def _classes(side: Side) -> dict[str, Any] | None:
+def _classes(side: AuditedSet) -> dict[str, Any] | None:
     counts = class_counts(side)
     return {"counts": counts, "effective": effective_classes(counts)} if counts else None
 

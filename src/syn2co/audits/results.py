@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from syn2co.audits.duplicates import Duplicates, Found
-from syn2co.audits.feature_space import Space
+from syn2co.audits.duplicates import CopySearch, Duplicates
+from syn2co.audits.feature_space import FeatureSpace
 from syn2co.audits.fidelity import Fidelity, Memorisation
 from syn2co.audits.health import Health
-from syn2co.audits.image_sets import Side
-from syn2co.audits.scan import Scan
+from syn2co.audits.image_sets import AuditedSet
+from syn2co.audits.scan import ImageStatistics
 from syn2co.audits.separability import Auc
 
 ENOUGH = 20
 
 
 @dataclass(frozen=True)
-class Alone:
+class SyntheticStatistics:
     """What can be said of the synthetic images in a space of features without any other images."""
 
     rows: Int64[np.ndarray, " N"]
@@ -29,7 +29,7 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Compared:
+class RealComparison:
     """Synthetic against real images in a space of features."""
 
     real_rows: Int64[np.ndarray, " N"]
@@ -53,27 +53,27 @@ class Compared:
 class Results:
     """The numbers of one audit; what needs real or evaluation images is None without them."""
 
-    synthetic: Side
-    real: Side | None
-    against: Side | None
-    scans: dict[str, Scan]
+    synthetic: AuditedSet
+    real: AuditedSet | None
+    against: AuditedSet | None
+    scans: dict[str, ImageStatistics]
     health: Health
     duplicates: Duplicates
     real_duplicates: Duplicates | None
-    leaks: Found | None
-    taken: Found | None
+    leaks: CopySearch | None
+    taken: CopySearch | None
     """Copies of training images."""
     ordered: int
     """Copies of training images that were ordered: variations of just that image, not counted in `taken`."""
-    space: Space | None
+    space: FeatureSpace | None
     """Features, the synthetic ones first; None if there are too few images."""
-    alone: Alone | None
-    compared: Compared | None
+    alone: SyntheticStatistics | None
+    compared: RealComparison | None
     seed: int
     max_images: int
 
     @property
-    def sides(self) -> list[Side]:
+    def sides(self) -> list[AuditedSet]:
         return [side for side in (self.synthetic, self.real, self.against) if side is not None]
 
     def points(self) -> tuple[Float64[np.ndarray, "N D"], Float64[np.ndarray, "N D"]]:

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8, UInt64
 
-from syn2co.audits.image_sets import Side
+from syn2co.audits.image_sets import AuditedSet
 from syn2co.core.progress import Bar
 from syn2co.images.perceptual_hash import phash_bits
 
 
 @dataclass(frozen=True)
-class Scan:
+class ImageStatistics:
     """What the pass found, 44 bytes an image."""
 
     pixels: UInt64[np.ndarray, " N"]
@@ -35,11 +35,11 @@ class Scan:
     """Height and width."""
 
 
-def scan(side: Side, *, mirrored: bool = False, progress: bool = False) -> Scan:
+def scan(side: AuditedSet, *, mirrored: bool = False, progress: bool = False) -> ImageStatistics:
     """Return the hashes and statistics of all images of the side, mirrored hashes too if asked for."""
     count = len(side)
     other = count if mirrored else 0
-    found = Scan(
+    found = ImageStatistics(
         *(np.zeros(length, np.uint64) for length in (count, count, other, other)),
         *(np.zeros(count, np.float32) for _ in range(3)),
         sizes=np.zeros((count, 2), np.int32),

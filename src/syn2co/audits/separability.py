@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from syn2co.audits.feature_space import Rows
-from syn2co.audits.image_sets import Side
+from syn2co.audits.image_sets import AuditedSet
 from syn2co.core import keyed_rng
-from syn2co.data.views import resize_and_crop
+from syn2co.images.resize import resize_and_crop
 
 FOLDS = 5
 LARGEST_SIDE, BANDS = 128, 12
@@ -68,7 +68,7 @@ def _interval(value: float, synthetic: int, real: int) -> Auc:
     return Auc(value, max(0.0, value - width), min(1.0, value + width))
 
 
-def storage(side: Side, sizes: np.ndarray) -> dict[str, Any]:
+def storage(side: AuditedSet, sizes: np.ndarray) -> dict[str, Any]:
     """Return the kinds of files and the commonest sizes of a side, with their numbers of images."""
     kinds = Counter(side.file_kind(index) for index in range(len(side)))
     shapes = Counter(f"{height} x {width}" for height, width in sizes.tolist())
@@ -80,7 +80,7 @@ def storage(side: Side, sizes: np.ndarray) -> dict[str, Any]:
     }
 
 
-def trace_rows(side: Side, rows: Int64[np.ndarray, " N"], size: int) -> Float64[np.ndarray, "N D"]:
+def trace_rows(side: AuditedSet, rows: Int64[np.ndarray, " N"], size: int) -> Float64[np.ndarray, "N D"]:
     """Return what codec and resizing leave in each image: its spectrum at `size` and the grid of JPEG blocks."""
     return np.stack([traces(side.images.read(index), size) for index in rows.tolist()])
 

@@ -30,7 +30,7 @@ class _Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
-            from syn2co.core.settings import nearest
+            from syn2co.core.hints import nearest
 
             ctx.fail(f"there is no command '{args[0]}'{nearest(args[0], self.commands)}")
         return super().resolve_command(ctx, args)

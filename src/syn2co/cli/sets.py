@@ -66,9 +66,9 @@ def _write_lines(out: Path, lines: Iterable[str]) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Write the jobs to this JSONL file.")
 def plan(real: tuple[str, ...], as_json: bool, out: Path | None, **options: Any) -> None:
     """Show what would be made: how many images and shards, the first jobs, disk and time."""
+    from syn2co.synthesis.generation.plan import open_real
+    from syn2co.synthesis.generation.plan import plan as run
     from syn2co.synthesis.generation.preview import job_as_json, preview
-    from syn2co.synthesis.sets.plan import open_real
-    from syn2co.synthesis.sets.plan import plan as run
 
     images = open_real(real)
     jobs = run(_settings(**options), real=images or ())
@@ -96,9 +96,8 @@ def generate(real: tuple[str, ...], out: Path, shard: str | None, dry_run: bool,
     """
     settings = _settings(**options)
     if dry_run:
+        from syn2co.synthesis.generation.plan import open_real, plan_in
         from syn2co.synthesis.generation.preview import preview
-        from syn2co.synthesis.sets.dataset_folder import plan_in
-        from syn2co.synthesis.sets.plan import open_real
 
         images = open_real(real)
         click.echo(preview(plan_in(out, settings, images), out, images or ()).text())

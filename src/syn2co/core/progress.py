@@ -1,9 +1,8 @@
 """Progress of long work: a live bar on a terminal, a plain line now and then elsewhere, nothing on other ranks."""
 
 import time
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -94,16 +93,6 @@ class Stages:
 def note(text: str) -> None:
     """Print what the user should know and need not act on."""
     Console(stderr=True).print(f"note: {text}", highlight=False, soft_wrap=True)
-
-
-def training_text(record: Mapping[str, Any]) -> str:
-    """Return the numbers of one metrics record that a person watches."""
-    mixed = f"synthetic {100 * record['drawn_synthetic']:.0f} %  " if "drawn_synthetic" in record else ""
-    return (
-        f"epoch {record['epoch']:.2f}  {mixed}loss {record['loss']:.2f}, real {record['real_loss']:.2f} "
-        f"(line {record['uninformative']:.2f})  {record['images_per_second']:.0f} img/s  "
-        f"data {100 * record['data_wait']:.0f} %"
-    )
 
 
 def _clock(seconds: float) -> str:

@@ -1,6 +1,5 @@
 """Strict, frozen groups of settings: from JSON and "a.b=c" to values, with one sentence for whatever is wrong."""
 
-import difflib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Any, Self, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from syn2co.core.errors import ConfigError
+from syn2co.core.hints import nearest
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -67,18 +67,6 @@ def read_settings(path: str | Path, hint: str, *, leave_out: Collection[str] = (
             f"--config {name}: must hold one JSON object with the settings, not a {type(values).__name__}"
         )
     return {key: value for key, value in values.items() if key not in leave_out}
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint such as "; did you mean queue.size?", by the whole path or else by its last part, or "" if none."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    if not close:
-        by_leaf = {path.rpartition(".")[2]: path for path in reversed(known)}
-        close = [by_leaf[leaf] for leaf in difflib.get_close_matches(name.rpartition(".")[2], by_leaf, n=1, cutoff=0.6)]
-    if not close:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _assign(values: dict[str, Any], assignment: str, free: Collection[str]) -> None:

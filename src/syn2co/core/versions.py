@@ -1,3 +1,27 @@
-"""The version of syn2co, which checkpoints, manifests and reports carry."""
+"""Versions that checkpoints, manifests and reports carry: of syn2co, and of the packages that decide the last bits."""
+
+import sys
+from importlib import import_module
 
 __version__ = "0.1.0"
+
+_CALLED = {"cv2": "opencv"}
+
+
+def package_versions(*modules: str) -> dict[str, str]:
+    """Return the version of syn2co and of each imported module, by the name of its project.
+
+    Args:
+        modules: names as they are imported, such as "numpy" or "cv2"; each is imported.
+
+    Example:
+        >>> sorted(package_versions("numpy", "cv2"))
+        ['numpy', 'opencv', 'syn2co']
+    """
+    found = {_CALLED.get(name, name): str(import_module(name).__version__) for name in modules}
+    return {"syn2co": __version__, **found}
+
+
+def python_version() -> str:
+    """Return the version of Python, such as "3.11.7"."""
+    return ".".join(map(str, sys.version_info[:3]))

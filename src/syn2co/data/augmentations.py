@@ -9,9 +9,10 @@ import math
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from numpy.typing import ArrayLike, NDArray
+
+from syn2co.images.resize import resize
 
 Image = UInt8[np.ndarray, "H W 3"]
 Square = UInt8[np.ndarray, "S S 3"]
@@ -19,21 +20,6 @@ Square = UInt8[np.ndarray, "S S 3"]
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as PIL and torchvision
 _IDENTITY = np.eye(3, dtype=np.float32)
 _WEIGHT_UNIT = 256  # OpenCV filters 8-bit images with weights of 8 fractional bits
-
-
-def resize(image: Image, height: int, width: int) -> Image:
-    """Return `image` at `height` x `width` pixels, bilinear, antialiased along every axis that shrinks.
-
-    The filter is a triangle as wide as two result pixels (torchvision's antialias=True). OpenCV has none: its bilinear
-    aliases, and the box of INTER_AREA leaves a checkerboard shrunk 5 times with a standard deviation of 5.5 levels.
-    """
-    if image.shape[0] <= height and image.shape[1] <= width:
-        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # no shrinking: the same, 5x faster
-    if not (image.flags.c_contiguous and image.flags.writeable):
-        image = image.copy()  # torch warns of read-only memory and refuses negative strides
-    planes = torch.from_numpy(image).permute(2, 0, 1)[None]
-    small = torch.nn.functional.interpolate(planes, size=(height, width), mode="bilinear", antialias=True)
-    return np.ascontiguousarray(small[0].permute(1, 2, 0).numpy())
 
 
 def resized_crop(image: Image, box: tuple[int, int, int, int], size: int) -> Square:

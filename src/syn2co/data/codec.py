@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from syn2co.data.views import resize_and_crop
 from syn2co.images.decode import FORMATS, jpeg_frame
 from syn2co.images.quarantine import BrokenImage
+from syn2co.images.resize import resize_and_crop
 
 if TYPE_CHECKING:
     from syn2co.images.image_set import ImageSet

@@ -17,11 +17,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from syn2co.core.errors import ConfigError, DataError
+from syn2co.data.batch import Batch
 from syn2co.data.codec import Codec
 from syn2co.data.mixing import Mixer, image_index
-from syn2co.data.views import ViewsSettings, one_view
+from syn2co.data.settings import ViewsSettings
+from syn2co.data.views import one_view
 from syn2co.images.image_set import ImageSet
-from syn2co.pretraining.method import Batch
 
 Keys = list[tuple[int, int]]
 AS_IT_IS = Codec()

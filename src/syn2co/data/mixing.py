@@ -17,8 +17,8 @@ from syn2co.core import keyed_rng
 from syn2co.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from syn2co.data.settings import MixSchedule, MixSettings
     from syn2co.images.image_set import ImageSet
-    from syn2co.pretraining.config import MixSchedule, MixSettings
 
 Mode = Literal["real", "synthetic", "union", "ratio", "replace"]
 _INDEX_BITS = 40

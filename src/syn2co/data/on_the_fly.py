@@ -12,10 +12,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from syn2co.core.errors import DataError
+from syn2co.core.hints import nearest
 from syn2co.core.keyed_rng import digest
-from syn2co.core.settings import nearest
-from syn2co.data.groups import group_id
+from syn2co.images.identity import group_id
 from syn2co.images.quarantine import BrokenImage, Quarantined
+from syn2co.synthesis.sets.plan import make_plan
+from syn2co.synthesis.sets.settings import SynthesisSettings
 
 if TYPE_CHECKING:
     from syn2co.synthesis.sets.spec import Generator
@@ -36,12 +38,11 @@ class ProceduralSource:
     stamp: str | None = None
 
     def __init__(self, program: str, count: int, size: int) -> None:
-        from syn2co.synthesis.sets.plan import plan
-        from syn2co.synthesis.sets.settings import SynthesisSettings
+        from syn2co.synthesis.generators.registry import load_generator
 
         self.size = size
         settings = SynthesisSettings.parse({"options": {"program": program}, "size": size})
-        self.plan = plan(settings, count=count)
+        self.plan = make_plan(settings, load_generator("procedural"), count=count)
         self.identity = f"procedural:{program}:{size}"
         self.labels = np.full(count, -1, np.int32)
         groups = (group_id(self.plan[row].group) for row in range(count))
@@ -74,9 +75,9 @@ class ProceduralSource:
         from syn2co.synthesis.sets.spec import Context, Skipped
 
         if self._generator is None:
-            loaded = self.plan.recipe.loaded
-            options = loaded.options.parse(self.plan.recipe.settings.options)
-            self._generator = loaded.open(options, Context(size=self.size))
+            generator = self.plan.recipe.generator
+            options = generator.options.parse(self.plan.recipe.settings.options)
+            self._generator = generator.open(options, Context(size=self.size))
         made = self._generator.make([self.plan[row]])[0]
         if isinstance(made, Skipped):
             raise BrokenImage(f"it could not be drawn ({made.reason})")
@@ -95,10 +96,10 @@ def open_procedural(text: str) -> ProceduralSource:
     Raises:
         DataError: if there is no such program, or a number is none.
     """
-    from syn2co.synthesis.generators.procedural import Options
+    from syn2co.synthesis.generators.procedural import ProceduralOptions
 
     program, *numbers = text.split(":")
-    known = get_args(Options.model_fields["program"].annotation)
+    known = get_args(ProceduralOptions.model_fields["program"].annotation)
     if program not in known:
         raise DataError(
             f"procedural:{text}: there is no program '{program}'{nearest(program, known)}; known are {', '.join(known)}"

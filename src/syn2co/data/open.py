@@ -20,7 +20,7 @@ from syn2co.images.check import check_source
 from syn2co.images.decode import MAX_PIXELS
 from syn2co.images.image_set import ImageSet
 from syn2co.images.index import relabel, sort_classes
-from syn2co.images.index_cache import Verdicts, default_cache_dir, load_verdicts, save_verdicts
+from syn2co.images.index_cache import CheckResults, default_cache_dir, load_check, save_check
 from syn2co.images.pixel_cache import Absent, Block, PixelCache, auto_budget
 from syn2co.images.quarantine import Quarantined
 from syn2co.images.source import Source, SyntheticSource
@@ -110,10 +110,10 @@ def open_source(spec: str | Path, *, cache_dir: Path, report: Progress | None = 
         return _open_scheme(scheme, rest, cache_dir)
     path = Path(text).expanduser()
     if path.is_dir():
-        from syn2co.data.stored_set import is_dataset, open_dataset
+        from syn2co.data.stored_set import is_stored_set, open_stored_set
 
-        if is_dataset(path):
-            return open_dataset(path, cache_dir=cache_dir, report=report)
+        if is_stored_set(path):
+            return open_stored_set(path, cache_dir=cache_dir, report=report)
         from syn2co.images.sources.folder import open_folder
 
         return open_folder(path, cache_dir=cache_dir, report=report)
@@ -219,7 +219,7 @@ def _refuse_twice(sources: Sequence[Source]) -> None:
 class _Inspected(NamedTuple):
     """The outcome of the pass over all sources."""
 
-    verdicts: list[Verdicts | None]
+    verdicts: list[CheckResults | None]
     blocks: list[Block | Absent] | None
 
 
@@ -242,7 +242,7 @@ def _inspect(
     verdicts, blocks = [], []
     for source, known in zip(sources, remembered, strict=True):
         if _on_the_fly(source):
-            verdicts.append(Verdicts(np.zeros(len(source), np.uint32), {}, 0))
+            verdicts.append(CheckResults(np.zeros(len(source), np.uint32), {}, 0))
             blocks.append(Absent(len(source)))
             continue
         if known is not None and budget == -1:
@@ -251,7 +251,7 @@ def _inspect(
         verdict, kept = check_source(source, max_pixels=max_pixels, workers=workers, budget=budget, report=report)
         verdicts.append(verdict)
         if source.stamp is not None:
-            save_verdicts(cache_dir, _check_key(source, max_pixels), source.stamp, verdict)
+            save_check(cache_dir, _check_key(source, max_pixels), source.stamp, verdict)
         if kept is None:
             budget, blocks = -1, []
         else:
@@ -270,21 +270,21 @@ def _check_key(source: Source, max_pixels: int) -> str:
     return f"{source.identity}\n{max_pixels}"
 
 
-def _remembered(source: Source, max_pixels: int, cache_dir: Path) -> Verdicts | None:
+def _remembered(source: Source, max_pixels: int, cache_dir: Path) -> CheckResults | None:
     """Return the verdicts of an earlier check of the same files, if there are any."""
     if source.stamp is None:
         return None
-    return load_verdicts(cache_dir, _check_key(source, max_pixels), source.stamp, len(source))
+    return load_check(cache_dir, _check_key(source, max_pixels), source.stamp, len(source))
 
 
-def _quarantine(number: int, source: Source, verdicts: Verdicts | None) -> list[Quarantined]:
+def _quarantine(number: int, source: Source, verdicts: CheckResults | None) -> list[Quarantined]:
     """Return what is left out of one source."""
     skipped = [Quarantined(f"{number}:{name}", reason) for name, reason in source.skipped]
     reasons = {} if verdicts is None else verdicts.reasons
     return skipped + [Quarantined(f"{number}:{source.name(row)}", reason) for row, reason in reasons.items()]
 
 
-def _good(source: Source, verdicts: Verdicts | None) -> Bool[np.ndarray, " N"]:
+def _good(source: Source, verdicts: CheckResults | None) -> Bool[np.ndarray, " N"]:
     """Return which images of one source stay."""
     good = np.ones(len(source), bool)
     if verdicts is not None:

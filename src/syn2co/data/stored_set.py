@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from syn2co.core.errors import DataError, SynthesisError
-from syn2co.data.groups import group_id, source_id
+from syn2co.images.identity import group_id, source_id
 from syn2co.images.index import sort_classes
 from syn2co.images.sources.tar import TarSource, open_tars
 
@@ -27,7 +27,7 @@ RECIPE = "recipe.json"
 _SHARD = re.compile(r"(\d{6,})\.(tar|jsonl)")
 
 
-class DatasetSource:
+class StoredSetSource:
     """The images of a synthetic data set, named "<id>.png" whichever shard they lie in."""
 
     on_the_fly = False
@@ -120,12 +120,12 @@ class _Planned:
         return max(0, min(self.shard_size, self.count - shard * self.shard_size)) - self.skipped[shard]
 
 
-def is_dataset(folder: Path) -> bool:
+def is_stored_set(folder: Path) -> bool:
     """Return whether a folder is a synthetic data set: a recipe beside shards, finished or not."""
     return (folder / RECIPE).is_file() and any(_SHARD.search(path.name) for path in folder.iterdir())
 
 
-def open_dataset(root: Path, *, cache_dir: Path, report: Progress | None = None) -> DatasetSource:
+def open_stored_set(root: Path, *, cache_dir: Path, report: Progress | None = None) -> StoredSetSource:
     """Return the images of a data set, after every manifest was compared with itself and with its tar's members.
 
     The contents of the images are compared by `verify`; here they are decoded, as those of any source.
@@ -145,7 +145,7 @@ def open_dataset(root: Path, *, cache_dir: Path, report: Progress | None = None)
         _check_length(root, name, len(rows[name]), planned.images(number - 1))
         if report is not None:
             report("index", number, len(shards))
-    return DatasetSource(root, tars, facts)
+    return StoredSetSource(root, tars, facts)
 
 
 def _shards(root: Path, planned: _Planned) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a run is fed with: the real and the synthetic sources opened as one set, and which image comes when."""
+"""Training data of a run: the real and the synthetic sources opened as one set, and which image comes when."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Any
 from syn2co.data.codec import Codec, differences
 from syn2co.data.mixing import Mixer, choose_mode, make_mixer
 from syn2co.data.on_the_fly import with_size
-from syn2co.data.open import open_images
+from syn2co.data.open import CacheMode, open_images
+from syn2co.data.settings import DataSettings, MixSettings
 from syn2co.images.image_set import ImageSet
-from syn2co.pretraining.config import Config
 
 
 @dataclass(frozen=True)
-class Material:
-    """The images of a run, the real ones first, and what decides which of them come when."""
+class TrainingData:
+    """Training data of a run: the opened sources, the order of images in each epoch, and the codec they share."""
 
     images: ImageSet
     mixer: Mixer
@@ -25,31 +25,48 @@ class Material:
     """What the user should know before the run begins."""
 
 
-def open_material(config: Config, *, workers: int, report: Callable[[str, int, int], None] | None = None) -> Material:
+def open_training_data(
+    data: DataSettings,
+    mix: MixSettings,
+    *,
+    seed: int,
+    batch: int,
+    size: int,
+    cache: CacheMode = "auto",
+    workers: int = 0,
+    report: Callable[[str, int, int], None] | None = None,
+) -> TrainingData:
     """Open the sources that the mixing mode draws from.
+
+    Args:
+        seed: of the order of images and of the subsets `mix.max_real` and `mix.max_synthetic`.
+        batch: images per optimizer step over all ranks; a mixed epoch is cut to whole batches.
+        size: side in pixels of on-the-fly images whose source names none.
+        cache: whether decoded images stay in memory; see `open_images`.
+        workers: threads that check images.
+        report: called with (stage, done, total), total 0 if unknown.
 
     Raises:
         ConfigError: if a setting of `mix` contradicts the sources.
         DataError: if the images are missing, too broken, or, to replace views, without a variation.
     """
-    data, mix = config.data, config.mix
     mode = choose_mode(mix, real=bool(data.real), synthetic=bool(data.synthetic))
     real = () if mode == "synthetic" else data.real
     synthetic = () if mode == "real" else data.synthetic
     images = open_images(
-        with_size([*real, *synthetic], config.views.size),
+        with_size([*real, *synthetic], size),
         max_pixels=data.max_pixels,
         max_broken_share=data.max_broken_share,
         check=data.check,
-        cache=config.machine.cache,
+        cache=cache,
         workers=workers,
         report=report,
     )
     boundary = images.first_of(len(real))
-    mixer = make_mixer(images, boundary, mix, mode, seed=config.seed, batch=config.training.batch)
+    mixer = make_mixer(images, boundary, mix, mode, seed=seed, batch=batch)
     codec = Codec(mix.canvas, mix.jpeg_quality)
     facts = _facts(images, mixer, len(synthetic)) if synthetic else {}
-    return Material(images, mixer, codec, facts, _notes(config, images, mixer, codec, facts))
+    return TrainingData(images, mixer, codec, facts, _notes(data, images, mixer, codec, facts))
 
 
 def _facts(images: ImageSet, mixer: Mixer, sources: int) -> dict[str, Any]:
@@ -65,9 +82,9 @@ def _facts(images: ImageSet, mixer: Mixer, sources: int) -> dict[str, Any]:
     }
 
 
-def _notes(config: Config, images: ImageSet, mixer: Mixer, codec: Codec, facts: dict[str, Any]) -> list[str]:
+def _notes(data: DataSettings, images: ImageSet, mixer: Mixer, codec: Codec, facts: dict[str, Any]) -> list[str]:
     notes = []
-    for name, sources in (("synthetic", config.data.synthetic), ("real", config.data.real)):
+    for name, sources in (("synthetic", data.synthetic), ("real", data.real)):
         if sources and {"synthetic": "real", "real": "synthetic"}[name] == mixer.mode:
             notes.append(f"mix.mode = {mixer.mode}: the {name} sources are not opened")
     if facts.get("labels") == "used":

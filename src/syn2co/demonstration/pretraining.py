@@ -14,7 +14,7 @@ from syn2co.evaluation.features import extract
 from syn2co.evaluation.protocols.knn import neighbours
 from syn2co.evaluation.results import EvaluationReport
 from syn2co.images.image_set import ImageSet
-from syn2co.models.encoder import load_encoder
+from syn2co.models.load import load_encoder
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.metrics import read_metrics
 from syn2co.pretraining.recipes import recipe

@@ -23,13 +23,15 @@ from syn2co.evaluation.bootstrap import DRAWS, bootstrap_mean
 from syn2co.evaluation.features import PRECISIONS, check_finite, encoder_hash, exact_float32, extract
 from syn2co.evaluation.protocols.knn import knn
 from syn2co.evaluation.protocols.linear import linear
-from syn2co.evaluation.protocols.protocol import Features, Outcome, Protocol
+from syn2co.evaluation.protocols.protocol import Features, Protocol, ProtocolResult
 from syn2co.evaluation.results import EvaluationReport, Score, make_folder
 from syn2co.evaluation.splits import Specs, Splits, identical_rows, make_splits, refuse_overlap
 from syn2co.images.image_set import ImageSet
-from syn2co.models.encoder import Encoder, load_encoder
+from syn2co.models.encoder import Encoder
+from syn2co.models.load import load_encoder
 from syn2co.runtime import distributed
-from syn2co.runtime.machine import choose_device, describe
+from syn2co.runtime.determinism import describe
+from syn2co.runtime.device import choose_device
 
 PROTOCOLS: dict[str, Protocol] = {"knn": knn, "linear": linear}
 
@@ -193,7 +195,7 @@ def _features(name: str, encoder: nn.Module, splits: Splits, settings: _Settings
 def _score(
     name: str,
     protocol: str,
-    outcome: Outcome,
+    outcome: ProtocolResult,
     features: Features,
     encoder: nn.Module,
     splits: Splits,

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from syn2co.core.errors import DataError, EvaluationError
 from syn2co.core.progress import Bar
-from syn2co.data.views import resize_and_crop
 from syn2co.images.image_set import ImageSet
+from syn2co.images.resize import resize_and_crop
 from syn2co.runtime import distributed
 
 PRECISIONS = ("float32", "bfloat16")

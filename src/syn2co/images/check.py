@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from syn2co.images.decode import decoded_bytes, inspect
-from syn2co.images.index_cache import Verdicts
+from syn2co.images.index_cache import CheckResults
 from syn2co.images.pixel_cache import Block
 from syn2co.images.quarantine import BrokenImage
 from syn2co.images.source import Source
@@ -21,7 +21,7 @@ _BATCH = 256
 _PROBES = 64
 
 
-class BatchVerdict(NamedTuple):
+class BatchCheck(NamedTuple):
     """What the check of some consecutive images found."""
 
     checksums: list[int]
@@ -32,7 +32,7 @@ class BatchVerdict(NamedTuple):
 
 def check_source(
     source: Source, *, max_pixels: int, workers: int, budget: int | None, report: Progress | None
-) -> tuple[Verdicts, list[Block] | None]:
+) -> tuple[CheckResults, list[Block] | None]:
     """Return the verdicts on all images, and their pixels unless these exceed `budget` bytes (None: no limit).
 
     Threads, not processes: decoding lets go of Python's lock, and threads start alike on every platform.
@@ -41,7 +41,7 @@ def check_source(
     keep = budget is None or (budget > 0 and estimate_bytes(source) <= budget)
     checksums, reasons, total, blocks = [], {}, 0, []
 
-    def batch(start: int) -> BatchVerdict:
+    def batch(start: int) -> BatchCheck:
         return _check_batch(source, range(start, min(start + _BATCH, len(source))), max_pixels, keep, budget)
 
     for verdict in _ordered(batch, starts, workers):
@@ -55,10 +55,10 @@ def check_source(
             blocks.append(verdict.block)
         if report is not None:
             report("check", len(checksums), len(source))
-    return Verdicts(np.array(checksums, np.uint32), reasons, total), blocks if keep else None
+    return CheckResults(np.array(checksums, np.uint32), reasons, total), blocks if keep else None
 
 
-def _ordered(batch: Callable[[int], BatchVerdict], starts: range, workers: int) -> Iterator[BatchVerdict]:
+def _ordered(batch: Callable[[int], BatchCheck], starts: range, workers: int) -> Iterator[BatchCheck]:
     """Return the verdicts in order, with at most two batches a worker under way (they hold pixels)."""
     if workers < 2:
         yield from map(batch, starts)
@@ -71,7 +71,7 @@ def _ordered(batch: Callable[[int], BatchVerdict], starts: range, workers: int) 
                 waiting.append(pool.submit(batch, start))
 
 
-def _check_batch(source: Source, rows: range, max_pixels: int, keep: bool, budget: int | None) -> BatchVerdict:
+def _check_batch(source: Source, rows: range, max_pixels: int, keep: bool, budget: int | None) -> BatchCheck:
     """Check some consecutive images; their pixels are let go as soon as they exceed the budget."""
     checksums, reasons, images, total = [], {}, [], 0
     for row in rows:
@@ -91,7 +91,7 @@ def _check_batch(source: Source, rows: range, max_pixels: int, keep: bool, budge
             images.clear()
         checksums.append(checksum)
         images.append(image if keep else None)
-    return BatchVerdict(checksums, reasons, total, Block(images) if keep else None)
+    return BatchCheck(checksums, reasons, total, Block(images) if keep else None)
 
 
 def estimate_bytes(source: Source) -> int:

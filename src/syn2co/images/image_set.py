@@ -17,8 +17,8 @@ from jaxtyping import Int64, UInt8, UInt32
 from syn2co.core.errors import DataError
 from syn2co.core.files import write_atomically
 from syn2co.core.keyed_rng import digest
-from syn2co.data.groups import image_key
 from syn2co.images.decode import decode
+from syn2co.images.identity import image_key
 from syn2co.images.pixel_cache import PixelCache
 from syn2co.images.quarantine import BrokenImage, Quarantined
 from syn2co.images.source import Source, SyntheticSource

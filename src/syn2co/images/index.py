@@ -23,7 +23,7 @@ def is_image_name(name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Listing:
+class FileIndex:
     """Names and byte sizes of images; `offsets` says where they lie in a tar.
 
     The file name of image i is names[starts[i]:starts[i+1]] in UTF-8 (odd bytes kept by surrogateescape), below
@@ -69,7 +69,7 @@ class Listing:
         return hasher.digest()
 
 
-class ListingBuilder:
+class FileIndexBuilder:
     """Gathers one directory after another without keeping a Python object per image."""
 
     def __init__(self) -> None:
@@ -90,11 +90,11 @@ class ListingBuilder:
         self._lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
         self._sizes.append(np.fromiter(sizes, np.int64, len(encoded)))
 
-    def finish(self, **fields: Any) -> Listing:
-        """Return the list; `fields` fill the rest of the `Listing`."""
+    def finish(self, **fields: Any) -> FileIndex:
+        """Return the list; `fields` fill the rest of the `FileIndex`."""
         sizes = np.concatenate(self._sizes) if self._sizes else np.zeros(0, np.int64)
         fields.setdefault("labels", np.full(len(sizes), -1, np.int32))
-        return Listing(
+        return FileIndex(
             directories=tuple(self._directories),
             directory=np.repeat(np.arange(len(self._counts), dtype=np.int32), self._counts),
             names=bytes(self._names),
@@ -110,7 +110,7 @@ def _starts(lengths: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
     return ends.astype(np.uint32) if ends[-1] < 2**32 else ends
 
 
-def concatenate(listings: Sequence[Listing], tops: Sequence[str]) -> Listing:
+def concatenate(listings: Sequence[FileIndex], tops: Sequence[str]) -> FileIndex:
     """Return the lists one after the other, each below its folder of `tops` ("" for none)."""
     if len(listings) == 1 and not tops[0]:
         return listings[0]
@@ -118,7 +118,7 @@ def concatenate(listings: Sequence[Listing], tops: Sequence[str]) -> Listing:
     shifts = np.cumsum([0, *(len(listing.directories) for listing in listings[:-1])])
     pairs = list(zip(listings, tops, strict=True))
     offsets = [listing.offsets for listing in listings if listing.offsets is not None]
-    return Listing(
+    return FileIndex(
         directories=tuple(join(top, text) for listing, top in pairs for text in listing.directories),
         directory=np.concatenate(
             [listing.directory + np.int32(shift) for listing, shift in zip(listings, shifts, strict=True)]
@@ -140,7 +140,7 @@ def join(top: str, path: str) -> str:
     return f"{top}/{path}" if top and path else top or path
 
 
-def strip_top(listing: Listing) -> tuple[Listing, str]:
+def strip_top(listing: FileIndex) -> tuple[FileIndex, str]:
     """Return the list without the folders that hold everything and only subfolders, and their path.
 
     A tar of `train/cat/1.jpg`, `train/dog/2.jpg` has the classes cat and dog, not train.
@@ -153,7 +153,7 @@ def strip_top(listing: Listing) -> tuple[Listing, str]:
     return replace(listing, directories=stripped), "/".join(paths[0][:depth]) if paths else ""
 
 
-def label_by_folder(listing: Listing) -> Listing:
+def label_by_folder(listing: FileIndex) -> FileIndex:
     """Return the list with the first folder of each path as its class; -1 for images outside any folder."""
     tops = [text.split("/", 1)[0] for text in listing.directories]
     classes = sort_classes(set(tops) - {""})

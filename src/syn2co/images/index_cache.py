@@ -17,7 +17,7 @@ from uuid import uuid4
 import numpy as np
 from jaxtyping import Int64, UInt32
 
-from syn2co.images.index import Listing
+from syn2co.images.index import FileIndex
 from syn2co.images.quarantine import Quarantined
 
 _VERSION = 1
@@ -70,7 +70,7 @@ def _unpack(array: np.ndarray[Any, Any]) -> Any:
     return json.loads(array.tobytes().decode())
 
 
-def save_listing(cache_dir: Path, key: str, listing: Listing, folders: list[str], times: list[int]) -> None:
+def save_index(cache_dir: Path, key: str, listing: FileIndex, folders: list[str], times: list[int]) -> None:
     """Remember a list with the folders (or files) it depends on and their times of last change in ns."""
     texts = {
         "version": _VERSION,
@@ -96,16 +96,16 @@ def save_listing(cache_dir: Path, key: str, listing: Listing, folders: list[str]
     _write(_file(cache_dir, "list", key), arrays)
 
 
-def load_listing(
+def load_index(
     cache_dir: Path, key: str, unchanged: Callable[[list[str], Int64[np.ndarray, " F"]], bool]
-) -> Listing | None:
+) -> FileIndex | None:
     """Return the remembered list if `unchanged(folders, times)` says that it still holds; else None."""
     try:
         with np.load(_file(cache_dir, "list", key), allow_pickle=False) as stored:
             texts = _unpack(stored["texts"])
             if texts["version"] != _VERSION or texts["key"] != key or not unchanged(texts["folders"], stored["times"]):
                 return None
-            listing = Listing(
+            listing = FileIndex(
                 directories=tuple(texts["directories"]),
                 directory=stored["directory"],
                 names=stored["names"].tobytes(),
@@ -123,7 +123,7 @@ def load_listing(
     return listing if _consistent(listing) else None
 
 
-def _consistent(listing: Listing) -> bool:
+def _consistent(listing: FileIndex) -> bool:
     """Return whether the arrays of a list fit each other."""
     count = len(listing.sizes)
     return (
@@ -135,7 +135,7 @@ def _consistent(listing: Listing) -> bool:
     )
 
 
-class Verdicts(NamedTuple):
+class CheckResults(NamedTuple):
     """What the check of one source found."""
 
     checksums: UInt32[np.ndarray, " M"]
@@ -143,7 +143,7 @@ class Verdicts(NamedTuple):
     decoded_bytes: int
 
 
-def save_verdicts(cache_dir: Path, key: str, stamp: str, verdicts: Verdicts) -> None:
+def save_check(cache_dir: Path, key: str, stamp: str, verdicts: CheckResults) -> None:
     """Remember the verdicts on the files that `stamp` stands for."""
     texts = {
         "version": _VERSION,
@@ -156,13 +156,13 @@ def save_verdicts(cache_dir: Path, key: str, stamp: str, verdicts: Verdicts) -> 
     _write(_file(cache_dir, "check", key), {"texts": _pack(texts), "checksums": verdicts.checksums})
 
 
-def load_verdicts(cache_dir: Path, key: str, stamp: str, count: int) -> Verdicts | None:
+def load_check(cache_dir: Path, key: str, stamp: str, count: int) -> CheckResults | None:
     """Return the remembered verdicts on `count` files if they were made for this `stamp`; else None."""
     try:
         with np.load(_file(cache_dir, "check", key), allow_pickle=False) as stored:
             texts, checksums = _unpack(stored["texts"]), stored["checksums"]
             known = (texts["version"], texts["key"], texts["stamp"], len(checksums)) == (_VERSION, key, stamp, count)
             reasons = dict(zip(texts["rows"], texts["reasons"], strict=True))
-            return Verdicts(checksums, reasons, texts["decoded_bytes"]) if known else None
+            return CheckResults(checksums, reasons, texts["decoded_bytes"]) if known else None
     except _UNREADABLE:
         return None

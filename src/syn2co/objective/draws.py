@@ -4,14 +4,13 @@ Axes: B queries of this rank, S negatives per query; per kind, its count.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor, from_numpy
 
 from syn2co.core import keyed_rng
-from syn2co.core.errors import ConfigError
 from syn2co.objective.negatives import KINDS, NegativeCounts
 
 
@@ -37,13 +36,21 @@ class Draws:
         return from_numpy(getattr(self, name)).to(like)
 
 
+class DrawKey(NamedTuple):
+    """What the draws of one micro-batch and direction are a function of."""
+
+    seed: int
+    step: int
+    """Optimizer step of the run, from 0."""
+    micro_batch: int = 0
+    direction: int = 1
+    """1: queries of view 1 against keys of view 2; 2: the other way round."""
+
+
 def draw_negatives(
     counts: NegativeCounts,
+    key: DrawKey,
     *,
-    seed: int,
-    step: int,
-    micro_batch: int,
-    direction: int,
     global_batch: int,
     width: int,
     start_row: int = 0,
@@ -52,21 +59,21 @@ def draw_negatives(
     """Return the draws of rows start_row .. start_row + rows of a micro-batch over all ranks (`global_batch` rows).
 
     a ~ U(0, 0.5), b ~ U(1, 1.5), g ~ U(0, 1), x and y ~ N(0, 1), rest ~ chi-square(width - 2), picks ~ U[0, 1).
-    Deterministic in (seed, step, micro_batch, direction); every rank draws all rows and keeps its own, so the number of
+    Deterministic in `key`; every rank draws all rows and keeps its own, so the number of
     ranks changes nothing, and each kind has its own stream, so no kind's draws depend on another kind's count.
 
     Source: SynCo, arXiv:2410.02401, Sec. 3.2 and 4.1.
 
     Raises:
-        ConfigError: if a count is negative, or there is noise in fewer than two dimensions.
+        ValueError: if a count is negative, or there is noise in fewer than two dimensions.
     """
     for kind, count in zip(KINDS, counts, strict=True):
         if count < 0:
-            raise ConfigError(f"negatives.{kind} = {count}: a count must be 0 or more; use 0 to switch the kind off")
+            raise ValueError(f"{kind} = {count}: a count must be 0 or more; 0 switches the kind off")
     if counts.noise and width < 2:
-        raise ConfigError(f"width = {width}: noise negatives need an embedding of 2 dimensions or more; widen it")
+        raise ValueError(f"width = {width}: noise negatives need an embedding of 2 dimensions or more")
     own = slice(start_row, global_batch if rows is None else start_row + rows)
-    streams = {kind: keyed_rng.generator("negatives", seed, step, micro_batch, direction, kind) for kind in KINDS}
+    streams = {kind: keyed_rng.generator("negatives", *key, kind) for kind in KINDS}
 
     def shape(kind: str) -> tuple[int, int]:
         return global_batch, getattr(counts, kind)

@@ -10,8 +10,6 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from syn2co.core.errors import ConfigError
-
 
 def unit_rows(embedding: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     """Return the rows at unit length, in float32 at least (float64 stays), whatever the autocast; differentiable."""
@@ -42,7 +40,7 @@ def info_nce(
     Source: MoCo, arXiv:1911.05722, Eq. 1.
 
     Raises:
-        ConfigError: if `temperature` is not positive.
+        ValueError: if `temperature` is not positive.
     """
     check_temperature(temperature)
     with full_precision(query.device):
@@ -57,7 +55,7 @@ def info_nce(
 def check_temperature(temperature: float | int) -> None:
     """Refuse a temperature that is not positive."""
     if not temperature > 0:
-        raise ConfigError(f"temperature = {temperature}: must be positive; the papers use 0.2")
+        raise ValueError(f"temperature = {temperature}: must be positive; the papers use 0.2")
 
 
 @contextlib.contextmanager

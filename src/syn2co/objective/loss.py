@@ -15,20 +15,19 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from syn2co.core.errors import ConfigError
 from syn2co.objective.draws import Draws
-from syn2co.objective.info_nce import check_temperature, full_precision, same_group
-from syn2co.objective.negatives import KINDS
-from syn2co.objective.synthetic_logits import Settings, Synthetic, synthesise
+from syn2co.objective.info_nce import check_temperature, full_precision
+from syn2co.objective.negatives import KINDS, PAPERS, NegativeStrengths
+from syn2co.objective.synthetic_logits import Synthetic, synthetic_logits
 from syn2co.objective.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Contrast:
+class LossOutput:
     """The loss of one direction and what to log about it; only `loss` is differentiable, and only in the query."""
 
     loss: Float[Tensor, " B"]  # nats, one per query
@@ -39,58 +38,66 @@ class Contrast:
     uninformative: Float[Tensor, ""]  # the real loss with all logits equal: mean ln(1 + unmasked keys)
 
 
-def contrast(
+def contrastive_loss(
     query: Float[Tensor, "B D"],
     key: Float[Tensor, "B D"],
     queue: Float[Tensor, "K D"],
-    queue_groups: Int64[Tensor, " K"] | None,
-    groups: Int64[Tensor, " B"] | None,
+    masked: Bool[Tensor, "B K"] | None,
     draws: Draws | None,
     *,
     temperature: float | int,
-    hardest: int,
-    sigma: float | int,
-    delta: float | int,
-    eta: float | int,
+    strengths: NegativeStrengths = PAPERS,
     workspace: Workspace | None = None,
-) -> Contrast:
+) -> LossOutput:
     """Return one loss per query in nats, its share over real negatives, and measurements of the synthetic ones.
 
     loss_i = -q_i.k_i/t + log( exp(q_i.k_i/t) + sum_n exp(q_i.n/t) + sum_s exp(q_i.s/t) ), s detached.
 
-    All vectors have unit length and one dtype, float32 or float64 (`unit_rows`); nothing is normalised here. Queue
-    entries of the query's own group are left out of the sum and of the hardest keys (ours; None for both: all stay).
-    `draws` of None or of no negatives gives plain InfoNCE. Differentiable in `query` only, once; the queue is not kept,
-    so it may be changed before `backward`. A workspace, reused from call to call, saves the allocation of big buffers.
+    All vectors have unit length and one dtype, float32 or float64 (`unit_rows`); nothing is normalized here.
+    Differentiable in `query` only, once; the queue is not kept, so it may be changed before `backward`.
+
+    Args:
+        masked: which queue entries are no negatives of which query, `same_group` say (ours): they are left out of the
+            sum and of the hardest keys. None: all stay.
+        draws: what chance decides about the synthetic negatives; None, or no negatives, gives plain InfoNCE.
+        temperature: t, above 0; the papers use 0.2.
+        strengths: H, and the strengths of kinds 4, 5 and 6; not looked at without draws.
+        workspace: reused from call to call, it saves the allocation of big buffers.
+
+    Returns:
+        The loss and what to log about it.
+
+    Raises:
+        ValueError: if `temperature` is not positive, dtypes differ or are below float32, or H is not from 1 to K.
 
     Source: SynCo, arXiv:2410.02401, Sec. 3; Syn2Co, arXiv:2509.02029.
 
-    Raises:
-        ConfigError: if `temperature` is not positive, dtypes differ or are below float32, or `hardest` does not fit.
+    Example:
+        >>> query, key, queue = (unit_rows(torch.randn(rows, 8)) for rows in (2, 2, 16))
+        >>> draws = draw_negatives(NegativeCounts(mixup=3), 2, 8, NegativeKey(seed=0, step=0))
+        >>> contrastive_loss(query, key, queue, None, draws, temperature=0.2, strengths=NegativeStrengths(4)).loss.shape
+        torch.Size([2])
     """
     check_temperature(temperature)
     _check_dtypes(query, key, queue)
     active = draws is not None and draws.counts.total > 0
-    if active and not 1 <= hardest <= len(queue):
-        raise ConfigError(
-            f"negatives.hardest = {hardest}: must be from 1 to queue.size = {len(queue)}; lower it or enlarge the queue"
-        )
+    if active and not 1 <= strengths.hardest <= len(queue):
+        raise ValueError(f"hardest = {strengths.hardest}: must be from 1 to {len(queue)}, the keys of the queue")
     workspace = Workspace() if workspace is None else workspace
     with torch.no_grad(), full_precision(query.device):
         product = workspace.take("product", (len(query), len(queue)), query)
         torch.mm(query, queue.T, out=product)
-        real, unmasked = _without_own_group(product, groups, queue_groups, workspace)
+        real, unmasked = _without(masked, product, workspace)
         synthetic = None
         if draws is not None and active:
-            settings = Settings(hardest=hardest, sigma=sigma, delta=delta, eta=eta)
-            synthetic = synthesise(query, queue, product, real, unmasked, draws, settings, workspace)
+            synthetic = synthetic_logits(query, queue, product, real, unmasked, draws, strengths, workspace)
         softmax = _softmax((query * key).sum(dim=1), real, synthetic, temperature)
         gradient = None
         if query.requires_grad:
             gradient = _gradient(query, key, queue, softmax, synthetic) / temperature
         mass, hardness = _per_kind(softmax, synthetic, draws if active else None)
     loss = softmax.loss if gradient is None else _HandWritten.apply(query, softmax.loss, gradient)
-    return Contrast(
+    return LossOutput(
         loss=loss,
         real_loss=softmax.real_loss,
         masked_share=1 - unmasked.mean(dtype=query.dtype) / len(queue),
@@ -127,23 +134,18 @@ def _check_dtypes(*tensors: Tensor) -> None:
     dtypes = {tensor.dtype for tensor in tensors}
     if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
         names = ", ".join(str(tensor.dtype).removeprefix("torch.") for tensor in tensors)
-        raise ConfigError(
+        raise ValueError(
             f"query, key, queue are {names}: must all be float32 or all float64; cast before normalising (unit_rows)"
         )
 
 
-def _without_own_group(
-    product: Float[Tensor, "B K"],
-    groups: Int64[Tensor, " B"] | None,
-    queue_groups: Int64[Tensor, " K"] | None,
-    workspace: Workspace,
+def _without(
+    masked: Bool[Tensor, "B K"] | None, product: Float[Tensor, "B K"], workspace: Workspace
 ) -> tuple[Float[Tensor, "B K"], Int64[Tensor, "B 1"]]:
-    """Return the products with -inf for false negatives (a copy if there are groups), and how many keys stay."""
-    assert (groups is None) == (queue_groups is None), "groups of the queries and of the queue go together"
+    """Return the products with -inf for false negatives (a copy if any may be), and how many keys stay."""
     batch, size = product.shape
-    if groups is None or queue_groups is None:
+    if masked is None:
         return product, torch.full((batch, 1), size, dtype=torch.int64, device=product.device)
-    masked = same_group(groups, queue_groups)
     real = workspace.take("real", (batch, size), product)
     torch.where(masked, product.new_tensor(-torch.inf), product, out=real)
     return real, size - masked.view(torch.uint8).sum(dim=1, keepdim=True)  # booleans would be copied to int64 first

@@ -33,6 +33,22 @@ class NegativeCounts(NamedTuple):
         return sum(self)
 
 
+class NegativeStrengths(NamedTuple):
+    """How hard the synthetic negatives of a query are; the defaults are the papers'."""
+
+    hardest: int = 256
+    """H, the hardest keys of a query, which its negatives are built from."""
+    sigma: float | int = 0.1
+    """Standard deviation of the noise of kind 4, per coordinate."""
+    delta: float | int = 0.01
+    """Step of kind 5 along the gradient."""
+    eta: float | int = 0.01
+    """Step of kind 6 along the sign of the gradient."""
+
+
+PAPERS = NegativeStrengths()
+"""What the papers use."""
+
 PRESETS = {
     "none": NegativeCounts(),  # plain MoBY
     "mochi": NegativeCounts(interpolated=128, mixup=128),
@@ -41,7 +57,7 @@ PRESETS = {
 }
 
 
-class Blend(NamedTuple):
+class Unnormalized(NamedTuple):
     """One kind's negatives before normalising: s r = query * q + key * n + extra * (n' or sign q, or nothing)."""
 
     product: Float[Tensor, "..."]  # q.(s r)
@@ -51,30 +67,30 @@ class Blend(NamedTuple):
     extra: Float[Tensor, "..."] | float = 0.0
 
 
-def interpolated(c: Float[Tensor, "..."], a: Float[Tensor, "..."]) -> Blend:
+def interpolated(c: Float[Tensor, "..."], a: Float[Tensor, "..."]) -> Unnormalized:
     """Return kind 1, a q + (1 - a) n, with r^2 = 1 - 2 a (1 - a)(1 - c) and c = q.n; the draw is a ~ U(0, 0.5)."""
     b = 1 - a
-    return Blend(a + b * c, 1 - 2 * a * b * (1 - c), a, b)
+    return Unnormalized(a + b * c, 1 - 2 * a * b * (1 - c), a, b)
 
 
-def extrapolated(c: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Blend:
+def extrapolated(c: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Unnormalized:
     """Return kind 2, q + b (n - q), with r^2 = 1 + 2 b (b - 1)(1 - c); the draw is b ~ U(1, 1.5).
 
     The papers write n + b'(n - q), with b' = b - 1.
     """
     a = 1 - b
-    return Blend(a + b * c, 1 - 2 * a * b * (1 - c), a, b)
+    return Unnormalized(a + b * c, 1 - 2 * a * b * (1 - c), a, b)
 
 
 def mixup(
     c: Float[Tensor, "..."], c_partner: Float[Tensor, "..."], keys: Float[Tensor, "..."], g: Float[Tensor, "..."]
-) -> Blend:
+) -> Unnormalized:
     """Return kind 3, g n + (1 - g) n', with r^2 = 1 - 2 g (1 - g)(1 - n.n'); the draw is g ~ U(0, 1).
 
     `c_partner` is q.n' and `keys` is n.n'; `extra` weighs n'.
     """
     h = 1 - g
-    return Blend(g * c + h * c_partner, 1 - 2 * g * h * (1 - keys), 0.0, g, h)
+    return Unnormalized(g * c + h * c_partner, 1 - 2 * g * h * (1 - keys), 0.0, g, h)
 
 
 def noise(
@@ -83,7 +99,7 @@ def noise(
     y: Float[Tensor, "..."],
     rest: Float[Tensor, "..."],
     sigma: float | int,
-) -> Blend:
+) -> Unnormalized:
     """Return kind 4, n + e with e ~ N(0, sigma^2 I), from the three scalars of e that matter.
 
     e = sigma (x q + y u + sqrt(rest) w), u the unit vector of n - c q, w a unit vector orthogonal to q and n;
@@ -95,12 +111,12 @@ def noise(
     sine = (1 - c * c).clamp_min(0).sqrt()
     y_over_sine = y / sine.clamp_min(1e-3)  # u has no direction when n = +-q: its part of the gradient fades out there
     square = 1 + 2 * sigma * (c * x + sine * y) + sigma * sigma * (x * x + y * y + rest)
-    return Blend(c + sigma * x, square, sigma * (x - c * y_over_sine), 1 + sigma * y_over_sine)
+    return Unnormalized(c + sigma * x, square, sigma * (x - c * y_over_sine), 1 + sigma * y_over_sine)
 
 
-def perturbed(c: Float[Tensor, "..."], delta: float | int) -> Blend:
+def perturbed(c: Float[Tensor, "..."], delta: float | int) -> Unnormalized:
     """Return kind 5, n + delta grad_n(q.n) = n + delta q, with r^2 = 1 + delta^2 + 2 delta c."""
-    return Blend(c + delta, 1 + delta * delta + 2 * delta * c, delta, 1.0)
+    return Unnormalized(c + delta, 1 + delta * delta + 2 * delta * c, delta, 1.0)
 
 
 def adversarial(
@@ -109,9 +125,9 @@ def adversarial(
     norm1: Float[Tensor, "B 1"],
     nonzero: Float[Tensor, "B 1"],
     eta: float | int,
-) -> Blend:
+) -> Unnormalized:
     """Return kind 6, n + eta sign(grad_n(q.n)) = n + eta sign(q), with r^2 = 1 + 2 eta n.sign(q) + eta^2 |sign(q)|^2.
 
     `key_sign` is n.sign(q), `norm1` is |q|_1, `nonzero` is |sign(q)|^2; `extra` weighs sign(q).
     """
-    return Blend(c + eta * norm1, 1 + 2 * eta * key_sign + eta * eta * nonzero, 0.0, 1.0, eta)
+    return Unnormalized(c + eta * norm1, 1 + 2 * eta * key_sign + eta * eta * nonzero, 0.0, 1.0, eta)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from syn2co.core import keyed_rng
-from syn2co.core.errors import CheckpointError, ConfigError
+from syn2co.core.errors import CheckpointError
 
 
 class Queue:
@@ -37,10 +37,10 @@ class Queue:
         """Return a queue of random unit vectors that depend on (seed, view) alone, all in group -1.
 
         Raises:
-            ConfigError: if there is no room for a key.
+            ValueError: if there is no room for a key.
         """
         if size < 1:
-            raise ConfigError(f"queue.size = {size}: must be 1 or more; the papers use 4096")
+            raise ValueError(f"size = {size}: a queue has at least 1 slot; the papers use 4096")
         keys = keyed_rng.generator("queue", seed, view).standard_normal((size, width))
         keys /= np.linalg.norm(keys, axis=1, keepdims=True)
         groups = torch.full((size,), -1, dtype=torch.int64, device=device)

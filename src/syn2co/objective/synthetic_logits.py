@@ -13,19 +13,10 @@ from torch import Tensor
 
 from syn2co.objective import negatives
 from syn2co.objective.draws import Draws
-from syn2co.objective.negatives import KINDS, SMALLEST_SQUARE, Blend, NegativeCounts
+from syn2co.objective.negatives import KINDS, SMALLEST_SQUARE, NegativeCounts, NegativeStrengths, Unnormalized
 from syn2co.objective.workspace import Workspace
 
 _CHUNK = 16  # queries whose keys are gathered at a time: 2 MiB at 128 pairs of 256 floats stays in the cache
-
-
-class Settings(NamedTuple):
-    """H and the strengths of kinds 4, 5 and 6."""
-
-    hardest: int
-    sigma: float | int
-    delta: float | int
-    eta: float | int
 
 
 class Synthetic(NamedTuple):
@@ -42,26 +33,26 @@ class Synthetic(NamedTuple):
     adversarial: slice  # where kind 6 lies
 
 
-def synthesise(
+def synthetic_logits(
     query: Float[Tensor, "B D"],
     queue: Float[Tensor, "K D"],
     product: Float[Tensor, "B K"],
     real: Float[Tensor, "B K"],
     unmasked: Int64[Tensor, "B 1"],
     draws: Draws,
-    settings: Settings,
+    strengths: NegativeStrengths,
     workspace: Workspace,
 ) -> Synthetic:
     """Return the synthetic negatives of every query; `product` is q.n, `real` the same with -inf for masked keys."""
     slots = _slots(draws.counts)
-    hard = _hardest(real, settings.hardest)
-    candidates = unmasked.clamp(max=settings.hardest)
+    hard = _hardest(real, strengths.hardest)
+    candidates = unmasked.clamp(max=strengths.hardest)
     keys = _picked(hard, candidates, draws.tensor("picks", unmasked.float()))
     partners = _picked(hard, candidates, draws.tensor("partners", unmasked.float()))
     like = (len(query), draws.counts.total)
     logits, query_weight, key_weight = (workspace.take(name, like, query) for name in ("logits", "on query", "on key"))
     extra: dict[str, Tensor] = {}
-    for kind, blend in _blends(query, queue, product, keys, partners, draws, settings, workspace):
+    for kind, blend in _blends(query, queue, product, keys, partners, draws, strengths, workspace):
         inverse = blend.square.clamp_min(SMALLEST_SQUARE).rsqrt()
         torch.mul(blend.product, inverse, out=logits[:, slots[kind]])
         query_weight[:, slots[kind]] = blend.query * inverse
@@ -90,9 +81,9 @@ def _blends(
     keys: Int64[Tensor, "B S"],
     partners: Int64[Tensor, "B S3"],
     draws: Draws,
-    settings: Settings,
+    strengths: NegativeStrengths,
     workspace: Workspace,
-) -> Iterator[tuple[str, Blend]]:
+) -> Iterator[tuple[str, Unnormalized]]:
     """Yield the scalars of each kind that is switched on, each by its own count.
 
     The cosines c come from the unmasked product: -inf in a radicand would give NaN.
@@ -113,15 +104,15 @@ def _blends(
         yield "mixup", negatives.mixup(cosines["mixup"], c_partner, pairs, drawn("mixing"))
     if draws.counts.noise:
         x, y, rest = drawn("noise_query"), drawn("noise_key"), drawn("noise_rest")
-        yield "noise", negatives.noise(cosines["noise"], x, y, rest, settings.sigma)
+        yield "noise", negatives.noise(cosines["noise"], x, y, rest, strengths.sigma)
     if draws.counts.perturbed:
-        yield "perturbed", negatives.perturbed(cosines["perturbed"], settings.delta)
+        yield "perturbed", negatives.perturbed(cosines["perturbed"], strengths.delta)
     if draws.counts.adversarial:
         sign = query.sign()
         own = torch.arange(len(query), device=query.device)[:, None].expand_as(rows["adversarial"])
         key_sign = _dots(sign, own, queue, rows["adversarial"], workspace)
         norm1, nonzero = query.abs().sum(dim=1, keepdim=True), sign.abs().sum(dim=1, keepdim=True)
-        yield "adversarial", negatives.adversarial(cosines["adversarial"], key_sign, norm1, nonzero, settings.eta)
+        yield "adversarial", negatives.adversarial(cosines["adversarial"], key_sign, norm1, nonzero, strengths.eta)
 
 
 def _slots(counts: NegativeCounts) -> dict[str, slice]:

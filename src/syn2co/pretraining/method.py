@@ -5,50 +5,64 @@ Source: Syn2Co arXiv:2509.02029 on MoBY arXiv:2105.04553.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Self
 
 import torch
-from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor, nn
 
+from syn2co.data.batch import Batch
 from syn2co.models.drop_path import drop_path_uniforms
-from syn2co.models.encoder import Branch, build_branches
+from syn2co.models.heads import Branch, build_branches
 from syn2co.objective import (
-    KINDS,
-    Contrast,
+    DrawKey,
     Draws,
+    LossOutput,
     NegativeCounts,
+    NegativeStrengths,
     Queue,
     Workspace,
-    contrast,
+    contrastive_loss,
     draw_negatives,
     ema_update,
+    same_group,
 )
-from syn2co.pretraining.config import Config, NegativeSettings
+from syn2co.pretraining.config import Config
+from syn2co.pretraining.health import measure
 from syn2co.runtime.distributed import all_gather_rows
 
 AUTOCAST = {"float32": None, "float64": None, "bfloat16": torch.bfloat16}
 
 
-class Batch(NamedTuple):
-    """This rank's part of one micro-batch: both views, and who the images are."""
+@dataclass(frozen=True)
+class LossSettings:
+    """The values that the loss of a micro-batch depends on besides its images."""
 
-    views: UInt8[Tensor, "2 B S S 3"]
-    indices: Int64[Tensor, " B"]
-    groups: Int64[Tensor, " B"]
-    draws: Int64[Tensor, " B"]
-    """Key of what is drawn for each row: the index, or another number if the image came before in the same epoch."""
-    synthetic: Bool[Tensor, "2 B"]
-    """Which views are of synthetic images."""
+    seed: int
+    temperature: float
+    counts: NegativeCounts
+    strengths: NegativeStrengths
+    mask_groups: bool
+    precision: str
+    mixed: bool
+    """Whether synthetic images may be among the views, so that each source is measured by itself."""
 
-    @property
-    def synthetic_rows(self) -> Bool[Tensor, " B"]:
-        """Which rows have a synthetic view."""
-        return self.synthetic.any(0)
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Return the values of a config."""
+        negatives = config.negatives
+        return cls(
+            seed=config.seed,
+            temperature=config.training.temperature,
+            counts=NegativeCounts(**negatives.counts),
+            strengths=NegativeStrengths(negatives.hardest, negatives.sigma, negatives.delta, negatives.eta),
+            mask_groups=negatives.mask_groups,
+            precision=config.training.precision,
+            mixed=bool(config.data.synthetic),
+        )
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepOutput:
     """What a micro-batch gives: the loss (nats, mean over this rank's images), numbers to log, keys and features."""
 
     loss: Tensor
@@ -58,7 +72,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Place:
+class StepPosition:
     """Where a micro-batch stands in the run; with the seed, the key of everything that is drawn for it."""
 
     step: int
@@ -87,7 +101,7 @@ class Syn2Co(nn.Module):
             Queue.start(size, width, seed=config.seed, view=view, device=device, dtype=dtype) for view in (1, 2)
         ]
 
-    def move_target(self, momentum: float) -> None:
+    def update_target(self, momentum: float) -> None:
         """Move the target's parameters towards the online ones; its BN buffers follow its own forward passes."""
         online = dict(self.online.named_parameters())
         pairs = [(parameter, online[name]) for name, parameter in self.target.named_parameters()]
@@ -105,39 +119,37 @@ def _use_plain_attention(module: nn.Module) -> None:
             layer.fused_attn = False  # type: ignore[assignment]
 
 
-def micro_step(
+def training_step(
     model: Syn2Co,
     online: nn.Module,
     batch: Batch,
-    place: Place,
-    config: Config,
+    position: StepPosition,
+    loss: LossSettings,
     *,
-    synthetic: bool,
+    negatives: bool,
     workspace: Workspace,
-) -> Outcome:
+) -> StepOutput:
     """Return the mean loss of this rank's images, the measurements, and the keys to enqueue.
 
     loss = InfoNCE(q1, k2, queue of view 2) + InfoNCE(q2, k1, queue of view 1), the sum of two cross-entropies, each
-    with the query's synthetic negatives if `synthetic`. `online` is `model.online`, perhaps wrapped to average
+    with the query's synthetic negatives if `negatives`. `online` is `model.online`, perhaps wrapped to average
     gradients. Nothing is enqueued here: see `enqueue`.
     """
-    device_type = batch.views.device.type
-    dtype = AUTOCAST[config.training.precision]
-    with torch.autocast(device_type, dtype=dtype, enabled=dtype is not None):
-        q1, q2, features = online(batch.views, _drop_uniforms(model.online, batch, place, config.seed))
+    dtype = AUTOCAST[loss.precision]
+    with torch.autocast(batch.views.device.type, dtype=dtype, enabled=dtype is not None):
+        q1, q2, features = online(batch.views, _drop_uniforms(model.online, batch, position, loss.seed))
         with torch.no_grad():
-            k1, k2, _ = model.target(batch.views, _drop_uniforms(model.target, batch, place, config.seed))
+            k1, k2, _ = model.target(batch.views, _drop_uniforms(model.target, batch, position, loss.seed))
+    counts = loss.counts if negatives else NegativeCounts()
     directions = ((q1, k2, model.queues[1]), (q2, k1, model.queues[0]))
-    rows = len(batch.indices)
     parts = [
-        _contrast(query, key, queue, batch.groups, _draws(place, rows, direction, config, synthetic), config, workspace)
+        _direction_loss(
+            query, key, queue, batch, _draws(query, direction, position, counts, loss.seed), loss, workspace
+        )
         for direction, (query, key, queue) in enumerate(directions, start=1)
     ]
-    loss = parts[0].loss.mean() + parts[1].loss.mean()
-    measured = _measure(parts, (q1, q2), (k1, k2), features, config.negatives if synthetic else None)
-    if config.data.synthetic:
-        measured |= _measure_sources(parts, batch)
-    return Outcome(loss, measured, (k1, k2), features)
+    measured = measure(parts, (q1, q2), (k1, k2), features, counts, batch.synthetic if loss.mixed else None)
+    return StepOutput(parts[0].loss.mean() + parts[1].loss.mean(), measured, (k1, k2), features)
 
 
 def enqueue(model: Syn2Co, keys: tuple[Tensor, Tensor], groups: Tensor) -> None:
@@ -147,109 +159,42 @@ def enqueue(model: Syn2Co, keys: tuple[Tensor, Tensor], groups: Tensor) -> None:
         queue.enqueue(all_gather_rows(key.detach()), all_groups)
 
 
-def _drop_uniforms(branch: Branch, batch: Batch, place: Place, seed: int) -> Tensor:
+def _drop_uniforms(branch: Branch, batch: Batch, position: StepPosition, seed: int) -> Tensor:
     layers = len(branch.encoder.drop_layers)
-    views = [drop_path_uniforms(layers, batch.draws, seed=seed, epoch=place.epoch, view=view) for view in (1, 2)]
+    views = [drop_path_uniforms(layers, batch.draws, seed=seed, epoch=position.epoch, view=view) for view in (1, 2)]
     return torch.stack(views, dim=1).to(batch.views.device, non_blocking=True)
 
 
-def _draws(place: Place, rows: int, direction: int, config: Config, synthetic: bool) -> Draws | None:
-    if not (synthetic and config.negatives.total):
+def _draws(query: Tensor, direction: int, position: StepPosition, counts: NegativeCounts, seed: int) -> Draws | None:
+    if not counts.total:
         return None
+    rows, width = query.shape
     return draw_negatives(
-        NegativeCounts(**config.negatives.counts),
-        seed=config.seed,
-        step=place.step,
-        micro_batch=place.micro_batch,
-        direction=direction,
-        global_batch=place.global_rows,
-        width=config.heads.width,
-        start_row=place.start_row,
+        counts,
+        DrawKey(seed, position.step, position.micro_batch, direction),
+        global_batch=position.global_rows,
+        width=width,
+        start_row=position.start_row,
         rows=rows,
     )
 
 
-def _contrast(
-    query: Tensor, key: Tensor, queue: Queue, groups: Tensor, draws: Draws | None, config: Config, workspace: Workspace
-) -> Contrast:
-    settings = config.negatives
-    return contrast(
+def _direction_loss(
+    query: Tensor,
+    key: Tensor,
+    queue: Queue,
+    batch: Batch,
+    draws: Draws | None,
+    loss: LossSettings,
+    workspace: Workspace,
+) -> LossOutput:
+    return contrastive_loss(
         query,
         key,
         queue.keys,
-        queue.groups if settings.mask_groups else None,
-        groups if settings.mask_groups else None,
+        same_group(batch.groups, queue.groups) if loss.mask_groups else None,
         draws,
-        temperature=config.training.temperature,
-        hardest=settings.hardest,
-        sigma=settings.sigma,
-        delta=settings.delta,
-        eta=settings.eta,
+        temperature=loss.temperature,
+        strengths=loss.strengths,
         workspace=workspace,
     )
-
-
-def _measure(
-    parts: list[Contrast],
-    queries: tuple[Tensor, Tensor],
-    keys: tuple[Tensor, Tensor],
-    features: Tensor,
-    negatives: NegativeSettings | None,
-) -> dict[str, Tensor]:
-    """Return the numbers of this micro-batch by name: losses are sums over both directions, the rest means."""
-    one, two = parts
-    q1, q2 = (query.detach() for query in queries)
-    found = {
-        "loss": one.loss.detach().mean() + two.loss.detach().mean(),
-        "real_loss": one.real_loss.mean() + two.real_loss.mean(),
-        "uninformative": one.uninformative + two.uninformative,
-        "masked_share": (one.masked_share + two.masked_share) / 2,
-        "positive": ((q1 * keys[1]).sum(1).mean() + (q2 * keys[0]).sum(1).mean()) / 2,
-        "embedding_std": embedding_std(keys[0]),
-        "feature_std": features.float().std(0).mean() if len(features) > 1 else features.new_zeros(()),
-    }
-    if negatives is not None:
-        for number, kind in enumerate(KINDS):
-            if negatives.counts[kind]:
-                found[f"mass/{kind}"] = (one.mass[number] + two.mass[number]) / 2
-                found[f"hardness/{kind}"] = (one.hardness[number] + two.hardness[number]) / 2
-    return found
-
-
-def _measure_sources(parts: list[Contrast], batch: Batch) -> dict[str, Tensor]:
-    """Return the share of synthetic views, and of each kind of row its share and its part of the mean loss.
-
-    A row with a synthetic view is a synthetic one. Shares and parts are means over rows, so they may be averaged over
-    ranks and steps, even where there is no row of a kind; `metrics.losses_by_source` divides one by the other then.
-    """
-    loss = parts[0].loss.detach() + parts[1].loss.detach()
-    found = {"drawn_synthetic": batch.synthetic.to(loss.dtype).mean()}
-    for name, own in (("real", ~batch.synthetic_rows), ("synthetic", batch.synthetic_rows)):
-        found |= {f"rows/{name}": own.to(loss.dtype).mean(), f"part/{name}": loss.where(own, 0).mean()}
-    return found
-
-
-def features_by_source(features: Tensor, synthetic: Tensor) -> dict[str, float]:
-    """Return std and effective rank of the features [N, d] of each kind of row that has at least two."""
-    found = {}
-    for name, own in (("real", ~synthetic), ("synthetic", synthetic)):
-        rows = features[own]
-        if len(rows) > 1:
-            found[f"feature_std/{name}"] = float(rows.float().std(0).mean())
-            found[f"effective_rank/{name}"] = effective_rank(rows)
-    return found
-
-
-def embedding_std(keys: Tensor) -> Tensor:
-    """Return the mean std of unit vectors' coordinates times sqrt(D): 1 if spread evenly, 0 if collapsed."""
-    return keys.std(0).mean() * keys.shape[1] ** 0.5 if len(keys) > 1 else keys.new_zeros(())
-
-
-def effective_rank(features: Tensor) -> float:
-    """Return exp(entropy) of the normalised singular values of centred features [N, d], between 1 and min(N, d).
-
-    Source: RankMe, arXiv:2210.02885, Eq. 1; ours centres the features first, else their mean counts as one direction.
-    """
-    values = torch.linalg.svdvals((features - features.mean(0)).double().cpu())
-    shares = values / values.sum().clamp_min(1e-12)
-    return float(torch.exp(-(shares * (shares + 1e-12).log()).sum()))

@@ -107,3 +107,13 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 def _line(record: Mapping[str, Any]) -> str:
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
     return json.dumps(finite) + "\n"
+
+
+def training_text(record: Mapping[str, Any]) -> str:
+    """Return the numbers of one metrics record that a person watches."""
+    mixed = f"synthetic {100 * record['drawn_synthetic']:.0f} %  " if "drawn_synthetic" in record else ""
+    return (
+        f"epoch {record['epoch']:.2f}  {mixed}loss {record['loss']:.2f}, real {record['real_loss']:.2f} "
+        f"(line {record['uninformative']:.2f})  {record['images_per_second']:.0f} img/s  "
+        f"data {100 * record['data_wait']:.0f} %"
+    )

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from syn2co.core.errors import ConfigError
-from syn2co.core.settings import nearest
-from syn2co.pretraining.config import Config, MixSettings
+from syn2co.core.hints import nearest
+from syn2co.data.settings import MixSettings
+from syn2co.pretraining.config import Config
 
 INTENDED = dict.fromkeys(("interpolated", "extrapolated", "mixup", "noise", "perturbed", "adversarial"), 128)
 RELEASED = {**INTENDED, "noise": 64, "perturbed": 64, "adversarial": 64}

@@ -11,13 +11,14 @@ from syn2co.core.errors import CheckpointError, ConfigError, DataError
 from syn2co.core.files import write_atomically
 from syn2co.core.progress import note
 from syn2co.images.image_set import ImageSet
-from syn2co.models.encoder import fit_state
+from syn2co.models.load import load_exactly
 from syn2co.pretraining.config import NOT_HASHED, Config, load_config
 from syn2co.pretraining.method import Syn2Co
 from syn2co.pretraining.metrics import FILE, Averages
+from syn2co.pretraining.run import TrainingState
 from syn2co.runtime import distributed
 from syn2co.runtime.checkpoint import FOLDER, Checkpoint, newest_checkpoint, save_checkpoint
-from syn2co.runtime.machine import differences
+from syn2co.runtime.determinism import differences
 from syn2co.runtime.optimizer import optimizer_tensors, restore_optimizer
 
 CONFIG = "config.json"
@@ -25,7 +26,7 @@ MIX = "mix.json"
 _HARMLESS = {".lock", f".{CONFIG}.tmp", ".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
-def settle(folder: Path, config: Config) -> Checkpoint | None:
+def prepare_run_folder(folder: Path, config: Config) -> Checkpoint | None:
     """Make `folder` the run folder of `config` and return the checkpoint to go on from, if there is one.
 
     A start that failed before the first step leaves a folder that any config may take over.
@@ -63,30 +64,23 @@ def settle(folder: Path, config: Config) -> Checkpoint | None:
     return checkpoint
 
 
-def save(
-    folder: Path,
-    step: int,
-    model: Syn2Co,
-    optimizer: torch.optim.Optimizer,
-    averages: Averages,
-    config: Config,
-    facts: dict[str, Any],
-) -> None:
+def save(folder: Path, now: TrainingState, config: Config, provenance: dict[str, Any]) -> None:
     """Save everything that a restart needs to go on bit for bit."""
+    model = now.model
     tensors: dict[str, Tensor] = dict(model.state_dict())
     for number, queue in enumerate(model.queues, start=1):
         tensors |= {f"queue{number}.{name}": tensor for name, tensor in queue.state_dict().items()}
-    tensors |= optimizer_tensors(model.online, optimizer)
+    tensors |= optimizer_tensors(model.online, now.optimizer)
     state = {
-        **facts,
+        **provenance,
         "seed": config.seed,
         "recipe": config.recipe,
         "config_hash": config.hash,
         "config": config.model_dump(mode="json", exclude={"machine"}),
         "encoder": config.encoder_spec.model_dump(mode="json"),
-        "averages": averages.sums,
+        "averages": now.averages.sums,
     }
-    save_checkpoint(folder, step, tensors, state, keep=config.machine.keep)
+    save_checkpoint(folder, now.step, tensors, state, keep=config.machine.keep)
 
 
 def restore(
@@ -116,7 +110,7 @@ def restore(
         note("resumed on another machine, so the last bits may differ: " + ", ".join(changed))
     what = checkpoint.path.name
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(("online.", "target."))}
-    fit_state(model, own, what)
+    load_exactly(model, own, what)
     for number, queue in enumerate(model.queues, start=1):
         prefix = f"queue{number}."
         found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

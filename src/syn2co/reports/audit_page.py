@@ -5,7 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from syn2co.audits.thresholds import Finding
-from syn2co.reports.audit_sections import Exhibit, Picture
+from syn2co.reports.audit_sections import Section, Thumbnail
 
 if TYPE_CHECKING:
     from syn2co.audits.report import AuditReport
@@ -71,7 +71,7 @@ def page(report: "AuditReport") -> str:
         f"<h1>{escape(report.headline)}</h1>",
         f'<p class="soft">Audit of synthetic images. {escape(sources)}.</p>',
         f'<ul class="verdicts">{"".join(map(_verdict, report.findings))}</ul>',
-        *map(_exhibit, report.exhibits),
+        *map(_exhibit, report.sections),
         _numbers(report),
         _fingerprints(report),
     ]
@@ -92,7 +92,7 @@ def _verdict(finding: Finding) -> str:
     )
 
 
-def _exhibit(exhibit: Exhibit) -> str:
+def _exhibit(exhibit: Section) -> str:
     bare = all(len(strip) == 1 and not any(p.caption or p.chart for p in strip) for strip in exhibit.strips)
     sheet = " sheet" if bare else ""
     strips = "".join(map(_strip, exhibit.strips))
@@ -104,12 +104,12 @@ def _exhibit(exhibit: Exhibit) -> str:
     )
 
 
-def _strip(strip: tuple[Picture, ...]) -> str:
+def _strip(strip: tuple[Thumbnail, ...]) -> str:
     several = "several" if len(strip) > 1 else "wide" if any(picture.chart for picture in strip) else ""
     return f'<div class="strip {several}">{"".join(map(_figure, strip))}</div>'
 
 
-def _figure(picture: Picture) -> str:
+def _figure(picture: Thumbnail) -> str:
     data = b64encode(picture.data).decode()
     caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
     style = "chart" if picture.chart else "image"
@@ -118,7 +118,7 @@ def _figure(picture: Picture) -> str:
     return f'<figure class="{style}"><img{tiny} alt="{escape(picture.alt)}" src="{source}">{caption}</figure>'
 
 
-def _listed(exhibit: Exhibit) -> str:
+def _listed(exhibit: Section) -> str:
     if not exhibit.listed:
         return ""
     rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td></tr>" for name, reason in exhibit.listed)

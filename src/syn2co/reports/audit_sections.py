@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from syn2co.audits.duplicates import Found
+from syn2co.audits.duplicates import CopySearch
 from syn2co.audits.fidelity import NEIGHBOURS as NEXT
 from syn2co.audits.fidelity import nearest
 from syn2co.audits.health import class_counts
-from syn2co.audits.image_sets import Side
+from syn2co.audits.image_sets import AuditedSet
 from syn2co.audits.results import Results
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SHEET, PAIRS, QUERIES, NEIGHBOURS, POINTS = 48, 12, 8, 5, 1500
 
 
 @dataclass(frozen=True)
-class Picture:
+class Thumbnail:
     """An encoded image with the width at which it is shown."""
 
     data: bytes
@@ -37,16 +37,16 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class Section:
     """A part of the page: pictures in strips that belong together, or a list of names with reasons."""
 
     title: str
     words: str
-    strips: tuple[tuple[Picture, ...], ...] = ()
+    strips: tuple[tuple[Thumbnail, ...], ...] = ()
     listed: tuple[tuple[str, str], ...] = ()
 
 
-def exhibits(results: Results) -> tuple[Exhibit, ...]:
+def sections(results: Results) -> tuple[Section, ...]:
     """Return all parts that have something to show, in the order of the page."""
     parts = [_sheet(results), _neighbours(results), _memorised(results)]
     if results.taken is not None and results.real is not None:
@@ -58,7 +58,7 @@ def exhibits(results: Results) -> tuple[Exhibit, ...]:
     return tuple(part for part in parts if part is not None)
 
 
-def picture(side: Side, index: int, caption: str) -> Picture:
+def picture(side: AuditedSet, index: int, caption: str) -> Thumbnail:
     """Return one image of a side, shrunk to at most 128 pixels; small ones stay exact (PNG)."""
     image = side.images.read(index)
     longest = max(image.shape[:2])
@@ -68,21 +68,21 @@ def picture(side: Side, index: int, caption: str) -> Picture:
     return _encoded(image, caption, f"{side.role} image {side.name(index)}")
 
 
-def _encoded(image: UInt8[np.ndarray, "H W 3"], caption: str, alt: str) -> Picture:
+def _encoded(image: UInt8[np.ndarray, "H W 3"], caption: str, alt: str) -> Thumbnail:
     small = max(image.shape[:2]) <= SMALL
     flipped = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".png", flipped) if small else cv2.imencode(".jpg", flipped, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    return Picture(data.tobytes(), "png" if small else "jpeg", caption, alt)
+    return Thumbnail(data.tobytes(), "png" if small else "jpeg", caption, alt)
 
 
-def _sheet(results: Results) -> Exhibit:
+def _sheet(results: Results) -> Section:
     side = results.synthetic
     chosen = side.sample(SHEET, results.seed).tolist()
     strips = tuple((picture(side, index, ""),) for index in chosen)
-    return Exhibit("A random look", f"{len(chosen)} of {len(side)} synthetic images, drawn at random.", strips)
+    return Section("A random look", f"{len(chosen)} of {len(side)} synthetic images, drawn at random.", strips)
 
 
-def _neighbours(results: Results) -> Exhibit | None:
+def _neighbours(results: Results) -> Section | None:
     if results.compared is None or results.space is None or results.alone is None or results.real is None:
         return None
     count = min(QUERIES, len(results.alone.rows))
@@ -95,10 +95,10 @@ def _neighbours(results: Results) -> Exhibit | None:
             strip.append(picture(results.real, real, f"real, {distance:.2f}"))
         strips.append(tuple(strip))
     words = "Random synthetic images, each followed by the real ones nearest to it and their distances."
-    return Exhibit("Nearest real images", words, tuple(strips))
+    return Section("Nearest real images", words, tuple(strips))
 
 
-def _memorised(results: Results) -> Exhibit | None:
+def _memorised(results: Results) -> Section | None:
     if results.compared is None or results.alone is None or results.real is None:
         return None
     found = results.compared.memorisation
@@ -121,10 +121,10 @@ def _memorised(results: Results) -> Exhibit | None:
         "Synthetic images beside the one real image that they are nearest to. The ratio compares that distance to the "
         f"next {NEXT} ones: near 0 is a copy; 1 % of the real images lie below {found.threshold:.2f} themselves."
     )
-    return Exhibit("Suspected copies", words, strips)
+    return Section("Suspected copies", words, strips)
 
 
-def _copies(title: str, found: Found, first: Side, second: Side) -> Exhibit | None:
+def _copies(title: str, found: CopySearch, first: AuditedSet, second: AuditedSet) -> Section | None:
     if not found.copies:
         return None
     worst = sorted(found.copies, key=lambda copy: (-copy.agreement, copy.first))[: 2 * PAIRS]
@@ -135,10 +135,10 @@ def _copies(title: str, found: Found, first: Side, second: Side) -> Exhibit | No
         strips.append((picture(first, copy.first, "synthetic"), picture(second, copy.second, f"{how}{mirrored}")))
     words = f"{len(worst)} of {len(found.copies)}: the synthetic image, and the one that it is."
     listed = tuple((first.name(copy.first), second.name(copy.second)) for copy in worst)
-    return Exhibit(title, words, tuple(strips), listed)
+    return Section(title, words, tuple(strips), listed)
 
 
-def _duplicates(results: Results) -> Exhibit | None:
+def _duplicates(results: Results) -> Section | None:
     found, side = results.duplicates, results.synthetic
     pairs = [(pair, "equal pixels") for pair in found.exact[:PAIRS]]
     pairs += [(pair, "slightly changed") for pair in found.near[:PAIRS]]
@@ -146,10 +146,10 @@ def _duplicates(results: Results) -> Exhibit | None:
         return None
     strips = tuple((picture(side, one, "synthetic"), picture(side, two, how)) for (one, two), how in pairs)
     words = f"{len(pairs)} of {len(found.exact) + len(found.near)} repeats, each beside the image that it repeats."
-    return Exhibit("Duplicates", words, strips)
+    return Section("Duplicates", words, strips)
 
 
-def _empty(results: Results) -> Exhibit | None:
+def _empty(results: Results) -> Section | None:
     found, side = results.health, results.synthetic
     kinds = (("black", found.black), ("one colour", found.constant), ("white noise", found.noise))
     rows = [(index, kind) for kind, indices in kinds for index in indices[:PAIRS]]
@@ -157,19 +157,19 @@ def _empty(results: Results) -> Exhibit | None:
         return None
     strips = tuple((picture(side, index, kind),) for index, kind in rows)
     listed = tuple((side.name(index), kind) for index, kind in rows)
-    return Exhibit("Images that show nothing", "Black, of one colour, or white noise.", strips, listed)
+    return Section("Images that show nothing", "Black, of one colour, or white noise.", strips, listed)
 
 
-def _broken(results: Results) -> Exhibit | None:
+def _broken(results: Results) -> Section | None:
     found = results.health.broken
     if not found:
         return None
-    return Exhibit(
+    return Section(
         "Images that cannot be read", f"{min(50, len(found))} of {len(found)}, with the reason.", listed=found[:50]
     )
 
 
-def _classes(results: Results) -> Exhibit | None:
+def _classes(results: Results) -> Section | None:
     counts = class_counts(results.synthetic)
     if not counts:
         return None
@@ -177,10 +177,10 @@ def _classes(results: Results) -> Exhibit | None:
 
     more = f" The first 40 of {len(counts)}." if len(counts) > 40 else ""
     chart = _drawn(class_bars(dict(list(counts.items())[:40])), "number of images of each class")
-    return Exhibit("Class balance", f"Synthetic images of each class.{more}", ((chart,),))
+    return Section("Class balance", f"Synthetic images of each class.{more}", ((chart,),))
 
 
-def _scatter(results: Results) -> Exhibit | None:
+def _scatter(results: Results) -> Section | None:
     if results.compared is None:
         return None
     from syn2co.reports.charts import scatter
@@ -189,10 +189,10 @@ def _scatter(results: Results) -> Exhibit | None:
     chart = _drawn(scatter(synthetic[:POINTS], real[:POINTS]), "scatter of real and synthetic images")
     assert results.space is not None
     words = f"The two directions in which all images together vary most. Features: {results.space.words}."
-    return Exhibit("Where they lie", words, ((chart,),))
+    return Section("Where they lie", words, ((chart,),))
 
 
-def _drawn(figure: "Figure", alt: str) -> Picture:
+def _drawn(figure: "Figure", alt: str) -> Thumbnail:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
-    return Picture(buffer.getvalue(), "png", "", alt, chart=True)
+    return Thumbnail(buffer.getvalue(), "png", "", alt, chart=True)

@@ -88,6 +88,11 @@ def all_reduce_max(values: Tensor) -> Tensor:
     return values
 
 
+def largest(value: int, device: torch.device) -> int:
+    """Return the largest value of all ranks; `device` is where their collectives work."""
+    return int(all_reduce_max(torch.tensor([value], device=device))) if active() else value
+
+
 def all_reduce_mean(values: Tensor) -> Tensor:
     """Return the elementwise mean over ranks (in place, no gradient)."""
     if active():

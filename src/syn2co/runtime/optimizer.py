@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from syn2co.pretraining.config import OptimizerSettings
+from syn2co.runtime.settings import OptimizerSettings
 
 _POSITIONS = ("pos_embed", "cls_token", "dist_token", "reg_token", "relative_position_bias_table")
 

@@ -19,9 +19,9 @@ from tiny_images import write_images
 
 from syn2co.core.errors import ConfigError, SynthesisError
 from syn2co.synthesis.generation.generate import generate
+from syn2co.synthesis.generation.plan import plan
 from syn2co.synthesis.generation.verify import verify
 from syn2co.synthesis.sets.manifest import KEYS, seal
-from syn2co.synthesis.sets.plan import plan
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +334,7 @@ def test_a_set_that_another_process_begins_at_the_same_time(own, sixty):
 BAD = """
 import os, sys
 import numpy as np
-from syn2co.synthesis import Generator, Made, Skipped
+from syn2co.synthesis import Generator, GeneratedImage, Skipped
 from syn2co.synthesis import Settings
 
 def good(job, size):
@@ -349,12 +349,12 @@ def floats(job, size): return late(job, lambda: np.ones((8, 8, 3)))
 def large(job, size): return late(job, lambda: np.ones((9, 8, 3), np.uint8))
 def grey(job, size): return late(job, lambda: np.ones((8, 8), np.uint8))
 def nothing(job, size): return late(job, lambda: None)
-def noted(job, size): return late(job, lambda: Made(good(job, 8), {"id": 3}))
-def odd_note(job, size): return late(job, lambda: Made(good(job, 8), {"level": np.nan}))
+def noted(job, size): return late(job, lambda: GeneratedImage(good(job, 8), {"id": 3}))
+def odd_note(job, size): return late(job, lambda: GeneratedImage(good(job, 8), {"level": np.nan}))
 def black(job, size): return late(job, lambda: np.zeros((8, 8, 3), np.uint8))
 def flat(job, size): return late(job, lambda: np.full((8, 8, 3), 7, np.uint8))
 def refused(job, size): return late(job, lambda: Skipped("the safety checker flagged it"))
-def numbered(job, size): return Made(good(job, 8), {"levels": {10: 1, 2: [3]}, "program": "x"})
+def numbered(job, size): return GeneratedImage(good(job, 8), {"levels": {10: 1, 2: [3]}, "program": "x"})
 def leaves(job, size): return late(job, lambda: sys.exit("no licence\\nfound"))
 def dies(job, size): return late(job, lambda: os._exit(7))
 
@@ -367,7 +367,7 @@ def batches(options, context):
     def make(jobs):
         if options.fault == "few": return [good(job, 8) for job in jobs[1:]]
         if options.fault == "together" and len(jobs) > 1: raise MemoryError("too many")
-        return [Made(good(job, 8), {"program": "noise"}) for job in jobs]
+        return [GeneratedImage(good(job, 8), {"program": "noise"}) for job in jobs]
     facts = {"generator": "batches", "model": options.model, "licence": options.licence, "versions": {}}
     return Generator(make, facts, batch=4)
 """

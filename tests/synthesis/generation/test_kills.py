@@ -68,14 +68,14 @@ def test_a_kill_around_the_first_and_last_files(point, number, text, whole, tmp_
 
 def test_images_of_a_torn_shard_are_not_made_again(text, whole, tmp_path, monkeypatch):
     """Hours of diffusion must not be lost with a shard that lacks its last image."""
-    from syn2co.synthesis.generation.encode import Maker
+    from syn2co.synthesis.generation.encode import JobRunner
 
     out = tmp_path / "set"
     assert finish(start(generate_and_die, text, str(out), 5, 0, "before a flush", 3)) == -signal.SIGKILL
     assert (out / ".000000.tar.tmp").exists() and not (out / "000000.tar").exists()
     made: list[str] = []
-    make = Maker.make
-    monkeypatch.setattr(Maker, "make", lambda self, jobs: made.extend(job.id for job in jobs) or make(self, jobs))
+    make = JobRunner.make
+    monkeypatch.setattr(JobRunner, "make", lambda self, jobs: made.extend(job.id for job in jobs) or make(self, jobs))
     generate_in_process(text, str(out), 5, 0)
     assert made == []
 

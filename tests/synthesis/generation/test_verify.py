@@ -361,7 +361,7 @@ def test_the_command_of_the_card_makes_the_same_set(made, own, tmp_path, monkeyp
 
 
 def test_cut_prompts_are_counted(tmp_path):
-    text = "import numpy as np\nfrom syn2co.synthesis import Made\n\ndef f(job, size):\n    image = job.rng().integers(0, 9, (8, 8, 3), dtype=np.uint8)\n    return Made(image, {'prompt_cut': job.k > 2})\n"
+    text = "import numpy as np\nfrom syn2co.synthesis import GeneratedImage\n\ndef f(job, size):\n    image = job.rng().integers(0, 9, (8, 8, 3), dtype=np.uint8)\n    return GeneratedImage(image, {'prompt_cut': job.k > 2})\n"
     generate(settings(write_generator(tmp_path, text), "f", classes=("cat",)), tmp_path / "set", count=5)
     assert "5 images have a prompt; 2 of these were cut" in (tmp_path / "set" / "README.md").read_text()
 

@@ -18,10 +18,10 @@ import tiny_diffusion
 from syn2co.core.errors import ConfigError, DataError
 from syn2co.data.open import open_images
 from syn2co.images.image_set import ImageSet
-from syn2co.synthesis.generators.diffusion import Options, open_generator
+from syn2co.synthesis.generators.diffusion import DiffusionOptions, open_generator
 from syn2co.synthesis.generators.diffusion.drawing import attempt_seed, draw
 from syn2co.synthesis.sets.job import Job, make_job
-from syn2co.synthesis.sets.spec import Context, Generator, Made, Skipped
+from syn2co.synthesis.sets.spec import Context, GeneratedImage, Generator, Skipped
 
 Models = Callable[[str], Path]
 SIZE, STEPS = 16, 3
@@ -63,8 +63,8 @@ def real(image_folder: Path) -> ImageSet:
     return open_images([str(image_folder)])
 
 
-def options(folder: Path, **settings: Any) -> Options:
-    return Options(model=str(folder), **{"steps": STEPS, **settings})
+def options(folder: Path, **settings: Any) -> DiffusionOptions:
+    return DiffusionOptions(model=str(folder), **{"steps": STEPS, **settings})
 
 
 def opened(folder: Path, real: ImageSet | None = None, **settings: Any) -> Generator:
@@ -81,13 +81,13 @@ def jobs(count: int, real: ImageSet | None = None, prompt: str | None = "a photo
     ]  # fmt: skip
 
 
-def made(generator: Generator, asked: list[Job]) -> list[Made]:
+def made(generator: Generator, asked: list[Job]) -> list[GeneratedImage]:
     results = generator.make(asked)
-    assert all(isinstance(result, Made) for result in results)
-    return [result for result in results if isinstance(result, Made)]
+    assert all(isinstance(result, GeneratedImage) for result in results)
+    return [result for result in results if isinstance(result, GeneratedImage)]
 
 
-def difference(one: Made, other: Made) -> int:
+def difference(one: GeneratedImage, other: GeneratedImage) -> int:
     """Largest difference of two images, in 1/255."""
     return int(np.abs(one.image.astype(int) - other.image.astype(int)).max())
 
@@ -309,13 +309,13 @@ def test_a_flagged_image_is_not_stored_even_if_the_checker_left_it_as_it_was() -
         jobs(1), sample=lambda asked, seeds: (picture[None], [seeds[0] == asked[0].seed]), finish=lambda image: image,
         notes=lambda _: {}, max_attempts=2, checker="on",
     )  # fmt: skip
-    assert isinstance(image, Made) and image.notes["safety"] == {"checker": "on", "flagged": 1, "blank": 0}
+    assert isinstance(image, GeneratedImage) and image.notes["safety"] == {"checker": "on", "flagged": 1, "blank": 0}
 
 
 class TestLabels:
     """The tiny DiT knows "tench, Tinca tinca" as 0, goldfish as 1, and two cranes, 134 and 517."""
 
-    def image(self, models: Models, class_name: str | None) -> Made:
+    def image(self, models: Models, class_name: str | None) -> GeneratedImage:
         job = make_job("recipe", "a fish", 0, class_name=class_name)
         return made(opened(models(DIT), guidance=7), [job])[0]
 
@@ -388,7 +388,7 @@ class TestRefusals:
 
     def test_settings_that_contradict_each_other(self, models: Models, real: ImageSet) -> None:
         with pytest.raises(ConfigError, match="^options.model: is not given; set it to the folder"):
-            Options.parse({}, under="options.")
+            DiffusionOptions.parse({}, under="options.")
         message = r"steps = 3, strength = 0.2: image-to-image takes steps \* strength steps, which must be at least 1"
         with pytest.raises(ValueError, match=message):
             options(models(STABLE_DIFFUSION), task="image-to-image", strength=0.2)
@@ -450,7 +450,7 @@ class TestRecipe:
     """A model folder is known by its content and not by its place; a hub id by its name and revision."""
 
     def digest(self, model: object, **named: Any) -> str:
-        from syn2co.synthesis.sets.plan import plan
+        from syn2co.synthesis.generation.plan import plan
         from syn2co.synthesis.sets.settings import SynthesisSettings
 
         chosen = {"model": str(model), **named}
@@ -527,7 +527,7 @@ class TestHub:
         monkeypatch.setattr(DiffusionPipeline, "load_config", config)
         monkeypatch.setattr(DiffusionPipeline, "download", download)
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", card)
-        facts = open_generator(Options(model="owner/name", revision="main", steps=1), Context(size=SIZE)).facts
+        facts = open_generator(DiffusionOptions(model="owner/name", revision="main", steps=1), Context(size=SIZE)).facts
         assert (facts["model"], facts["revision"], facts["licence"]) == ("owner/name", commit, "mit")
         assert asked == [("owner/name", "main", None), ("owner/name", "README.md", commit)]
 
@@ -537,7 +537,7 @@ class TestHub:
         monkeypatch.setattr(DiffusionPipeline, "load_config", lambda *_, **__: {"_class_name": "FluxPipeline"})
         monkeypatch.setattr(DiffusionPipeline, "download", lambda *_, **__: pytest.fail("it was fetched"))
         with pytest.raises(ConfigError, match="model = owner/flux: is a FluxPipeline, which is not supported"):
-            open_generator(Options(model="owner/flux"), Context(size=SIZE))
+            open_generator(DiffusionOptions(model="owner/flux"), Context(size=SIZE))
 
     def test_an_id_without_network(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import huggingface_hub.constants
@@ -546,7 +546,7 @@ class TestHub:
         with pytest.raises(
             ConfigError, match=r"model = owner/name: is no folder here and cannot be had .* the network"
         ):
-            open_generator(Options(model="owner/name"), Context(size=SIZE))
+            open_generator(DiffusionOptions(model="owner/name"), Context(size=SIZE))
 
 
 def test_nothing_is_printed_and_the_libraries_get_their_settings_back(

@@ -13,12 +13,12 @@ from syn2co.images.image_set import ImageSet
 from syn2co.synthesis.generators import procedural
 from syn2co.synthesis.generators.fitted import generator as fitted
 from syn2co.synthesis.generators.fitted import statistics as fitted_statistics
-from syn2co.synthesis.generators.fitted.generator import Options, open_generator
+from syn2co.synthesis.generators.fitted.generator import FittedOptions, open_generator
 from syn2co.synthesis.sets.job import Job, make_job
 from syn2co.synthesis.sets.spec import Context, Skipped
 
 SIZE = 16
-RANDOM = Options(phases="random", clusters=2)
+RANDOM = FittedOptions(phases="random", clusters=2)
 COLOURS = {"red": (190, 70, 50), "blue": (40, 90, 200)}
 
 
@@ -47,13 +47,13 @@ def _jobs(count: int, **named) -> list[Job]:
     return [make_job("recipe", "", k, **named) for k in range(count)]
 
 
-def _images(real: ImageSet, options: Options = RANDOM, count: int = 60, **named) -> np.ndarray:
+def _images(real: ImageSet, options: FittedOptions = RANDOM, count: int = 60, **named) -> np.ndarray:
     made = open_generator(options, Context(size=SIZE, real=real)).make(_jobs(count, **named))
     return np.stack([one.image for one in made])
 
 
 def _reals(real: ImageSet) -> np.ndarray:
-    from syn2co.data.views import resize_and_crop
+    from syn2co.images.resize import resize_and_crop
 
     return np.stack([resize_and_crop(real.read(index), SIZE, 1.0) for index in range(len(real))])
 
@@ -130,7 +130,7 @@ def test_procedural_phases_bring_the_edges_of_the_procedural_image(real):
 
 
 def test_the_recipe_follows_the_revision_of_procedural_phases(real, monkeypatch):
-    from syn2co.synthesis.sets.plan import plan
+    from syn2co.synthesis.generation.plan import plan
     from syn2co.synthesis.sets.settings import SynthesisSettings
 
     def digest(phases: str) -> str:
@@ -140,7 +140,7 @@ def test_the_recipe_follows_the_revision_of_procedural_phases(real, monkeypatch)
     before = [digest("random"), digest("procedural")]
     monkeypatch.setattr(procedural, "REVISION", "another")
     assert digest("random") == before[0] and digest("procedural") != before[1]
-    generator = open_generator(Options(phases="procedural", clusters=2), Context(size=SIZE, real=real))
+    generator = open_generator(FittedOptions(phases="procedural", clusters=2), Context(size=SIZE, real=real))
     assert generator.facts["procedural_revision"] == "another"
 
 
@@ -149,12 +149,12 @@ def test_a_job_that_the_procedural_generator_skips_is_skipped(real, monkeypatch)
 
     skipping = Generator(make=lambda jobs: [Skipped("why")] * len(jobs), facts={})
     monkeypatch.setattr(procedural, "open_generator", lambda options, context: skipping)
-    assert open_generator(Options(), Context(size=SIZE, real=real)).make(_jobs(2)) == [Skipped("why")] * 2
+    assert open_generator(FittedOptions(), Context(size=SIZE, real=real)).make(_jobs(2)) == [Skipped("why")] * 2
 
 
 def test_labels_used_is_said_of_classes_alone(real):
     used = {
-        kind: open_generator(Options(phases="random", condition=kind), Context(size=SIZE, real=real)).labels_used
+        kind: open_generator(FittedOptions(phases="random", condition=kind), Context(size=SIZE, real=real)).labels_used
         for kind in ("cluster", "class", "none")
     }
     assert used == {"cluster": False, "class": True, "none": False}
@@ -185,7 +185,7 @@ def test_a_model_of_other_images_or_settings_is_refused(real, tmp_path):
     with pytest.raises(DataError, match="the model was made from other images than those given now"):
         open_generator(RANDOM, Context(size=SIZE, real=fewer, folder=tmp_path))
     with pytest.raises(ConfigError, match=r"clusters = 3: the model in fitted.safetensors was made with 2; repeat"):
-        open_generator(Options(phases="random", clusters=3), Context(size=SIZE, real=real, folder=tmp_path))
+        open_generator(FittedOptions(phases="random", clusters=3), Context(size=SIZE, real=real, folder=tmp_path))
     with pytest.raises(ConfigError, match="size = 8: the model in"):
         open_generator(RANDOM, Context(size=8, real=real, folder=tmp_path))
 
@@ -216,7 +216,7 @@ def test_what_cannot_be_made_is_said(real):
         generator.make(_jobs(1, class_name="red"))
     with pytest.raises(ConfigError, match="source = a#1: the fitted generator makes no variations of an image"):
         generator.make(_jobs(1, source="a#1"))
-    by_class = open_generator(Options(phases="random", condition="class"), Context(size=SIZE, real=real))
+    by_class = open_generator(FittedOptions(phases="random", condition="class"), Context(size=SIZE, real=real))
     with pytest.raises(ConfigError, match="class 'rde': the model knows 2 classes and not this one; did you mean 're"):
         by_class.make(_jobs(1, class_name="rde"))
     with pytest.raises(DataError, match="made from real images and was given 0; name at least 2 with --real"):
@@ -224,7 +224,7 @@ def test_what_cannot_be_made_is_said(real):
     unlabelled = ImageSet.subset(real, range(40))
     unlabelled.labels = np.where(np.arange(40) < 3, -1, unlabelled.labels)
     with pytest.raises(DataError, match="condition = class: 3 of 40 images have no class; put each class in a folder"):
-        open_generator(Options(phases="random", condition="class"), Context(size=SIZE, real=unlabelled))
+        open_generator(FittedOptions(phases="random", condition="class"), Context(size=SIZE, real=unlabelled))
 
 
 def test_at_most_so_many_images_are_read(real, monkeypatch):

@@ -20,7 +20,7 @@ from syn2co.synthesis.generation.generate import generate
 from syn2co.synthesis.generation.replay import replay
 from syn2co.synthesis.generators.flow import model as flow_model
 from syn2co.synthesis.generators.flow import training as flow_training
-from syn2co.synthesis.generators.flow.generator import Options, open_generator
+from syn2co.synthesis.generators.flow.generator import FlowOptions, open_generator
 from syn2co.synthesis.generators.flow.network import Velocity, build_velocity
 from syn2co.synthesis.generators.flow.sampling import euler, to_pixels
 from syn2co.synthesis.generators.flow.training import draw_batch, to_unit
@@ -29,7 +29,7 @@ from syn2co.synthesis.sets.settings import SynthesisSettings
 from syn2co.synthesis.sets.spec import Context, Generator
 
 SIZE = 8
-TINY = Options(
+TINY = FlowOptions(
     clusters=2, channels=(32,), steps=6, batch=4, warmup=2, save_steps=2, sampling_steps=4, attention=False
 )  # fmt: skip
 
@@ -75,8 +75,8 @@ def _jobs(count: int, **named) -> list[Job]:
     return [make_job("recipe", "", k, **named) for k in range(count)]
 
 
-def _with(options: Options = TINY, **changes) -> Options:
-    return Options.model_validate({**options.model_dump(), **changes})
+def _with(options: FlowOptions = TINY, **changes) -> FlowOptions:
+    return FlowOptions.model_validate({**options.model_dump(), **changes})
 
 
 def _weights(folder: Path) -> bytes:

@@ -11,9 +11,10 @@ from synthesis_sets import settings, write_generator
 from tiny_images import write_images
 
 from syn2co.core.errors import ConfigError, DataError, Syn2CoError
-from syn2co.synthesis.sets.plan import plan
+from syn2co.synthesis.generation.plan import plan
+from syn2co.synthesis.generation.sharding import parse_shard
 from syn2co.synthesis.sets.prompts import BACKGROUNDS, TEMPLATES, choose_prompt
-from syn2co.synthesis.sets.settings import SynthesisSettings, load_settings, parse_shard
+from syn2co.synthesis.sets.settings import SynthesisSettings, load_settings
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from syn2co.evaluation.protocols.protocol import Features, Outcome
+from syn2co.evaluation.protocols.protocol import Features, ProtocolResult
 
 TEMPERATURE = 0.07
 KS = (10, 20, 100, 200)
@@ -74,7 +74,7 @@ def _correct(features: Features, ks: tuple[int, ...], device: torch.device | Non
     return {k: classes == features.test_labels for k, classes in predicted.items()}
 
 
-def knn(features: Features, seed: int, device: torch.device) -> Outcome:
+def knn(features: Features, seed: int, device: torch.device) -> ProtocolResult:
     """Return the k-NN score: all training images as bank, headline k = 20, other k in the details. `seed` is not used.
 
     Every k is capped by the size of the bank; a cap is noted.
@@ -85,7 +85,7 @@ def knn(features: Features, seed: int, device: torch.device) -> Outcome:
     correct = _correct(features, ks, device)
     capped = [k for k in KS if k > size]
     notes = (f"k-NN: k = {', '.join(map(str, capped))} capped by the bank of {size} training images",) if capped else ()
-    return Outcome(
+    return ProtocolResult(
         values=correct[headline].float(),
         definition={"protocol": "knn", "temperature": TEMPERATURE, "k": KS, "headline": HEADLINE},
         setting=f"k = {headline}",

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from syn2co.core import keyed_rng
-from syn2co.evaluation.protocols.protocol import Features, Outcome
+from syn2co.evaluation.protocols.protocol import Features, ProtocolResult
 
 PENALTIES = tuple(10.0**-power for power in range(-1, 7))
 """Candidates for the factor of |W|^2 / 2 beside the mean cross-entropy in nats, strongest first."""
@@ -54,7 +54,7 @@ def correlation_of(inputs: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
 
 
 @dataclass(frozen=True)
-class Fit:
+class LinearProbe:
     """A fitted probe on standardised features, in float64 on the CPU; `converged` within MAX_ITERATIONS."""
 
     weight: Float[Tensor, "D C"]
@@ -96,8 +96,8 @@ def fit(
     *,
     classes: int,
     penalty: float,
-    start: Fit | None = None,
-) -> Fit:
+    start: LinearProbe | None = None,
+) -> LinearProbe:
     """Return the minimum over W, b of sum_i share_i CE(x_i W + b, y_i) + penalty |W|^2 / 2, found by L-BFGS.
 
     Searched in V = L^T W with L L^T = correlation / C + penalty, which makes the curvature about the same in every
@@ -109,7 +109,7 @@ def fit(
     identity = torch.eye(len(correlation), dtype=torch.float64)
     lower = torch.linalg.cholesky(correlation / classes + penalty * identity)
     spread = torch.linalg.solve_triangular(lower, identity, upper=False).T.contiguous()  # W = spread @ V
-    start = start or Fit(torch.zeros(len(lower), classes).double(), torch.zeros(classes).double())
+    start = start or LinearProbe(torch.zeros(len(lower), classes).double(), torch.zeros(classes).double())
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         table = torch.from_numpy(flat).view(-1, classes)
@@ -122,7 +122,7 @@ def fit(
     options = {"maxiter": MAX_ITERATIONS, "maxcor": 20, "gtol": 1e-5, "ftol": 1e-7}
     found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
     table = torch.from_numpy(found.x).view(-1, classes)
-    return Fit(spread @ table[:-1], table[-1], converged=found.nit < MAX_ITERATIONS)
+    return LinearProbe(spread @ table[:-1], table[-1], converged=found.nit < MAX_ITERATIONS)
 
 
 def held_out(labels: Int64[Tensor, " N"], *, seed: int) -> Bool[Tensor, " N"]:
@@ -144,14 +144,14 @@ def choose_penalty(
     correlation: Float[Tensor, "D D"],
     *,
     classes: int,
-) -> tuple[float, Fit, dict[float, float]]:
+) -> tuple[float, LinearProbe, dict[float, float]]:
     """Return the penalty with the highest top-1 on the rows `out`, its probe fitted to the other rows, and every top-1.
 
     The stronger penalty wins a tie. Each fit starts from the one before it.
     """
     shares = (~out).float() / (~out).sum()
     held, wanted = inputs[out], labels[out].cpu()
-    fits: dict[float, Fit] = {}
+    fits: dict[float, LinearProbe] = {}
     scores: dict[float, float] = {}
     probe, best = None, PENALTIES[0]
     for penalty in PENALTIES:
@@ -163,7 +163,7 @@ def choose_penalty(
     return best, fits[best], scores
 
 
-def linear(features: Features, seed: int, device: torch.device) -> Outcome:
+def linear(features: Features, seed: int, device: torch.device) -> ProtocolResult:
     """Return the linear probe's score; the test images are seen once, by the final probe.
 
     Standardised by the training images; the penalty is the one of `PENALTIES` with the highest top-1 on a held-out
@@ -184,7 +184,7 @@ def linear(features: Features, seed: int, device: torch.device) -> Outcome:
     if not probe.converged:
         notes.append(f"linear: the probe did not converge within {MAX_ITERATIONS} iterations")
     right = probe.predict(scaling.apply(features.test)) == features.test_labels
-    return Outcome(
+    return ProtocolResult(
         values=right.float(),
         definition={
             "protocol": "linear",

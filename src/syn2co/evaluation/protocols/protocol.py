@@ -25,7 +25,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProtocolResult:
     """What a protocol gives back.
 
     Attributes: `values`, one number per test image whose mean is the score (for top-1, 1 if right, else 0);
@@ -41,5 +41,5 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
-Protocol = Callable[[Features, int, torch.device], Outcome]
+Protocol = Callable[[Features, int, torch.device], ProtocolResult]
 """(features, seed, device) -> outcome. Called on every rank with equal arguments; it must not talk to other ranks."""

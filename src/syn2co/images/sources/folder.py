@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from syn2co.core.errors import DataError
-from syn2co.images.index import Listing, ListingBuilder, is_image_name, label_by_folder, strip_top
-from syn2co.images.index_cache import load_listing, save_listing
+from syn2co.images.index import FileIndex, FileIndexBuilder, is_image_name, label_by_folder, strip_top
+from syn2co.images.index_cache import load_index, save_index
 from syn2co.images.quarantine import BrokenImage, Quarantined
 
 # A smaller tree is listed in less than a quarter of a second, and listing it sees files that changed in place.
@@ -28,7 +28,7 @@ Progress = Callable[[str, int, int], None]
 class FolderSource:
     """Images below a folder, sorted by folder and name; the class is the first folder below the root."""
 
-    def __init__(self, root: Path, listing: Listing) -> None:
+    def __init__(self, root: Path, listing: FileIndex) -> None:
         stripped, top = strip_top(listing)
         self.root = os.path.join(root, *top.split("/")) if top else str(root)
         self.identity = str(root)
@@ -79,7 +79,7 @@ def printable(name: str) -> str:
 class Scan:
     """What a walk through a folder found."""
 
-    builder: ListingBuilder = field(default_factory=ListingBuilder)
+    builder: FileIndexBuilder = field(default_factory=FileIndexBuilder)
     folders: list[str] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     skipped: list[Quarantined] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Scan:
     ignored: int = 0
     stamp: "blake2b" = field(default_factory=lambda: blake2b(digest_size=16))
 
-    def listing(self) -> Listing:
+    def listing(self) -> FileIndex:
         """Return the images found, as a list."""
         return self.builder.finish(
             skipped=tuple(self.skipped), ignored=self.ignored, stamp=f"folder-{self.stamp.hexdigest()}"
@@ -104,12 +104,12 @@ def open_folder(root: Path, *, cache_dir: Path, report: Progress | None = None) 
         DataError: if a folder cannot be read or holds no image.
     """
     root = root.resolve()
-    listing = load_listing(cache_dir, str(root), lambda folders, times: _unchanged(root, folders, times))
+    listing = load_index(cache_dir, str(root), lambda folders, times: _unchanged(root, folders, times))
     if listing is None:
         scan = scan_folder(root, report=report)
         listing = scan.listing()
         if len(listing) >= REMEMBER_FROM and max(scan.times) < time.time_ns() - _SETTLED_NS:
-            save_listing(cache_dir, str(root), listing, scan.folders, scan.times)
+            save_index(cache_dir, str(root), listing, scan.folders, scan.times)
     if not len(listing) and not listing.skipped:
         raise DataError(_nothing(root, listing.ignored))
     return FolderSource(root, listing)

@@ -20,7 +20,7 @@ from syn2co.images.index import sort_classes
 from syn2co.images.quarantine import BrokenImage, Quarantined
 
 
-class DatasetSource:
+class MapDatasetSource:
     """A map-style data set; item i is an (image, target) pair or a row with an image column.
 
     `title` stands for the source in the fingerprint where `identity` would name a place on this machine.
@@ -88,7 +88,7 @@ def _pixels(image: Any) -> bytes | UInt8[np.ndarray, "H W 3"]:
     raise BrokenImage(f"its data set gives a {type(image).__name__} where an image was expected")
 
 
-def open_torchvision(name: str, split: str, *, cache_dir: Path) -> DatasetSource:
+def open_torchvision(name: str, split: str, *, cache_dir: Path) -> MapDatasetSource:
     """Return `torchvision.datasets.NAME`, downloaded below `cache_dir` if it is not there yet.
 
     Labels come from the data set's `targets` or `labels`; where it has neither, every item is read once for them.
@@ -113,7 +113,7 @@ def open_torchvision(name: str, split: str, *, cache_dir: Path) -> DatasetSource
             f"{identity}: torchvision cannot open this data set ({_one_line(error)}); mend that or give a folder."
         ) from error
     targets = _targets(dataset)
-    return DatasetSource(identity, dataset, *_labels(targets, getattr(dataset, "classes", None)))
+    return MapDatasetSource(identity, dataset, *_labels(targets, getattr(dataset, "classes", None)))
 
 
 def _arguments(maker: Any, identity: str, split: str, cache_dir: Path) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _labels(targets: Sequence[Any], names: Sequence[str] | None) -> tuple[Int32[
     return table[np.where(values < 0, -1, values)], classes
 
 
-def open_hf(name: str, split: str) -> DatasetSource:
+def open_hf(name: str, split: str) -> MapDatasetSource:
     """Return one split of a Hugging Face data set: one of the hub, or a folder that `save_to_disk` wrote.
 
     The image column is the first of type Image, the label column the first of type ClassLabel.
@@ -185,7 +185,7 @@ def open_hf(name: str, split: str) -> DatasetSource:
     targets = dataset[label][:] if label is not None else [None] * len(dataset)
     labels, classes = _labels(targets, features[label].names if label is not None else None)
     encoded = dataset.cast_column(column, datasets.Image(decode=False)).select_columns([column])
-    return DatasetSource(identity, encoded, labels, classes, column, title="hf" if local else identity)
+    return MapDatasetSource(identity, encoded, labels, classes, column, title="hf" if local else identity)
 
 
 def _load_hf(datasets: Any, name: str, split: str) -> Any:

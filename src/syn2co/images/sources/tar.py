@@ -19,15 +19,15 @@ import numpy as np
 from syn2co.core.errors import DataError
 from syn2co.images.index import (
     SUFFIXES,
-    Listing,
-    ListingBuilder,
+    FileIndex,
+    FileIndexBuilder,
     concatenate,
     is_image_name,
     label_by_folder,
     sort_classes,
     strip_top,
 )
-from syn2co.images.index_cache import load_listing, save_listing
+from syn2co.images.index_cache import load_index, save_index
 from syn2co.images.quarantine import BrokenImage, Quarantined
 from syn2co.images.sources.folder import printable
 
@@ -41,7 +41,7 @@ _KEPT_OPEN = 64
 class TarSource:
     """Images in one or several tar files, each tar sorted by folder and name."""
 
-    def __init__(self, paths: Sequence[Path], listings: Sequence[Listing]) -> None:
+    def __init__(self, paths: Sequence[Path], listings: Sequence[FileIndex]) -> None:
         several = len(paths) > 1
         merged = concatenate(listings, [""] * len(paths))
         stripped, _ = strip_top(merged)
@@ -118,7 +118,7 @@ class TarSource:
         return self.listing.digest()
 
 
-def _below_shards(merged: Listing, paths: Sequence[Path], listings: Sequence[Listing]) -> tuple[str, ...]:
+def _below_shards(merged: FileIndex, paths: Sequence[Path], listings: Sequence[FileIndex]) -> tuple[str, ...]:
     """Return the folders with the tar's own name on top: the same key may occur in two shards."""
     owners = [path.stem for path, listing in zip(paths, listings, strict=True) for _ in listing.directories]
     return tuple(f"{owner}/{text}" if text else owner for owner, text in zip(owners, merged.directories, strict=True))
@@ -145,14 +145,14 @@ def open_tars(paths: Sequence[Path], *, cache_dir: Path, report: Progress | None
     return TarSource(paths, listings)
 
 
-def _open_tar(path: Path, cache_dir: Path) -> Listing:
+def _open_tar(path: Path, cache_dir: Path) -> FileIndex:
     """Return the list of one tar."""
     status = path.stat()
     state = [status.st_size, status.st_mtime_ns]
-    listing = load_listing(cache_dir, str(path), lambda _, times: times.tolist() == state)
+    listing = load_index(cache_dir, str(path), lambda _, times: times.tolist() == state)
     if listing is None:
         listing = replace(scan_tar(path), stamp=f"tar-{state[0]}-{state[1]}")
-        save_listing(cache_dir, str(path), listing, [], state)
+        save_index(cache_dir, str(path), listing, [], state)
     return listing
 
 
@@ -167,7 +167,7 @@ class Members:
     ignored: int = 0
 
 
-def scan_tar(path: Path) -> Listing:
+def scan_tar(path: Path) -> FileIndex:
     """Return the images in one tar, sorted by folder and name.
 
     Links and names that lead out of the tar are skipped and listed.
@@ -267,7 +267,7 @@ def _label(data: bytes, *, json_text: bool) -> str | None:
     return str(value)
 
 
-def _listing(members: Members) -> Listing:
+def _listing(members: Members) -> FileIndex:
     """Return the members' images as a list; labelled only if label files name classes."""
     if members.label_of:
         kept = [
@@ -278,7 +278,7 @@ def _listing(members: Members) -> Listing:
         members.ignored += len(members.images) - len(kept)
         members.images = kept
     members.images.sort(key=lambda image: (image[0].split("/") if image[0] else [], image[1]))
-    builder = ListingBuilder()
+    builder = FileIndexBuilder()
     for folder, group in groupby(members.images, key=lambda image: image[0]):
         images = list(group)
         builder.add(folder, [image[1] for image in images], (image[2] for image in images))

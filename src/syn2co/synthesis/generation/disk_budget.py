@@ -26,7 +26,7 @@ def human(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-class Space:
+class DiskBudget:
     """Watches the mean size of the images and the space that is left."""
 
     def __init__(self, folder: Path, images: int) -> None:

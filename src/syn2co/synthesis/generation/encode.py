@@ -17,16 +17,16 @@ from syn2co.images.perceptual_hash import phash
 from syn2co.synthesis.sets.job import Job
 from syn2co.synthesis.sets.manifest import make_line, seal
 from syn2co.synthesis.sets.settings import SynthesisSettings
-from syn2co.synthesis.sets.shards import Stored
-from syn2co.synthesis.sets.spec import Generator, Made, Skipped
+from syn2co.synthesis.sets.shards import EncodedImage
+from syn2co.synthesis.sets.spec import GeneratedImage, Generator, Skipped
 
-Result = Stored | Skipped
+Result = EncodedImage | Skipped
 _PARAMETERS = {"png": cv2.IMWRITE_PNG_COMPRESSION, "jpg": cv2.IMWRITE_JPEG_QUALITY, "webp": cv2.IMWRITE_WEBP_QUALITY}
 _PNG_COMPRESSION = 6
 
 
 @dataclass(frozen=True)
-class Maker:
+class JobRunner:
     """Makes images and turns them into what is stored."""
 
     generator: Generator
@@ -41,7 +41,7 @@ class Maker:
         """
         return [self._store(job, image) for job, image in zip(jobs, self.make(jobs), strict=True)]
 
-    def make(self, jobs: Sequence[Job]) -> list[Made | Skipped]:
+    def make(self, jobs: Sequence[Job]) -> list[GeneratedImage | Skipped]:
         """Return what the generator makes of each job, checked."""
         try:
             found = list(self.generator.make(jobs))
@@ -68,10 +68,10 @@ class Maker:
             f"({_words(error)}); lower work.batch"
         )
 
-    def _checked(self, job: Job, found: Any) -> Made | Skipped:
+    def _checked(self, job: Job, found: Any) -> GeneratedImage | Skipped:
         if isinstance(found, Skipped):
             return found
-        made = found if isinstance(found, Made) else Made(found)
+        made = found if isinstance(found, GeneratedImage) else GeneratedImage(found)
         complaint = _complaint(made.image, self.settings.size)
         if complaint:
             raise SynthesisError(f"generator {self.name}: job {job.id}{_of(job)}: {complaint}")
@@ -80,7 +80,7 @@ class Maker:
             return Skipped(f"the image is {kind}")
         return made
 
-    def _store(self, job: Job, made: Made | Skipped) -> Result:
+    def _store(self, job: Job, made: GeneratedImage | Skipped) -> Result:
         if isinstance(made, Skipped):
             return made
         data = encode(made.image, self.settings.format, self.settings.quality)
@@ -88,7 +88,7 @@ class Maker:
         facts = {"size": size, "sha256": sha256(data).hexdigest(), "phash": phash(made.image)}
         line = make_line(job, self.generator, facts, made.notes)
         try:
-            return Stored(job.id, seal(line), data)
+            return EncodedImage(job.id, seal(line), data)
         except (TypeError, ValueError) as error:
             raise SynthesisError(
                 f"generator {self.name}: job {job.id}: a note or fact cannot be written as JSON ({error}); mend that"

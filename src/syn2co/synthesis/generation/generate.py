@@ -11,28 +11,20 @@ from syn2co.core.errors import SynthesisError
 from syn2co.core.files import temporary_of, write_whole
 from syn2co.core.progress import Bar
 from syn2co.synthesis.generation.card import write_card
-from syn2co.synthesis.generation.disk_budget import Space, bytes_of
+from syn2co.synthesis.generation.dataset_writer import grow_recipe, record_skipped, save_recipe
+from syn2co.synthesis.generation.disk_budget import DiskBudget, bytes_of
 from syn2co.synthesis.generation.encode import Result
-from syn2co.synthesis.generation.generator_factory import check_licence, open_maker
+from syn2co.synthesis.generation.generator_factory import check_licence, open_generator_for
 from syn2co.synthesis.generation.locks import lock, make_locks, shard_lock, writing_to
-from syn2co.synthesis.generation.workers import Here, Processes
-from syn2co.synthesis.sets.dataset_folder import (
-    CARD,
-    SHEET,
-    SKIPPED,
-    grow_recipe,
-    is_done,
-    plan_in,
-    read_recipe,
-    read_skipped,
-    record_skipped,
-    save_recipe,
-)
+from syn2co.synthesis.generation.plan import open_real, plan_in
+from syn2co.synthesis.generation.sharding import parse_shard
+from syn2co.synthesis.generation.workers import ProcessPool, SerialPool
+from syn2co.synthesis.sets.dataset_folder import CARD, SHEET, SKIPPED, is_done, read_recipe, read_skipped
 from syn2co.synthesis.sets.job import Job
 from syn2co.synthesis.sets.manifest import mismatch, unseal
-from syn2co.synthesis.sets.plan import Plan, open_real
-from syn2co.synthesis.sets.settings import SET, SynthesisSettings, parse_shard
-from syn2co.synthesis.sets.shards import Leftovers, ShardWriter, Stored, stem
+from syn2co.synthesis.sets.plan import Plan
+from syn2co.synthesis.sets.settings import SET, SynthesisSettings
+from syn2co.synthesis.sets.shards import EncodedImage, PartialShard, ShardWriter, stem
 from syn2co.synthesis.sets.spec import Skipped
 
 if TYPE_CHECKING:
@@ -120,24 +112,24 @@ class _Work:
         self.folder, self.jobs, self.progress = folder, jobs, progress
         make_locks(folder)  # before hours of training
         self.settings = jobs.recipe.settings
-        self.opening, self.maker = open_maker(folder, jobs.recipe, images, progress=progress)
-        check_licence(self.maker, self.settings.work)
-        self.batch = self.settings.work.batch or self.maker.generator.batch
+        self.factory, self.runner = open_generator_for(folder, jobs.recipe, images, progress=progress)
+        check_licence(self.runner, self.settings.work)
+        self.batch = self.settings.work.batch or self.runner.generator.batch
         self.made = 0
 
     def make(self, missing: Sequence[int]) -> int:
         """Make the shards and return how many images that took."""
         with writing_to(self.folder):
-            save_recipe(self.folder, self.jobs, dict(self.maker.generator.facts))
+            save_recipe(self.folder, self.jobs, dict(self.runner.generator.facts))
             saved = read_recipe(self.folder)
             assert saved is not None
             self.facts = saved[SET]["facts"]
             for name in (CARD, SHEET):  # they speak of a whole set; the last shard brings them back
                 (self.folder / name).unlink(missing_ok=True)
             images = sum(map(self.jobs.shard_length, missing))
-            self.space = Space(self.folder, images)
+            self.space = DiskBudget(self.folder, images)
             workers = self.settings.work.workers
-            pool = Processes(self.opening, workers) if workers else Here(self.maker)
+            pool = ProcessPool(self.factory, workers) if workers else SerialPool(self.runner)
             with pool, Bar("generate", images, show=self.progress) as self.bar:
                 self.pool, self.started = pool, time.monotonic()
                 waiting = list(missing)
@@ -165,7 +157,7 @@ class _Work:
         tar = self.folder / f"{stem(number)}.tar"
         suffix = self.settings.format
         old = _set_aside(tar)
-        leftovers = Leftovers([path for path in (tar, old) if path.exists()], suffix)
+        leftovers = PartialShard([path for path in (tar, old) if path.exists()], suffix)
         texts: list[str] = []
         skipped: list[tuple[int, Job, str]] = []
         before: int | None = None  # images of other shards that are skipped
@@ -186,7 +178,7 @@ class _Work:
         record_skipped(self.folder, self.jobs, number, skipped)
         write_whole(tar.with_suffix(".jsonl"), "".join(texts))
 
-    def _results(self, number: int, leftovers: Leftovers) -> Iterator[tuple[Job, Result]]:
+    def _results(self, number: int, leftovers: PartialShard) -> Iterator[tuple[Job, Result]]:
         """Yield each job of a shard with its image, from an earlier attempt or made now."""
         jobs = self.jobs.shard(number)
         lacking = [job for job in jobs if self._left(leftovers, job) is None]
@@ -198,7 +190,7 @@ class _Work:
                 self.made += 1
             yield job, next(fresh) if found is None else found
 
-    def _left(self, leftovers: Leftovers, job: Job) -> Stored | None:
+    def _left(self, leftovers: PartialShard, job: Job) -> EncodedImage | None:
         """Return the image of an earlier attempt, unless its line tells of another job or model."""
         found = leftovers.get(job.id)
         return None if found is None or mismatch(unseal(found.text), job, self.facts) else found

@@ -1,4 +1,4 @@
-"""Opening a generator: in the main process, and again in each process that helps it."""
+"""Opening a generator: in the main process, and again in each worker process."""
 
 import contextlib
 from dataclasses import dataclass, replace
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syn2co.core.errors import ConfigError, SynthesisError
-from syn2co.synthesis.generation.encode import Maker
+from syn2co.synthesis.generation.encode import JobRunner
 from syn2co.synthesis.generation.locks import lock
+from syn2co.synthesis.generators.registry import load_generator
 from syn2co.synthesis.sets.dataset_folder import MODEL
 from syn2co.synthesis.sets.recipe import Recipe, resolve
 from syn2co.synthesis.sets.settings import SynthesisSettings, WorkSettings
@@ -18,34 +19,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Opening:
+class GeneratorFactory:
     """What a process needs to open the generator."""
 
     settings: SynthesisSettings
     context: Context
     code: str | None
 
-    def open(self, recipe: Recipe | None = None) -> "Maker":
+    def open(self, recipe: Recipe | None = None) -> "JobRunner":
         """Return what makes the images.
 
         Raises:
             SynthesisError: if the file of the user's own generator changed since the work began.
         """
-        recipe = recipe or resolve(self.settings, None)
-        if recipe.loaded.code != self.code:
-            raise SynthesisError(f"generator = {recipe.loaded.name}: the file changed during the work; start again")
-        options = recipe.loaded.options.parse(self.settings.options, under="options.")
-        return Maker(recipe.loaded.open(options, self.context), recipe.loaded.name, self.settings)
+        recipe = recipe or resolve(self.settings, load_generator(self.settings.generator), None)
+        if recipe.generator.code != self.code:
+            raise SynthesisError(f"generator = {recipe.generator.name}: the file changed during the work; start again")
+        options = recipe.generator.options.parse(self.settings.options, under="options.")
+        return JobRunner(recipe.generator.open(options, self.context), recipe.generator.name, self.settings)
 
 
-def open_maker(
+def open_generator_for(
     folder: Path | None, recipe: Recipe, images: "ImageSet | None", *, progress: bool
-) -> tuple[Opening, Maker]:
+) -> tuple[GeneratorFactory, JobRunner]:
     """Return the opened generator, and how other processes open it; one process at a time fits or trains a model."""
-    settings, traits = recipe.settings, recipe.loaded.traits
+    settings, generator = recipe.settings, recipe.generator
     device = settings.work.device
-    if traits.torch:
-        from syn2co.runtime.machine import choose_device
+    if generator.torch:
+        from syn2co.runtime.device import choose_device
 
         device = str(choose_device(device))
     context = Context(
@@ -56,18 +57,18 @@ def open_maker(
         device="cpu" if device == "auto" else device,
         progress=progress,
     )
-    with lock(folder, MODEL) if traits.learns and folder is not None else contextlib.nullcontext():
-        maker = Opening(settings, context, recipe.loaded.code).open(recipe)
-    return Opening(settings, replace(context, progress=False), recipe.loaded.code), maker
+    with lock(folder, MODEL) if generator.learns and folder is not None else contextlib.nullcontext():
+        runner = GeneratorFactory(settings, context, recipe.generator.code).open(recipe)
+    return GeneratorFactory(settings, replace(context, progress=False), recipe.generator.code), runner
 
 
-def check_licence(maker: Maker, work: WorkSettings) -> None:
+def check_licence(runner: JobRunner, work: WorkSettings) -> None:
     """Refuse a model of unknown licence unless that is allowed.
 
     Raises:
         ConfigError: if there is a model, its licence is unknown and `allow_unknown_licence` is false.
     """
-    facts = maker.generator.facts
+    facts = runner.generator.facts
     if facts.get("model") is not None and facts.get("licence") is None and not work.allow_unknown_licence:
         raise ConfigError(
             f"model = {facts['model']}: its licence is unknown, so nobody could tell what the images may be used for; "

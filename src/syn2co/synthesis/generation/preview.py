@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syn2co.synthesis.generation.disk_budget import bytes_of, human
-from syn2co.synthesis.generation.generator_factory import open_maker
+from syn2co.synthesis.generation.generator_factory import open_generator_for
+from syn2co.synthesis.generation.plan import open_real
 from syn2co.synthesis.sets.dataset_folder import is_done
 from syn2co.synthesis.sets.job import Job
-from syn2co.synthesis.sets.plan import Plan, open_real
-from syn2co.synthesis.sets.shards import Stored, stem
+from syn2co.synthesis.sets.plan import Plan
+from syn2co.synthesis.sets.shards import EncodedImage, stem
 
 if TYPE_CHECKING:
     from syn2co.images.image_set import ImageSet
@@ -59,7 +60,7 @@ def preview(jobs: Plan, out: Path | None, real: "Sequence[str | Path] | ImageSet
     """
     done = [number for number in range(jobs.shards) if is_done(out, jobs, number)] if out is not None else []
     missing = len(jobs) - sum(map(jobs.shard_length, done))
-    if jobs.recipe.loaded.traits.quick:
+    if jobs.recipe.generator.quick:
         return Preview(jobs, missing, *_try(jobs, real))
     stored = None
     if out is not None and done:
@@ -70,13 +71,13 @@ def preview(jobs: Plan, out: Path | None, real: "Sequence[str | Path] | ImageSet
 
 def _try(jobs: Plan, real: "Sequence[str | Path] | ImageSet") -> tuple[float | None, float | None]:
     """Return bytes and seconds an image, from a few images that are spread over the plan; the first warms up."""
-    maker = open_maker(None, jobs.recipe, open_real(real), progress=False)[1]
-    maker(jobs[:1])
+    runner = open_generator_for(None, jobs.recipe, open_real(real), progress=False)[1]
+    runner(jobs[:1])
     chosen = [jobs[place * len(jobs) // min(TRIED, len(jobs))] for place in range(min(TRIED, len(jobs)))]
     start = time.perf_counter()
-    results = maker(chosen)
+    results = runner(chosen)
     seconds = (time.perf_counter() - start) / len(chosen)
-    sizes = [bytes_of(result.data, result.text) for result in results if isinstance(result, Stored)]
+    sizes = [bytes_of(result.data, result.text) for result in results if isinstance(result, EncodedImage)]
     return (sum(sizes) / len(sizes) if sizes else None), seconds
 
 

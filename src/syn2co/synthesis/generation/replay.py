@@ -13,12 +13,13 @@ from syn2co.core.errors import ConfigError, SynthesisError
 from syn2co.core.files import write_whole
 from syn2co.images.decode import decode
 from syn2co.synthesis.generation.encode import encode
-from syn2co.synthesis.generation.generator_factory import open_maker
+from syn2co.synthesis.generation.generator_factory import open_generator_for
 from syn2co.synthesis.generation.locks import writing_to
+from syn2co.synthesis.generation.plan import open_real
+from syn2co.synthesis.generators.registry import load_generator
 from syn2co.synthesis.sets.dataset_folder import MODEL, RECIPE, check_facts, read_recipe
 from syn2co.synthesis.sets.job import Job, make_job
 from syn2co.synthesis.sets.manifest import mismatch, read_lines
-from syn2co.synthesis.sets.plan import open_real
 from syn2co.synthesis.sets.recipe import Recipe, resolve
 from syn2co.synthesis.sets.settings import SET, SynthesisSettings
 from syn2co.synthesis.sets.shards import stem, stored_images
@@ -83,19 +84,19 @@ def replay(
     chosen = SynthesisSettings.parse(values | ({"generator": generator} if generator else {})).with_settings(settings)
     chosen = chosen.with_settings(["work.allow_unknown_licence=true"])
     images = open_real(real)
-    recipe = resolve(chosen, saved[SET]["real"])
+    recipe = resolve(chosen, load_generator(chosen.generator), saved[SET]["real"])
     if recipe.hash != saved["hash"]:
         raise ConfigError(
-            f"{folder.name}: was made with another {'file' if recipe.loaded.code else 'setting'} of the generator "
-            f"{recipe.loaded.name} than is given now; give that one (--generator, --set)"
+            f"{folder.name}: was made with another {'file' if recipe.generator.code else 'setting'} of the generator "
+            f"{recipe.generator.name} than is given now; give that one (--generator, --set)"
         )
     job = _job(saved["hash"], line)
     complaint = mismatch(line, job, saved[SET]["facts"])
     if complaint is not None:
         raise SynthesisError(f"{folder.name}: image {id} {complaint}; run `syn2co verify`")
-    maker = open_maker(_with_model(folder, recipe), recipe, images, progress=False)[1]
-    check_facts(folder, saved, maker.generator.facts, "give the model and the settings of the set")
-    made = maker.make([job])[0]
+    runner = open_generator_for(_with_model(folder, recipe), recipe, images, progress=False)[1]
+    check_facts(folder, saved, runner.generator.facts, "give the model and the settings of the set")
+    made = runner.make([job])[0]
     if isinstance(made, Skipped):
         raise SynthesisError(f"job {id}: is in the set and is skipped now ({made.reason})")
     data, png = (encode(made.image, kind, chosen.quality) for kind in (chosen.format, "png"))
@@ -106,7 +107,7 @@ def replay(
         stored = stored_images(folder / f"{stem(shard)}.tar", [id], chosen.format)[id]
     except (ValueError, OSError) as error:
         raise SynthesisError(f"{folder.name}/{error}; run `syn2co verify`") from None
-    return _compare(line, data, stored, maker.generator, chosen.format, png)
+    return _compare(line, data, stored, runner.generator, chosen.format, png)
 
 
 def _with_model(folder: Path, recipe: Recipe) -> Path | None:
@@ -115,7 +116,7 @@ def _with_model(folder: Path, recipe: Recipe) -> Path | None:
     Raises:
         SynthesisError: if the model of a generator that learns is not there, or not finished.
     """
-    file = LEARNT.get(recipe.loaded.name)
+    file = LEARNT.get(recipe.generator.name)
     model = folder / MODEL
     if file is None:
         return folder if model.is_dir() else None

@@ -1,4 +1,4 @@
-"""Processes that make images: batches of jobs out, results back in the order of the jobs.
+"""Worker processes that make images: batches of jobs out, results back in the order of the jobs.
 
 A process has one batch at a time and the next one is sent only to a process that waits, so no pipe can fill on both
 sides; results that come early are kept, at most four batches a process.
@@ -15,18 +15,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from syn2co.core.errors import Syn2CoError, SynthesisError
-from syn2co.synthesis.generation.encode import Maker, Result
-from syn2co.synthesis.generation.generator_factory import Opening
+from syn2co.synthesis.generation.encode import JobRunner, Result
+from syn2co.synthesis.generation.generator_factory import GeneratorFactory
 from syn2co.synthesis.sets.job import Job
 
 AHEAD = 4
 
 
-class Here:
+class SerialPool:
     """No processes: images are made where they are asked for."""
 
-    def __init__(self, maker: Maker) -> None:
-        self.maker = maker
+    def __init__(self, runner: JobRunner) -> None:
+        self.runner = runner
 
     def __enter__(self) -> Self:
         return self
@@ -37,19 +37,19 @@ class Here:
     def results(self, batches: Iterator[Sequence[Job]]) -> Iterator[list[Result]]:
         """Yield the results of each batch."""
         for jobs in batches:
-            yield self.maker(jobs)
+            yield self.runner(jobs)
 
 
-class Processes:
+class ProcessPool:
     """So many processes, each with the generator open, until the block is left."""
 
-    def __init__(self, opening: Opening, count: int) -> None:
+    def __init__(self, factory: GeneratorFactory, count: int) -> None:
         context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
         self.connections: list[Connection] = []
         self.processes: list[Any] = []
         for _ in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(opening, theirs), daemon=True)
+            process = context.Process(target=_work, args=(factory, theirs), daemon=True)
             process.start()
             theirs.close()
             self.connections.append(ours)
@@ -116,7 +116,7 @@ class Processes:
         )
 
 
-def _work(opening: Opening, connection: Connection) -> None:
+def _work(factory: GeneratorFactory, connection: Connection) -> None:
     """Open the generator, then turn batches into results until the pipe closes."""
     import cv2
 
@@ -124,18 +124,18 @@ def _work(opening: Opening, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the main one decides
     cv2.setNumThreads(1)
     try:
-        maker = opening.open()
+        runner = factory.open()
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
     except Exception as error:
-        maker, failure = None, _portable(error)
+        runner, failure = None, _portable(error)
     while True:
         try:
             jobs = connection.recv()
         except (EOFError, OSError):
             return
         try:
-            connection.send(maker(jobs) if maker is not None else failure)
+            connection.send(runner(jobs) if runner is not None else failure)
         except Exception as error:
             connection.send(_portable(error))
 

@@ -10,8 +10,8 @@ from jaxtyping import Float, UInt8
 
 from syn2co.core import keyed_rng
 from syn2co.core.errors import DataError
-from syn2co.data.views import resize_and_crop
 from syn2co.images.image_set import ImageSet
+from syn2co.images.resize import resize_and_crop
 
 THUMBNAIL = 8
 Square = UInt8[np.ndarray, "S S 3"]

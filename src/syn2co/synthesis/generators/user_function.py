@@ -19,13 +19,16 @@ from typing import Any
 from pydantic import create_model
 
 from syn2co.core.errors import ConfigError
-from syn2co.core.settings import Settings, nearest
-from syn2co.synthesis.generators.registry import Loaded
+from syn2co.core.hints import nearest
+from syn2co.core.settings import Settings
+from syn2co.core.versions import package_versions
 from syn2co.synthesis.sets.job import Job
-from syn2co.synthesis.sets.spec import Context, Generator
+from syn2co.synthesis.sets.spec import Context, Generator, GeneratorSpec
+
+TRAITS: dict[str, Any] = {"programs": True, "learns": True, "prompts": True, "quick": True}
 
 
-def load_function(path: str, function: str) -> Loaded:
+def load_function(path: str, function: str) -> GeneratorSpec:
     """Return the generator that a function in a file is; the hash of the file becomes part of the recipe's.
 
     Raises:
@@ -48,8 +51,8 @@ def load_function(path: str, function: str) -> Loaded:
         options = getattr(module, "Options", None)
         if not (isinstance(options, type) and issubclass(options, Settings)):
             raise ConfigError(f"generator = {name}: needs a class Options(syn2co.synthesis.Settings) in the same file")
-        return Loaded(name, options, opened, code=code)
-    return Loaded(name, _options(parameters[2:], name), _opener(opened, name), code=code)
+        return GeneratorSpec(name, options, opened, code=code, **TRAITS)
+    return GeneratorSpec(name, _options(parameters[2:], name), _opener(opened, name), code=code, **TRAITS)
 
 
 def _import(file: Path, code: str, name: str) -> ModuleType:
@@ -91,10 +94,6 @@ def _opener(function: Callable[..., Any], name: str) -> Callable[[Any, Context],
     """Return what opens a generator that calls `function` once for each job."""
 
     def open_generator(options: Settings, context: Context) -> Generator:
-        import numpy
-
-        import syn2co
-
         chosen = {field: getattr(options, field) for field in type(options).model_fields}
 
         def make(jobs: Sequence[Job]) -> list[Any]:
@@ -105,7 +104,7 @@ def _opener(function: Callable[..., Any], name: str) -> Callable[[Any, Context],
             "model": None,
             "revision": None,
             "licence": None,
-            "versions": {"syn2co": syn2co.__version__, "numpy": numpy.__version__},
+            "versions": package_versions("numpy"),
         }
         return Generator(make, facts, batch=16)
 

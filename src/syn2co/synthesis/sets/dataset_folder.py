@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syn2co.core.errors import ConfigError, SynthesisError
-from syn2co.core.files import write_whole
-from syn2co.synthesis.generation.locks import lock
-from syn2co.synthesis.sets.job import Job
-from syn2co.synthesis.sets.manifest import IDENTITY, mismatch, read_lines, seal
-from syn2co.synthesis.sets.plan import Plan, plan
+from syn2co.synthesis.sets.manifest import IDENTITY, mismatch, read_lines
+from syn2co.synthesis.sets.plan import Plan
 from syn2co.synthesis.sets.recipe import public_settings
-from syn2co.synthesis.sets.settings import SET, SynthesisSettings, WorkSettings
+from syn2co.synthesis.sets.settings import SET
 from syn2co.synthesis.sets.shards import headers, holds_exactly, stem
 
 if TYPE_CHECKING:
-    from syn2co.images.image_set import ImageSet
+    pass
 
 RECIPE, SKIPPED, CARD, SHEET = "recipe.json", "skipped.jsonl", "README.md", "contact.png"
 MODEL = "model"
@@ -56,32 +53,6 @@ def read_recipe(folder: Path) -> dict[str, Any] | None:
     raise SynthesisError(f"{folder.name}/{RECIPE}: is damaged; restore it, or begin the set again in a new folder")
 
 
-def plan_in(
-    folder: Path,
-    settings: SynthesisSettings,
-    images: "ImageSet | None",
-    *,
-    count: int | None = None,
-    workers: int | None = None,
-) -> Plan:
-    """Return the plan of settings for a folder; what they leave open is taken from the set that it holds.
-
-    `count` and `workers` stand for `work.count` and `work.workers`.
-
-    Raises:
-        ConfigError, DataError: as `plan` does, and if the folder holds another set.
-        SynthesisError: if its recipe.json is damaged.
-    """
-    saved = read_recipe(folder)
-    work = settings.work.model_dump() | {k: v for k, v in (("count", count), ("workers", workers)) if v is not None}
-    if saved is not None:
-        work |= {name: saved[SET][name] for name in ("count", "shard_size") if work[name] is None}
-    settings = settings.model_copy(update={"work": WorkSettings.parse(work, under="work.")})
-    jobs = plan(settings, real=images or (), fingerprint=saved[SET]["real"] if saved else None)
-    check_recipe(folder, saved, jobs)
-    return jobs
-
-
 def recipe_of(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
     """Return what recipe.json is to hold of a plan and the facts of its opened generator."""
     about = {
@@ -89,7 +60,7 @@ def recipe_of(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
         "shard_size": plan.shard_size,
         "subjects": {"kind": plan.subjects.kind, "number": plan.subjects.number, "digest": plan.subjects.digest},
         "real": plan.recipe.real,
-        "code": plan.recipe.loaded.code,
+        "code": plan.recipe.generator.code,
         "facts": facts,
     }
     return {"hash": plan.recipe_hash, SET: about, **public_settings(plan.recipe.settings)}
@@ -152,31 +123,6 @@ def check_facts(
             )
 
 
-def save_recipe(folder: Path, plan: Plan, facts: dict[str, Any]) -> None:
-    """Write recipe.json unless it says the same already; the facts of the beginning stay."""
-    with lock(folder, "recipe"):
-        saved = read_recipe(folder)
-        check_recipe(folder, saved, plan)
-        check_facts(folder, saved, facts)
-        recipe = recipe_of(plan, facts if saved is None else saved[SET]["facts"])
-        if recipe != saved:
-            write_whole(folder / RECIPE, json.dumps(recipe, indent=2) + "\n")
-
-
-def grow_recipe(folder: Path, plan: Plan) -> None:
-    """Save the larger count of a plan of whose images this call makes none; the card and the sheet are outdated then.
-
-    Raises:
-        ConfigError: if the folder holds another set meanwhile.
-        OSError: if something cannot be written.
-    """
-    saved = read_recipe(folder)
-    if saved is not None and saved[SET]["count"] < len(plan):
-        save_recipe(folder, plan, saved[SET]["facts"])
-        for name in (CARD, SHEET):
-            (folder / name).unlink(missing_ok=True)
-
-
 def is_done(folder: Path, plan: Plan, number: int, skipped: Mapping[int, Any] | None = None) -> bool:
     """Return whether a shard is finished: lines and images are those of the plan and have their hashes.
 
@@ -227,23 +173,6 @@ def read_skipped(folder: Path) -> dict[int, dict[str, Any]]:
         return {line["index"]: line for line in read_lines(path)}
     except (ValueError, KeyError) as error:
         raise SynthesisError(f"{folder.name}/{error}; delete {SKIPPED} and generate again") from None
-
-
-def record_skipped(folder: Path, plan: Plan, number: int, reasons: Sequence[tuple[int, Job, str]]) -> None:
-    """Set what is skipped of one shard; the file is sorted by place and goes when it is empty."""
-    with lock(folder, "skipped"):
-        before = read_skipped(folder)
-        after = {index: line for index, line in before.items() if index // plan.shard_size != number}
-        for index, job, reason in reasons:
-            line = {"index": index, "id": job.id, "subject": job.subject, "k": job.k, "reason": reason}
-            after[index] = json.loads(seal(line))
-        if after == before:
-            return
-        text = "".join(json.dumps(after[index], sort_keys=True) + "\n" for index in sorted(after))
-        if text:
-            write_whole(folder / SKIPPED, text)
-        else:
-            (folder / SKIPPED).unlink()
 
 
 def _difference(saved: dict[str, Any], now: dict[str, Any]) -> str:

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from syn2co.core.errors import ConfigError
-from syn2co.synthesis.generators.registry import TRAITS
 from syn2co.synthesis.sets.job import Job
 from syn2co.synthesis.sets.recipe import Recipe, resolve
 from syn2co.synthesis.sets.settings import SHARD_SIZE, SynthesisSettings
+from syn2co.synthesis.sets.spec import BUILTIN, GeneratorSpec
 from syn2co.synthesis.sets.subjects import Subjects, open_subjects
 
 if TYPE_CHECKING:
@@ -52,11 +51,12 @@ class Plan(Sequence[Job]):
         return self[number * self.shard_size : (number + 1) * self.shard_size]
 
 
-def plan(
+def make_plan(
     settings: SynthesisSettings,
+    generator: GeneratorSpec,
     *,
     count: int | None = None,
-    real: "Sequence[str | Path] | ImageSet" = (),
+    real: "ImageSet | None" = None,
     fingerprint: str | None = None,
 ) -> Plan:
     """Return the plan of `count` images (default: `work.count`, else `per_subject` images of each subject).
@@ -68,12 +68,10 @@ def plan(
         ConfigError, DataError: on settings that contradict each other, and on lists that are missing or empty or name
             a subject twice.
     """
-    images = open_real(real)
-    recipe = resolve(settings, fingerprint if images is None else images.fingerprint)
-    traits = recipe.loaded.traits
-    if recipe.loaded.name in TRAITS and traits.learns and recipe.real is None:
-        raise ConfigError(f"real: the {recipe.loaded.name} generator learns from real images and got none; give --real")
-    subjects = open_subjects(settings, images, programs=traits.programs, prompts=traits.prompts)
+    recipe = resolve(settings, generator, fingerprint if real is None else real.fingerprint)
+    if generator.name in BUILTIN and generator.learns and recipe.real is None:
+        raise ConfigError(f"real: the {generator.name} generator learns from real images and got none; give --real")
+    subjects = open_subjects(settings, real, programs=generator.programs, prompts=generator.prompts)
     chosen = count if count is not None else settings.work.count
     if chosen is None:
         if subjects.number is None or subjects.kind == "unconditional":
@@ -82,13 +80,3 @@ def plan(
     if chosen < 1:
         raise ConfigError(f"count = {chosen}: must be at least 1")
     return Plan(recipe, recipe.hash, subjects, chosen, settings.work.shard_size or SHARD_SIZE)
-
-
-def open_real(real: "Sequence[str | Path] | ImageSet") -> "ImageSet | None":
-    """Return the real images; opened without keeping their pixels, since processes get copies of the set."""
-    from syn2co.data.open import open_images
-    from syn2co.images.image_set import ImageSet
-
-    if isinstance(real, ImageSet):
-        return real
-    return open_images(list(real), cache="never") if real else None

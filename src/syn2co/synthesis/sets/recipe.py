@@ -8,8 +8,8 @@ from typing import Any
 
 from syn2co.core.errors import ConfigError
 from syn2co.core.files import public_path
-from syn2co.synthesis.generators.registry import TRAITS, Loaded, Traits, load_generator
 from syn2co.synthesis.sets.settings import SynthesisSettings
+from syn2co.synthesis.sets.spec import BUILTIN, GeneratorSpec
 
 FORMAT = 1
 """Raised when the same settings begin to mean other images."""
@@ -26,29 +26,28 @@ class Recipe:
     """Settings with the generator's options complete, the hash of its code and of the images that it learns from."""
 
     settings: SynthesisSettings
-    loaded: Loaded
+    generator: GeneratorSpec
     real: str | None
     """Fingerprint of the real images, for generators that learn from them."""
 
     @property
     def hash(self) -> str:
-        return recipe_hash(public_settings(self.settings), self.loaded.code, self.real)
+        return recipe_hash(public_settings(self.settings), self.generator.code, self.real)
 
 
-def resolve(settings: SynthesisSettings, real: str | None) -> Recipe:
-    """Return the recipe of settings; `real` is the fingerprint of the real images, if there are any.
+def resolve(settings: SynthesisSettings, generator: GeneratorSpec, real: str | None) -> Recipe:
+    """Return the recipe of settings and the generator that they name; `real` is the fingerprint of the real images, if there are any.
 
     Raises:
-        ConfigError: if there is no such generator, an option is unknown or out of range, or the generator cannot make
-            images of the subjects, or has no such model.
+        ConfigError: if an option is unknown or out of range, or the generator cannot make images of the subjects, or
+            has no such model.
     """
-    loaded = load_generator(settings.generator)
-    _check_subjects(settings, loaded.traits)
-    options = loaded.options.parse(settings.options, under="options.")
-    if loaded.code_of is not None:
-        loaded = replace(loaded, code=loaded.code_of(options))
+    _check_subjects(settings, generator)
+    options = generator.options.parse(settings.options, under="options.")
+    if generator.code_of is not None:
+        generator = replace(generator, code=generator.code_of(options))
     settings = settings.model_copy(update={"options": options.model_dump(mode="json")})
-    return Recipe(settings, loaded, real if loaded.traits.learns else None)
+    return Recipe(settings, generator, real if generator.learns else None)
 
 
 def public_settings(settings: SynthesisSettings) -> dict[str, Any]:
@@ -69,7 +68,7 @@ def recipe_hash(settings: Mapping[str, Any], code: str | None, real: str | None)
     """
     left_out = SUBJECTS if settings["classes"] else SUBJECTS | PROMPTS
     chosen = {name: value for name, value in settings.items() if name not in left_out}
-    builtin = settings["generator"] in TRAITS
+    builtin = settings["generator"] in BUILTIN
     without = (NO_PIXEL if builtin else set()) | (PLACE if settings["generator"] == "diffusion" and code else set())
     chosen["options"] = {name: value for name, value in settings["options"].items() if name not in without}
     chosen["generator"] = settings["generator"].replace("\\", "/").rpartition("/")[2]
@@ -77,15 +76,15 @@ def recipe_hash(settings: Mapping[str, Any], code: str | None, real: str | None)
     return blake2b(body.encode(), digest_size=16).hexdigest()
 
 
-def _check_subjects(settings: SynthesisSettings, traits: Traits) -> None:
+def _check_subjects(settings: SynthesisSettings, generator: GeneratorSpec) -> None:
     given = [name for name in ("classes", "captions", "vary") if getattr(settings, name) not in (None, False)]
-    foreign = [name for name in given if name not in traits.subjects]
+    foreign = [name for name in given if name not in generator.subjects]
     if foreign:
-        able = ", ".join(sorted(traits.subjects)) or "none of classes, captions and vary"
+        able = ", ".join(sorted(generator.subjects)) or "none of classes, captions and vary"
         raise ConfigError(
             f"{foreign[0]}: the {settings.generator} generator cannot make images of these; it takes {able}"
         )
-    if traits.needs_subjects and not given:
+    if generator.needs_subjects and not given:
         raise ConfigError(
             f"classes: the {settings.generator} generator must be told what to show and no class names were given; "
             "give classes, captions, or vary = true with real images"

@@ -24,7 +24,7 @@ def stem(number: int) -> str:
 
 
 @dataclass(frozen=True)
-class Stored:
+class EncodedImage:
     """One image as it is stored: its encoded bytes and its sealed manifest line."""
 
     id: str
@@ -50,7 +50,7 @@ class ShardWriter:
         with contextlib.suppress(OSError):  # a full disk: what cannot be flushed is lost, and said elsewhere
             self._file.close()
 
-    def add(self, image: Stored) -> None:
+    def add(self, image: EncodedImage) -> None:
         """Append an image and its line."""
         for suffix, data in ((self.suffix, image.data), ("json", image.text.encode())):
             member = tarfile.TarInfo(f"{image.id}.{suffix}")
@@ -100,7 +100,7 @@ def holds_exactly(path: Path, ids: Sequence[str], suffix: str) -> bool:
     return next(expected, None) is None
 
 
-class Leftovers:
+class PartialShard:
     """Images of earlier attempts at a shard, whole ones of torn files too; only what verifies is handed out."""
 
     def __init__(self, paths: Sequence[Path], suffix: str) -> None:
@@ -117,7 +117,7 @@ class Leftovers:
                     self._places[name] = (path, image, member)
                 image = member if kind == suffix and member.isreg() else None
 
-    def get(self, name: str) -> Stored | None:
+    def get(self, name: str) -> EncodedImage | None:
         """Return the image of an id if it lies there undamaged."""
         if name not in self._places:
             return None
@@ -129,7 +129,7 @@ class Leftovers:
         except (OSError, ValueError):
             return None
         intact = line["id"] == name and line.get("sha256") == sha256(data).hexdigest()
-        return Stored(name, text.decode(), data) if intact else None
+        return EncodedImage(name, text.decode(), data) if intact else None
 
 
 def _bytes(file: BinaryIO, member: tarfile.TarInfo) -> bytes:

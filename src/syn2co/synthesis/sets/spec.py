@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
+from syn2co.core.settings import Settings
 from syn2co.synthesis.sets.job import Job
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ Image = UInt8[np.ndarray, "H W 3"]
 
 
 @dataclass(frozen=True)
-class Made:
+class GeneratedImage:
     """One image with what is to be noted about it in the manifest, such as {"prompt_cut": True, "attempt": 1}."""
 
     image: Image
@@ -42,7 +43,7 @@ class Generator:
     none), further "guidance", "steps", "sampler", and "versions", a mapping package -> version.
     """
 
-    make: Callable[[Sequence[Job]], Sequence[Image | Made | Skipped]]
+    make: Callable[[Sequence[Job]], Sequence[Image | GeneratedImage | Skipped]]
     facts: Mapping[str, Any]
     exact: bool = True
     """Whether a repeat gives the same bytes; else it is compared within 1/255."""
@@ -65,3 +66,33 @@ class Context:
     """Where a fitted or trained model is kept between two calls (created if needed); None keeps it in memory."""
     device: str = "cpu"
     progress: bool = False
+
+
+BUILTIN = ("procedural", "fitted", "flow", "diffusion")
+"""The generators of syn2co; any other is a function of the user's."""
+SUBJECTS = frozenset({"classes", "captions", "vary"})
+
+
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """A generator before it is opened: its options, and what a plan must know of it."""
+
+    name: str
+    """As manifests call it."""
+    options: type[Settings]
+    open: Callable[[Any, Context], Generator]
+    subjects: frozenset[str] = SUBJECTS
+    """Which of classes, captions and vary it can make images of."""
+    needs_subjects: bool = False
+    programs: bool = False
+    """Whether an image without a subject is of a program with jittered parameters, not of nothing in particular."""
+    learns: bool = False
+    """Whether its images depend on the real images as a whole, not just on the one that is varied."""
+    prompts: bool = False
+    """Whether images of classes get prompts."""
+    torch: bool = False
+    quick: bool = False
+    """Whether it opens and makes a few images in seconds, so that a dry run may try."""
+    code: str | None = None
+    """Hash of the file of a user's own function; of a built-in generator, what its `code` says of the options."""
+    code_of: Callable[[Any], str | None] | None = None

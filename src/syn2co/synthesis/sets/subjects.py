@@ -63,7 +63,7 @@ class Programs:
 
 
 @dataclass(frozen=True)
-class Nothing:
+class Unconditional:
     """Images of nothing in particular."""
 
     kind = "unconditional"
@@ -151,7 +151,7 @@ def open_subjects(settings: SynthesisSettings, real: "ImageSet | None", *, progr
         if real is None:
             raise ConfigError("vary = true: makes variations of real images and was given none; give them with --real")
         return _real_images(real)
-    return Programs(settings.per_subject) if programs else Nothing()
+    return Programs(settings.per_subject) if programs else Unconditional()
 
 
 def _classes(settings: SynthesisSettings, given: tuple[str, ...] | str, prompts: bool) -> Classes:

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 from syn2co.core.errors import ConfigError
-from syn2co.synthesis.generators.procedural import Options, open_generator, program_of, programs
+from syn2co.synthesis.generators.procedural import ProceduralOptions, open_generator, program_of, programs
 from syn2co.synthesis.generators.procedural.palettes import LUMA, Palette, draw_palette, with_contrast
 from syn2co.synthesis.sets.job import Job, make_job
-from syn2co.synthesis.sets.spec import Context, Generator, Made
+from syn2co.synthesis.sets.spec import Context, GeneratedImage, Generator
 
 NAMES = ("leaves", "spectrum", "fractals", "warps", "blend")
 
 
 def opened(size: int = 32, **options: object) -> Generator:
-    return open_generator(Options.model_validate(options), Context(size=size))
+    return open_generator(ProceduralOptions.model_validate(options), Context(size=size))
 
 
-def made(generator: Generator, jobs: list[Job]) -> list[Made]:
-    return [one for one in generator.make(jobs) if isinstance(one, Made)]
+def made(generator: Generator, jobs: list[Job]) -> list[GeneratedImage]:
+    return [one for one in generator.make(jobs) if isinstance(one, GeneratedImage)]
 
 
 def jobs_of(count: int, *, per_program: int = 1) -> list[Job]:
@@ -122,7 +122,7 @@ def test_facts_say_what_a_manifest_needs() -> None:
 )
 def test_options_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Options.model_validate(wrong)
+        ProceduralOptions.model_validate(wrong)
     assert issubclass(ConfigError, ValueError)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 from syn2co.core import keyed_rng
 from syn2co.synthesis.sets.job import Job
-from syn2co.synthesis.sets.spec import Made, Skipped
+from syn2co.synthesis.sets.spec import GeneratedImage, Skipped
 
 Image = UInt8[np.ndarray, "H W 3"]
 Sample = Callable[[Sequence[Job], Sequence[int]], tuple[Float[np.ndarray, "B H W 3"], Sequence[bool]]]
@@ -45,9 +45,9 @@ def draw(
     notes: Callable[[Job], dict[str, Any]],
     max_attempts: int,
     checker: str,
-) -> list[Made | Skipped]:
+) -> list[GeneratedImage | Skipped]:
     """Return the image of each job, or why there is none; those that are drawn again are drawn together."""
-    results: dict[int, Made | Skipped] = {}
+    results: dict[int, GeneratedImage | Skipped] = {}
     waiting = [_Try(row, job) for row, job in enumerate(jobs)]
     while waiting:
         tries, waiting = waiting, []
@@ -57,7 +57,9 @@ def draw(
             image = None if flagged else _pixels(picture)
             if image is not None:
                 safety = {"checker": checker, "flagged": one.flagged, "blank": one.blank}
-                results[one.row] = Made(finish(image), {**notes(one.job), "attempt": one.attempt, "safety": safety})
+                results[one.row] = GeneratedImage(
+                    finish(image), {**notes(one.job), "attempt": one.attempt, "safety": safety}
+                )
                 continue
             one.flagged += bool(flagged)
             one.blank += not flagged

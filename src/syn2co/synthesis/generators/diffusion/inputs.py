@@ -5,16 +5,16 @@ from functools import cache, cached_property
 from typing import Any
 
 from syn2co.core.errors import ConfigError
-from syn2co.core.settings import nearest
-from syn2co.data.views import resize_and_crop
+from syn2co.core.hints import nearest
 from syn2co.images.image_set import ImageSet
+from syn2co.images.resize import resize_and_crop
 from syn2co.synthesis.sets.job import Job
 from syn2co.synthesis.sets.text_lists import SYNSET
 
 Inputs = Callable[[Sequence[Job]], dict[str, Any]]
 
 
-class Sources:
+class VariedImages:
     """The real images that jobs are variations of, by key."""
 
     def __init__(self, real: ImageSet, resolution: int) -> None:

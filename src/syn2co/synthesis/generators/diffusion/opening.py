@@ -14,9 +14,9 @@ from jaxtyping import Float
 
 from syn2co.core.errors import ConfigError
 from syn2co.synthesis.generators.diffusion.drawing import Image, Sample, draw
-from syn2co.synthesis.generators.diffusion.inputs import Inputs, Labels, Prompts, Sources
+from syn2co.synthesis.generators.diffusion.inputs import Inputs, Labels, Prompts, VariedImages
 from syn2co.synthesis.generators.diffusion.model_folder import ModelFolder, files_hash, find_model, is_hub_id
-from syn2co.synthesis.generators.diffusion.options import Options, Task, steps_of, too_few_steps
+from syn2co.synthesis.generators.diffusion.options import DiffusionOptions, Task, steps_of, too_few_steps
 from syn2co.synthesis.generators.diffusion.pipelines import CLASSES, choose_task, load_pipeline, quiet
 from syn2co.synthesis.sets.job import Job
 from syn2co.synthesis.sets.spec import Context, Generator
@@ -26,7 +26,7 @@ BATCH = 8
 _PACKAGES = ("torch", "diffusers", "transformers")
 
 
-def code(options: Options) -> str | None:
+def code(options: DiffusionOptions) -> str | None:
     """Return the hash of the files of a model folder, for the recipe's hash; None of a hub id, known by its revision.
 
     Raises:
@@ -38,14 +38,14 @@ def code(options: Options) -> str | None:
     return files_hash(model, options.variant)
 
 
-def open_generator(options: Options, context: Context) -> Generator:
+def open_generator(options: DiffusionOptions, context: Context) -> Generator:
     """Return a generator that draws with a diffusion model; images repeat within 1/255 on one kind of machine.
 
     Raises:
         ConfigError: if a package, the model or one of its files is missing, or the settings do not fit it.
     """
     _require_packages()
-    from syn2co.runtime.machine import choose_device
+    from syn2co.runtime.device import choose_device
 
     model = find_model(options.model, revision=options.revision, variant=options.variant, supported=CLASSES)
     task = choose_task(model, options.task)
@@ -62,7 +62,7 @@ def open_generator(options: Options, context: Context) -> Generator:
     if task == "class-conditional":
         inputs.append(Labels(model.index.get("id2label") or {}))
     elif context.real is not None and task != "text-to-image":
-        inputs.append(Sources(context.real, resolution))
+        inputs.append(VariedImages(context.real, resolution))
     return Generator(
         make=partial(
             draw,
@@ -104,7 +104,7 @@ def _parameters(pipe: Any) -> Any:
     return inspect.signature(pipe.__call__).parameters
 
 
-def _resolution(pipe: Any, task: Task, options: Options, size: int) -> int:
+def _resolution(pipe: Any, task: Task, options: DiffusionOptions, size: int) -> int:
     """Return the side in pixels that the pipeline draws at.
 
     Raises:
@@ -123,7 +123,7 @@ def _resolution(pipe: Any, task: Task, options: Options, size: int) -> int:
     return resolution
 
 
-def _prompts(pipe: Any, options: Options) -> Prompts | None:
+def _prompts(pipe: Any, options: DiffusionOptions) -> Prompts | None:
     """Return the prompts of a pipeline that reads any, or None."""
     parameters = _parameters(pipe)
     if options.negative_prompt is not None and "negative_prompt" not in parameters:
@@ -137,7 +137,7 @@ def _prompts(pipe: Any, options: Options) -> Prompts | None:
         )
 
 
-def _call(pipe: Any, options: Options, steps: int, resolution: int) -> dict[str, Any]:
+def _call(pipe: Any, options: DiffusionOptions, steps: int, resolution: int) -> dict[str, Any]:
     """Return the arguments that all images share."""
     wanted = {"height": resolution, "width": resolution, "strength": options.strength}
     return {
@@ -166,7 +166,7 @@ def _sampler(pipe: Any, inputs: Sequence[Inputs], call: dict[str, Any]) -> Sampl
 
 
 def _store(image: Image, size: int) -> Image:
-    from syn2co.data.augmentations import resize
+    from syn2co.images.resize import resize
 
     return image if image.shape[:2] == (size, size) else resize(image, size, size)
 
@@ -178,7 +178,7 @@ def _notes(prompts: Prompts | None, job: Job) -> dict[str, Any]:
         return {"prompt_cut": prompts.is_cut(job.prompt)}
 
 
-def _model_facts(model: ModelFolder, options: Options) -> dict[str, Any]:
+def _model_facts(model: ModelFolder, options: DiffusionOptions) -> dict[str, Any]:
     return {
         "generator": "diffusion",
         "model": model.name,

@@ -13,7 +13,7 @@ FEW_STEP = ("LCMScheduler",)
 _STEPS = {"DDIMScheduler": 50, "DPMSolverMultistepScheduler": 20, "LCMScheduler": 4}
 
 
-class Options(Settings):
+class DiffusionOptions(Settings):
     """Which model, and how it samples; the defaults are for training data, not for beauty."""
 
     model: str = ""
@@ -65,6 +65,6 @@ def too_few_steps(steps: int, strength: float) -> str:
     )
 
 
-def steps_of(options: Options, scheduler: str, default: int) -> int:
+def steps_of(options: DiffusionOptions, scheduler: str, default: int) -> int:
     """Return the denoising steps with a scheduler class, `default` being the pipeline's own."""
     return options.steps or _STEPS.get(scheduler, default)

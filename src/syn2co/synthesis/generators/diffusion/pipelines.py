@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from syn2co.core.errors import ConfigError
 from syn2co.synthesis.generators.diffusion.model_folder import ModelFolder
-from syn2co.synthesis.generators.diffusion.options import FEW_STEP, Options, Task
+from syn2co.synthesis.generators.diffusion.options import FEW_STEP, DiffusionOptions, Task
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ def choose_task(model: ModelFolder, task: str) -> Task:
     return fitting[0]
 
 
-def load_pipeline(model: ModelFolder, task: Task, options: Options, device: "torch.device") -> Any:
+def load_pipeline(model: ModelFolder, task: Task, options: DiffusionOptions, device: "torch.device") -> Any:
     """Return the pipeline of a task on the device, with the sampler of the options; no network is used.
 
     Raises:
@@ -129,14 +129,14 @@ def _refuse_new_weights(model: ModelFolder, said: str) -> None:
         )
 
 
-def _dtype(options: Options, device: "torch.device") -> "torch.dtype":
+def _dtype(options: DiffusionOptions, device: "torch.device") -> "torch.dtype":
     import torch
 
     name = ("float16" if device.type == "cuda" else "float32") if options.dtype == "auto" else options.dtype
     return getattr(torch, name)
 
 
-def _set_sampler(pipe: Any, options: Options) -> None:
+def _set_sampler(pipe: Any, options: DiffusionOptions) -> None:
     """Give the pipeline the scheduler of the options, with the noise schedule that the model was trained with."""
     own = type(pipe.scheduler).__name__
     sampler = options.sampler
@@ -172,7 +172,7 @@ def _is_deterministic(scheduler: Any) -> bool:
     return type(scheduler).__name__ in quiet_ones or "generator" not in inspect.signature(scheduler.step).parameters
 
 
-def _place(pipe: Any, options: Options, device: "torch.device") -> Any:
+def _place(pipe: Any, options: DiffusionOptions, device: "torch.device") -> Any:
     if not options.cpu_offload:
         return pipe.to(device)
     if device.type != "cuda":

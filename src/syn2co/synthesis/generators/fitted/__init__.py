@@ -1,5 +1,5 @@
 """Images with the statistics of the user's own: spectrum, colours and palette per cluster or class, in closed form."""
 
-from syn2co.synthesis.generators.fitted.generator import Options, code, open_generator
+from syn2co.synthesis.generators.fitted.generator import FittedOptions, code, open_generator
 
-__all__ = ["Options", "code", "open_generator"]
+__all__ = ["FittedOptions", "code", "open_generator"]

@@ -13,19 +13,20 @@ from pydantic import Field
 from syn2co.core.errors import ConfigError
 from syn2co.core.progress import Bar
 from syn2co.core.settings import Settings
+from syn2co.core.versions import package_versions
 from syn2co.synthesis.generators import procedural
 from syn2co.synthesis.generators.conditions import Conditions, Kind
 from syn2co.synthesis.generators.fitted.statistics import Statistics, draw, fit
 from syn2co.synthesis.generators.model_file import model_hash, read_model, refuse_other, write_model
 from syn2co.synthesis.generators.real_images import choose
 from syn2co.synthesis.sets.job import Job
-from syn2co.synthesis.sets.spec import Context, Generator, Image, Made, Skipped
+from syn2co.synthesis.sets.spec import Context, GeneratedImage, Generator, Image, Skipped
 
 FILE = "fitted.safetensors"
-Edges = Image | Made | Skipped
+Edges = Image | GeneratedImage | Skipped
 
 
-class Options(Settings):
+class FittedOptions(Settings):
     """What is fitted, and where the phases come from."""
 
     condition: Kind = "cluster"
@@ -38,12 +39,12 @@ class Options(Settings):
     """Where edges come from: random phases have none, those of procedural images have theirs."""
 
 
-def code(options: Options) -> str | None:
+def code(options: FittedOptions) -> str | None:
     """Return the revision of the procedural images if the phases are theirs, for the recipe's hash."""
     return f"procedural {procedural.REVISION}" if options.phases == "procedural" else None
 
 
-def open_generator(options: Options, context: Context) -> Generator:
+def open_generator(options: FittedOptions, context: Context) -> Generator:
     """Return a generator with the statistics of `context.real`, fitted now or read from the model folder.
 
     Raises:
@@ -56,7 +57,7 @@ def open_generator(options: Options, context: Context) -> Generator:
     statistics = Statistics(**{name: arrays[name] for name in Statistics.__annotations__})
     edges = _edges(context) if options.phases == "procedural" else None
 
-    def make(jobs: Sequence[Job]) -> list[Made | Skipped]:
+    def make(jobs: Sequence[Job]) -> list[GeneratedImage | Skipped]:
         images = [None] * len(jobs) if edges is None else edges(jobs)
         return [_make(statistics, conditions, job, image) for job, image in zip(jobs, images, strict=True)]
 
@@ -72,7 +73,7 @@ def open_generator(options: Options, context: Context) -> Generator:
             "guidance": None,
             "steps": None,
             "sampler": None,
-            "versions": _versions(),
+            "versions": package_versions("numpy", "cv2"),
         },
         exact=True,
         labels_used=conditions.kind == "class",
@@ -80,7 +81,7 @@ def open_generator(options: Options, context: Context) -> Generator:
     )
 
 
-def _model(options: Options, context: Context) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _model(options: FittedOptions, context: Context) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays and facts of the model, from its file if there is one."""
     settings = {**options.model_dump(mode="json", exclude={"phases"}), "size": context.size, "seed": context.seed}
     path: Path | None = None if context.folder is None else context.folder / FILE
@@ -106,7 +107,7 @@ def _model(options: Options, context: Context) -> tuple[dict[str, np.ndarray], d
     return arrays, facts
 
 
-def _make(statistics: Statistics, conditions: Conditions, job: Job, edges: Edges | None) -> Made | Skipped:
+def _make(statistics: Statistics, conditions: Conditions, job: Job, edges: Edges | None) -> GeneratedImage | Skipped:
     if job.source is not None:
         raise ConfigError(
             f"source = {job.source}: the fitted generator makes no variations of an image; use the flow generator"
@@ -114,18 +115,10 @@ def _make(statistics: Statistics, conditions: Conditions, job: Job, edges: Edges
     if isinstance(edges, Skipped):
         return edges
     number = conditions.of_job(job)
-    image = draw(statistics, number, job.rng("fitted"), edges.image if isinstance(edges, Made) else edges)
-    return Made(image, {} if conditions.kind == "none" else {conditions.note: conditions.names[number]})
+    image = draw(statistics, number, job.rng("fitted"), edges.image if isinstance(edges, GeneratedImage) else edges)
+    return GeneratedImage(image, {} if conditions.kind == "none" else {conditions.note: conditions.names[number]})
 
 
 def _edges(context: Context) -> Callable[[Sequence[Job]], Sequence[Edges]]:
     """Return a function that makes the procedural images of jobs."""
-    return procedural.open_generator(procedural.Options(), Context(size=context.size, seed=context.seed)).make
-
-
-def _versions() -> dict[str, str]:
-    import cv2
-
-    import syn2co
-
-    return {"syn2co": syn2co.__version__, "numpy": np.__version__, "opencv": cv2.__version__}
+    return procedural.open_generator(procedural.ProceduralOptions(), Context(size=context.size, seed=context.seed)).make

@@ -5,15 +5,15 @@ Ten minutes of a CPU give blobs in natural colours and layouts, not objects. Axi
 
 from typing import Annotated, Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from syn2co.core.settings import NonNegative, Positive, Settings, Share
+from syn2co.core.versions import package_versions
 from syn2co.synthesis.generators.conditions import Kind
 from syn2co.synthesis.sets.spec import Context, Generator
 
 
-class Options(Settings):
+class FlowOptions(Settings):
     """The network, its training and the sampling; the defaults are for about ten minutes of one CPU core at 32 px."""
 
     condition: Kind = "cluster"
@@ -75,7 +75,7 @@ class Options(Settings):
         return -(-size // self.stride) * self.stride
 
 
-def open_generator(options: Options, context: Context) -> Generator:
+def open_generator(options: FlowOptions, context: Context) -> Generator:
     """Return a generator of the flow in the model folder; it is trained now, or trained on, if it is not finished.
 
     Raises:
@@ -86,13 +86,13 @@ def open_generator(options: Options, context: Context) -> Generator:
         KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM while training, once a checkpoint is saved.
     """
     from syn2co.synthesis.generators.flow.model import open_model
-    from syn2co.synthesis.generators.flow.sampling import Sampler, Sources
+    from syn2co.synthesis.generators.flow.sampling import Sampler, SourceImages
 
     velocity, conditions, size, name = open_model(options, context)
     sampler = Sampler(
         velocity,
         conditions,
-        Sources(context.real, size),
+        SourceImages(context.real, size),
         steps=options.sampling_steps,
         guidance=_guidance(options),
         noise_level=options.noise_level,
@@ -110,7 +110,7 @@ def open_generator(options: Options, context: Context) -> Generator:
             "steps": options.sampling_steps,
             "sampler": "euler",
             "made_at": size,
-            "versions": _versions(),
+            "versions": package_versions("torch", "diffusers", "numpy"),
         },
         exact=False,
         labels_used=options.condition == "class",
@@ -118,19 +118,5 @@ def open_generator(options: Options, context: Context) -> Generator:
     )
 
 
-def _guidance(options: Options) -> float:
+def _guidance(options: FlowOptions) -> float:
     return 1.0 if options.condition == "none" else options.guidance
-
-
-def _versions() -> dict[str, str]:
-    import diffusers
-    import torch
-
-    import syn2co
-
-    return {
-        "syn2co": syn2co.__version__,
-        "torch": str(torch.__version__),
-        "diffusers": diffusers.__version__,
-        "numpy": np.__version__,
-    }

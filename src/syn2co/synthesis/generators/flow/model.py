@@ -15,11 +15,12 @@ from jaxtyping import UInt8
 
 from syn2co.core.errors import CheckpointError, DataError
 from syn2co.core.files import write_atomically
+from syn2co.core.locks import only_run_in
 from syn2co.core.progress import Bar
 from syn2co.images.image_set import ImageSet
-from syn2co.models.encoder import fit_state
+from syn2co.models.load import load_exactly
 from syn2co.runtime.checkpoint import FOLDER
-from syn2co.runtime.machine import choose_device, only_run_in
+from syn2co.runtime.device import choose_device
 from syn2co.synthesis.generators.conditions import Conditions, assign
 from syn2co.synthesis.generators.flow.network import Velocity, build_velocity
 from syn2co.synthesis.generators.flow.training import train
@@ -28,7 +29,7 @@ from syn2co.synthesis.generators.real_images import choose, squares, thumbnail
 from syn2co.synthesis.sets.spec import Context
 
 if TYPE_CHECKING:
-    from syn2co.synthesis.generators.flow.generator import Options
+    from syn2co.synthesis.generators.flow.generator import FlowOptions
 
 FILE, DESCRIPTION = "flow.safetensors", "flow.json"
 LARGEST = 64
@@ -37,7 +38,7 @@ SAMPLING = {"sampling_steps", "guidance", "noise_level", "save_steps"}
 """Settings that do not change the model."""
 
 
-def open_model(options: "Options", context: Context) -> tuple[Velocity, Conditions, int, str]:
+def open_model(options: "FlowOptions", context: Context) -> tuple[Velocity, Conditions, int, str]:
     """Return the trained network, its conditions, the side it works at and its hash; see `flow.open_generator`."""
     size = options.train_size or options.multiple(min(context.size, LARGEST))
     settings = {**options.model_dump(mode="json", exclude=SAMPLING), "train_size": size, "seed": context.seed}
@@ -89,7 +90,7 @@ def _finished(folder: Path, described: dict[str, Any]) -> tuple[dict[str, np.nda
 
 
 def _train(
-    options: "Options", context: Context, settings: dict[str, Any], size: int
+    options: "FlowOptions", context: Context, settings: dict[str, Any], size: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays and facts of a model trained now; leave them in the model folder, if there is one."""
     if context.real is None:
@@ -108,7 +109,7 @@ def _train(
 
 
 def _trained(
-    options: "Options", context: Context, state: dict[str, Any], size: int
+    options: "FlowOptions", context: Context, state: dict[str, Any], size: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     images = choose(context.real, options.max_images, "flow", context.seed)
     pixels = _read(images, size, context.progress)
@@ -139,7 +140,7 @@ def _read(images: ImageSet, size: int, progress: bool) -> UInt8[np.ndarray, "N S
     return pixels
 
 
-def _network(options: "Options", conditions: Conditions, size: int, seed: int) -> Velocity:
+def _network(options: "FlowOptions", conditions: Conditions, size: int, seed: int) -> Velocity:
     return build_velocity(
         size=size,
         channels=options.channels,
@@ -151,10 +152,10 @@ def _network(options: "Options", conditions: Conditions, size: int, seed: int) -
 
 
 def _velocity(
-    options: "Options", arrays: dict[str, np.ndarray], conditions: Conditions, size: int, context: Context
+    options: "FlowOptions", arrays: dict[str, np.ndarray], conditions: Conditions, size: int, context: Context
 ) -> Velocity:
     """Return the network with the weights of a model file, ready to sample."""
     velocity = _network(options, conditions, size, context.seed)
     weights = {name: torch.from_numpy(array) for name, array in arrays.items() if name not in conditions.arrays}
-    fit_state(velocity, weights, FILE)
+    load_exactly(velocity, weights, FILE)
     return velocity.to(choose_device(context.device)).eval()

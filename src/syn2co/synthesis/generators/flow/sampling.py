@@ -13,17 +13,17 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from syn2co.core.errors import DataError
-from syn2co.data.views import resize_and_crop
 from syn2co.images.image_set import ImageSet
+from syn2co.images.resize import resize_and_crop
 from syn2co.synthesis.generators.conditions import Conditions
 from syn2co.synthesis.generators.flow.network import Velocity
 from syn2co.synthesis.generators.flow.training import to_unit
 from syn2co.synthesis.generators.real_images import Square
 from syn2co.synthesis.sets.job import Job
-from syn2co.synthesis.sets.spec import Made
+from syn2co.synthesis.sets.spec import GeneratedImage
 
 
-class Sources:
+class SourceImages:
     """The real images that variations start from, found by their keys."""
 
     def __init__(self, real: ImageSet | None, size: int) -> None:
@@ -59,7 +59,7 @@ class Sampler:
         self,
         velocity: Velocity,
         conditions: Conditions,
-        sources: Sources,
+        sources: SourceImages,
         *,
         steps: int,
         guidance: float,
@@ -74,7 +74,7 @@ class Sampler:
         self.noise_level = noise_level
         self.size = size
 
-    def make(self, jobs: Sequence[Job]) -> list[Made]:
+    def make(self, jobs: Sequence[Job]) -> list[GeneratedImage]:
         """Return one image for each job.
 
         Raises:
@@ -93,7 +93,9 @@ class Sampler:
             steps=self.steps,
             guidance=self.guidance,
         )
-        return [Made(_stored(image, self.size), note) for image, note in zip(to_pixels(ended), notes, strict=True)]
+        return [
+            GeneratedImage(_stored(image, self.size), note) for image, note in zip(to_pixels(ended), notes, strict=True)
+        ]
 
     def _begin(self, job: Job) -> tuple[Float[Tensor, "3 S S"], float, int, dict[str, object]]:
         """Return where the flow starts, at which time, its condition, and the notes of the manifest."""

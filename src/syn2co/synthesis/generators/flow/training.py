@@ -20,13 +20,14 @@ from torch import Tensor
 from syn2co.core import keyed_rng
 from syn2co.core.errors import TrainingError
 from syn2co.core.progress import Bar
-from syn2co.models.encoder import fit_state
+from syn2co.models.load import load_exactly
 from syn2co.objective.ema import ema_update
 from syn2co.objective.schedules import cosine_lr
-from syn2co.pretraining.config import MachineSettings, OptimizerSettings
 from syn2co.runtime.checkpoint import FOLDER, newest_checkpoint, save_checkpoint
-from syn2co.runtime.machine import Interrupts, deterministic
+from syn2co.runtime.determinism import deterministic
 from syn2co.runtime.optimizer import build_optimizer, clip_gradient, optimizer_tensors, restore_optimizer, set_lr
+from syn2co.runtime.settings import MachineSettings, OptimizerSettings
+from syn2co.runtime.signals import Interrupts
 from syn2co.synthesis.generators.flow.network import Velocity
 from syn2co.synthesis.generators.model_file import refuse_other
 
@@ -35,8 +36,8 @@ GRADIENT = 1.0
 Pixels = UInt8[np.ndarray, "N S S 3"]
 
 
-class Recipe(Protocol):
-    """The settings of `flow.Options` that training reads."""
+class FlowTrainingSettings(Protocol):
+    """The settings of `flow.FlowOptions` that training reads."""
 
     @property
     def steps(self) -> int: ...
@@ -67,7 +68,7 @@ def train(
     velocity: Velocity,
     pixels: Pixels,
     conditions: Int64[np.ndarray, " N"],
-    recipe: Recipe,
+    recipe: FlowTrainingSettings,
     *,
     seed: int,
     folder: Path | None,
@@ -97,7 +98,7 @@ def _loop(
     velocity: Velocity,
     pixels: Pixels,
     conditions: Int64[np.ndarray, " N"],
-    recipe: Recipe,
+    recipe: FlowTrainingSettings,
     seed: int,
     folder: Path | None,
     state: dict[str, Any],
@@ -145,7 +146,7 @@ def _order(count: int, seed: int, epoch: int) -> Int64[np.ndarray, " N"]:
 
 
 def draw_batch(
-    pixels: Pixels, conditions: Int64[np.ndarray, " N"], recipe: Recipe, null: int, seed: int, step: int
+    pixels: Pixels, conditions: Int64[np.ndarray, " N"], recipe: FlowTrainingSettings, null: int, seed: int, step: int
 ) -> Iterator[Tensor]:
     """Return noise, images, times and conditions of one step, a function of (seed, step) alone.
 
@@ -202,7 +203,7 @@ def _restore(
     refuse_other(f"{folder.name}/{FOLDER}", checkpoint.state, state["settings"], state["fingerprint"])
     for prefix, module in (("online.", velocity), ("mean.", mean)):
         own = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
-        fit_state(module, own, checkpoint.path.name)
+        load_exactly(module, own, checkpoint.path.name)
     restore_optimizer(velocity, optimizer, checkpoint.tensors)
     return checkpoint.state["step"]
 

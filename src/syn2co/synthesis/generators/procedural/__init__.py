@@ -15,16 +15,17 @@ from jaxtyping import UInt8
 from pydantic import Field
 
 from syn2co.core.settings import Settings, Share
+from syn2co.core.versions import package_versions
 from syn2co.synthesis.generators.procedural import blend
 from syn2co.synthesis.generators.procedural.palettes import with_contrast
 from syn2co.synthesis.sets.job import Job
-from syn2co.synthesis.sets.spec import Context, Generator, Made
+from syn2co.synthesis.sets.spec import Context, GeneratedImage, Generator
 
 REVISION = "1"
 """Changes whenever the same job would give another picture."""
 
 
-class Options(Settings):
+class ProceduralOptions(Settings):
     """Which programs, and how far the images of one program differ."""
 
     program: Literal["mix", "leaves", "spectrum", "fractals", "warps", "blend"] = "mix"
@@ -50,12 +51,12 @@ def programs(blend_of: int = 3) -> dict[str, Program]:
     return {**found, "blend": Program(partial(blend.draw, count=blend_of), blend.jitter, blend.render)}
 
 
-def open_generator(options: Options, context: Context) -> Generator:
+def open_generator(options: ProceduralOptions, context: Context) -> Generator:
     """Return the generator of these programs at `context.size` pixels; it needs nothing else of the context."""
     known = programs(options.blend_of)
     names = list(known) if options.program == "mix" else [options.program]
 
-    def make(jobs: Sequence[Job]) -> list[Made]:
+    def make(jobs: Sequence[Job]) -> list[GeneratedImage]:
         return [_one(job, names, known, options.jitter, context.size) for job in jobs]
 
     facts = {
@@ -63,7 +64,7 @@ def open_generator(options: Options, context: Context) -> Generator:
         "model": options.program,
         "revision": REVISION,
         "licence": "CC0-1.0",
-        "versions": _versions(),
+        "versions": package_versions("numpy", "scipy", "cv2"),
     }
     return Generator(make, facts, exact=True, batch=1)
 
@@ -78,14 +79,7 @@ def program_of(
     return name, known[name].jitter(parameters, own, strength) if strength else parameters, own
 
 
-def _one(job: Job, names: Sequence[str], known: dict[str, Program], strength: float, size: int) -> Made:
+def _one(job: Job, names: Sequence[str], known: dict[str, Program], strength: float, size: int) -> GeneratedImage:
     """Return the picture of one job, with the name of its program noted."""
     name, parameters, rng = program_of(job, names, known, strength)
-    return Made(with_contrast(known[name].render(parameters, rng, size)), {"program": name})
-
-
-def _versions() -> dict[str, str]:
-    import cv2
-    import scipy
-
-    return {"numpy": np.__version__, "scipy": scipy.__version__, "opencv": cv2.__version__}
+    return GeneratedImage(with_contrast(known[name].render(parameters, rng, size)), {"program": name})

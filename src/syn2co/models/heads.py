@@ -1,0 +1,78 @@
+"""Projector, predictor, and the online and target branch."""
+
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from syn2co.core import keyed_rng
+from syn2co.models.batch_norm import SyncBatchNorm, synchronise
+from syn2co.models.drop_path import set_drop_path
+from syn2co.models.encoder import Encoder, build_encoder
+from syn2co.models.settings import EncoderSettings, HeadSettings
+from syn2co.objective import unit_rows
+
+
+def head(inputs: int, settings: HeadSettings) -> nn.Sequential:
+    """Return Linear - BN - ReLU - Linear, the shape of both the projector and the predictor; no BN on the output."""
+    return nn.Sequential(
+        nn.Linear(inputs, settings.hidden),
+        SyncBatchNorm(settings.hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(settings.hidden, settings.width),
+    )
+
+
+class Branch(nn.Module):
+    """Encoder, projector and, in the online branch, predictor: two views in, two unit-length embeddings out.
+
+    BN statistics are per view: a head never sees both views in one batch. An encoder without BN takes both views in
+    one call.
+    """
+
+    def __init__(self, encoder: Encoder, heads: HeadSettings, *, predictor: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = head(encoder.width, heads)
+        self.predictor = head(heads.width, heads) if predictor else nn.Identity()
+
+    def forward(
+        self, views: UInt8[Tensor, "2 B S S 3"], drop_uniforms: Float[Tensor, "L 2 B"]
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"], Float[Tensor, "B d"]]:
+        """Return the embeddings of view 1 and of view 2 and the features of view 1 (for health, detached)."""
+        features = self._encode(views, drop_uniforms)
+        one, two = (self._embed(part) for part in features)
+        return one, two, features[0].detach()
+
+    def _encode(self, views: Tensor, drop_uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        layers = self.encoder.drop_layers
+        if self.encoder.batch_norm:
+            parts = []
+            for view, uniforms in zip(views, drop_uniforms.unbind(1), strict=True):
+                set_drop_path(layers, uniforms)
+                parts.append(self.encoder(self.encoder.preprocess(view)))
+            return parts[0], parts[1]
+        set_drop_path(layers, drop_uniforms.flatten(1))
+        one, two = self.encoder(self.encoder.preprocess(views.flatten(0, 1))).chunk(2)
+        return one, two
+
+    def _embed(self, features: Tensor) -> Tensor:
+        return unit_rows(self.predictor(self.projector(features)))
+
+
+def build_branches(
+    settings: EncoderSettings, heads: HeadSettings, *, drop_path: float, seed: int
+) -> tuple[Branch, Branch]:
+    """Return the online and the target branch, with equal weights where both have them.
+
+    Drop path is `drop_path` online and 0 in the target, set explicitly (timm's Swin defaults to 0.1).
+    """
+    online_encoder = build_encoder(settings, seed=seed, drop_path=drop_path)
+    target_encoder = build_encoder(settings, seed=seed, drop_path=0.0)
+    with keyed_rng.torch_seed("weights", seed, "heads"):
+        online = Branch(online_encoder, heads, predictor=True)
+        target = Branch(target_encoder, heads, predictor=False)
+    for encoder in (online_encoder, target_encoder):
+        synchronise(encoder)
+    target.load_state_dict(
+        {name: value for name, value in online.state_dict().items() if not name.startswith("predictor.")}
+    )
+    return online, target.requires_grad_(False)

@@ -1,0 +1,38 @@
+"""The training loop: optimizer steps of micro-batches; whatever else a run does after a step is an observer's."""
+
+from contextlib import nullcontext
+
+from syn2co.pretraining.method import training_step
+from syn2co.pretraining.run import Run, StepReport, TrainingState
+from syn2co.runtime.optimizer import clip_gradient
+
+
+def train(run: Run, state: TrainingState) -> None:
+    """Take the steps from `state.step` to the end of the run.
+
+    Raises:
+        TrainingError: on all ranks, if a loss or gradient is not finite or most negatives are masked; then neither the
+            queues nor the weights have changed in that step.
+    """
+    while state.step < run.total_steps:
+        now = run.schedules.at(state.step)
+        state.model.update_target(now.momentum)
+        for number in range(run.micro_batches):
+            batch = next(run.stream)
+            position = run.position(state.step, number)
+            last = number == run.micro_batches - 1
+            # DDP averages gradients over ranks once a step: after the last micro-batch's backward pass.
+            with nullcontext() if last or state.online is state.model.online else state.online.no_sync():  # type: ignore[operator]
+                output = training_step(
+                    state.model, state.online, batch, position, run.loss, negatives=now.negatives,
+                    workspace=state.workspace,
+                )  # fmt: skip
+                (output.loss / run.micro_batches).backward()
+            if last:
+                output.measured["gradient_norm"] = clip_gradient(state.model.online, run.clip)
+            measured = run.require_sound(output.measured, batch, position)  # on all ranks, before the queues change
+            state.enqueue(output.keys, batch.groups)
+            state.averages.add(measured)
+        state.optimizer_step(now.lr)
+        for observer in run.observers:
+            observer(state, StepReport(now, batch, output))

@@ -1,0 +1,136 @@
+"""What the loop works with: the run, which stays as it is, and the state, which every step changes."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from syn2co import objective
+from syn2co.core.errors import DataError
+from syn2co.data.batch import Batch
+from syn2co.data.loader import Schedule
+from syn2co.pretraining.config import Config
+from syn2co.pretraining.method import LossSettings, StepOutput, StepPosition, Syn2Co, enqueue
+from syn2co.pretraining.metrics import Averages
+from syn2co.runtime import distributed
+from syn2co.runtime.optimizer import set_lr
+
+
+class ScheduledValues(NamedTuple):
+    """What the schedules say of one optimizer step."""
+
+    lr: float
+    momentum: float
+    """Of the target branch."""
+    negatives: bool
+    """Whether the window of synthetic negatives is open."""
+
+
+class Schedules:
+    """Learning rate, momentum of the target, and window of synthetic negatives, as functions of the step."""
+
+    def __init__(self, config: Config, *, steps_per_epoch: int, total_steps: int) -> None:
+        optimizer, negatives, batch = config.optimizer, config.negatives, config.training.batch
+        rates = (optimizer.base_lr, optimizer.warmup_lr, optimizer.final_lr)
+        peak, start, end = (objective.scaled_lr(rate, batch) for rate in rates)
+        warmup = round(optimizer.warmup_epochs * steps_per_epoch)
+        self._lr = partial(objective.cosine_lr, total=total_steps, warmup=warmup, peak=peak, start=start, end=end)
+        self._momentum = partial(objective.ema_momentum, total=total_steps, base=config.training.momentum)
+        stop = float("inf") if negatives.stop is None else negatives.stop
+        self._window = partial(objective.window_open, steps_per_epoch=steps_per_epoch, start=negatives.start, stop=stop)
+
+    def at(self, step: int) -> ScheduledValues:
+        """Return the values of optimizer step `step`, counted from 0."""
+        return ScheduledValues(self._lr(step), self._momentum(step), self._window(step))
+
+
+class BatchStream:
+    """Micro-batches of this rank on its device, and the seconds that were spent on waiting for them."""
+
+    def __init__(self, batches: Generator[Batch, None, None], device: torch.device) -> None:
+        self.batches, self.device = batches, device
+        self.waited = 0.0
+
+    def __next__(self) -> Batch:
+        asked = time.monotonic()
+        try:
+            batch = next(self.batches)
+        except DataError as error:
+            error.one_rank = True  # no other rank has met it
+            raise
+        batch = Batch(*(part.to(self.device, non_blocking=True) for part in batch))
+        self.waited += time.monotonic() - asked
+        return batch
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        closing(self.batches).__exit__(kind, error, trace)
+
+
+@dataclass
+class TrainingState:
+    """What a step changes: weights, queues, optimizer, the count of steps, and the averages since the last log line."""
+
+    model: Syn2Co
+    online: nn.Module
+    """`model.online`, perhaps wrapped to average gradients over ranks."""
+    optimizer: torch.optim.Optimizer
+    step: int
+    averages: Averages
+    workspace: objective.Workspace = field(default_factory=objective.Workspace)
+
+    def enqueue(self, keys: tuple[Tensor, Tensor], groups: Tensor) -> None:
+        """Put the keys of all ranks into the queues of their views."""
+        enqueue(self.model, keys, groups)
+
+    def optimizer_step(self, lr: float) -> None:
+        """Change the weights, forget the gradients, count the step."""
+        set_lr(self.optimizer, lr)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+
+
+class StepReport(NamedTuple):
+    """What an observer sees of a step beside the state after it."""
+
+    scheduled: ScheduledValues
+    batch: Batch
+    """The last micro-batch."""
+    output: StepOutput
+
+
+Observer = Callable[[TrainingState, StepReport], None]
+"""Called on every rank after every optimizer step, with the state after it; it may talk to other ranks."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the loop works with and does not change."""
+
+    total_steps: int
+    micro_batches: int
+    clip: float | None
+    loss: LossSettings
+    schedule: Schedule
+    schedules: Schedules
+    stream: BatchStream
+    require_sound: Callable[[dict[str, Tensor], Batch, StepPosition], dict[str, float]]
+    """Returns the measurements averaged over ranks, or raises on all of them if the step must not be taken."""
+    observers: Sequence[Observer] = ()
+
+    def position(self, step: int, micro_batch: int) -> StepPosition:
+        """Return where this rank's part of a micro-batch stands in the run."""
+        schedule = self.schedule
+        first = distributed.rank() * schedule.rank_rows
+        return StepPosition(step, schedule.epoch(step), micro_batch, first, schedule.micro_rows)

@@ -1,0 +1,52 @@
+"""Devices, and how many processes load images."""
+
+import os
+
+import torch.utils.deterministic
+
+from syn2co.core.errors import ConfigError
+from syn2co.runtime.distributed import local_rank
+from syn2co.runtime.settings import MachineSettings
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; auto is CUDA (this node's rank), else Apple's MPS, else the CPU.
+
+    Raises:
+        ConfigError: if the device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"machine.device = {name}: must be auto, cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"machine.device = {name}: torch sees no CUDA GPU; use cpu or install a CUDA build of torch")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"machine.device = {name}: torch sees no Apple GPU; use cpu")
+    if device.type == "cuda":
+        device = _this_rank(device, name)
+        torch.cuda.set_device(device)
+    return device
+
+
+def _this_rank(device: torch.device, name: str) -> torch.device:
+    """Return the CUDA device of this process: the one named, or on this node the one of its rank."""
+    count = torch.cuda.device_count()
+    if device.index is not None and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        raise ConfigError(f"machine.device = {name}: would give every rank the same GPU; use cuda")
+    index = local_rank() if device.index is None else device.index
+    if index >= count:
+        raise ConfigError(f"machine.device = {name}: GPU {index} is asked for and torch sees {count}; name one it sees")
+    return torch.device("cuda", index)
+
+
+def choose_workers(settings: MachineSettings, device: torch.device, *, cached: bool) -> int:
+    """Return how many processes load images: none where decoded images lie in memory beside a CPU that trains."""
+    if settings.workers is not None:
+        return settings.workers
+    share = (os.cpu_count() or 1) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if device.type == "cpu":
+        return 0 if cached else max(1, share // 2)
+    return max(1, min(8, share - 1))

@@ -1,0 +1,45 @@
+"""Settings of the machine and of the optimizer."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from syn2co.core.settings import BelowOne, NonNegative, Positive, Settings
+
+
+class OptimizerSettings(Settings):
+    """AdamW and its schedules; the three learning rates are for a batch of 512 and scale with the batch."""
+
+    base_lr: Positive = 1e-3
+    warmup_lr: NonNegative = 5e-7
+    final_lr: NonNegative = 5e-6
+    warmup_epochs: NonNegative = 5.0
+    weight_decay: NonNegative = 0.05
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    clip: Positive | None = 5.0
+    """Largest global norm of the gradient."""
+    decay_positions: bool = False
+    """Decay position embeddings, relative-position tables and class tokens too, as the released code does."""
+
+
+class MachineSettings(Settings):
+    """What may differ between two machines without changing what the run is; not part of the config's hash."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    workers: int | None = Field(default=None, ge=0)
+    """Processes that load images; null chooses."""
+    threads: int | None = Field(default=None, gt=0)
+    """CPU threads of torch; null leaves torch's choice."""
+    cache: Literal["auto", "always", "never"] = "auto"
+    """Keep decoded images in memory (auto: if they are small)."""
+    save_steps: int | None = Field(default=None, gt=0)
+    """Checkpoint every so many optimizer steps; null is once an epoch."""
+    save_minutes: Positive = 10.0
+    """Checkpoint at least this often."""
+    keep: int = Field(default=2, gt=1)
+    """Checkpoints kept."""
+    log_steps: int = Field(default=10, gt=0)
+    """Write metrics every so many optimizer steps."""
+    tensorboard: bool = True

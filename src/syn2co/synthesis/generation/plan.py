@@ -1,0 +1,64 @@
+"""From settings to the plan of a set, with its sources opened: alone, or as the continuation of the set in a folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from syn2co.data.open import open_images
+from syn2co.images.image_set import ImageSet
+from syn2co.synthesis.generators.registry import load_generator
+from syn2co.synthesis.sets.dataset_folder import check_recipe, read_recipe
+from syn2co.synthesis.sets.plan import Plan, make_plan
+from syn2co.synthesis.sets.settings import SET, SynthesisSettings, WorkSettings
+
+
+def plan(
+    settings: SynthesisSettings,
+    *,
+    count: int | None = None,
+    real: Sequence[str | Path] | ImageSet | None = None,
+    fingerprint: str | None = None,
+) -> Plan:
+    """Return the plan of `count` images (default: `work.count`, else `per_subject` images of each subject).
+
+    The plan of more images begins with the plan of fewer. `real` are the real images that the generator learns from
+    or varies; where they are not at hand, `fingerprint` stands for those it learnt from.
+
+    Raises:
+        ConfigError, DataError: if there is no such generator, on settings that contradict each other, and on lists
+            that are missing or empty or name a subject twice.
+    """
+    generator = load_generator(settings.generator)
+    return make_plan(settings, generator, count=count, real=open_real(real), fingerprint=fingerprint)
+
+
+def open_real(real: Sequence[str | Path] | ImageSet | None) -> ImageSet | None:
+    """Return the real images; opened without keeping their pixels, since processes get copies of the set."""
+    if isinstance(real, ImageSet):
+        return real
+    return open_images(list(real), cache="never") if real else None
+
+
+def plan_in(
+    folder: Path,
+    settings: SynthesisSettings,
+    images: ImageSet | None,
+    *,
+    count: int | None = None,
+    workers: int | None = None,
+) -> Plan:
+    """Return the plan of settings for a folder; what they leave open is taken from the set that it holds.
+
+    `count` and `workers` stand for `work.count` and `work.workers`.
+
+    Raises:
+        ConfigError, DataError: as `plan` does, and if the folder holds another set.
+        SynthesisError: if its recipe.json is damaged.
+    """
+    saved = read_recipe(folder)
+    work = settings.work.model_dump() | {k: v for k, v in (("count", count), ("workers", workers)) if v is not None}
+    if saved is not None:
+        work |= {name: saved[SET][name] for name in ("count", "shard_size") if work[name] is None}
+    settings = settings.model_copy(update={"work": WorkSettings.parse(work, under="work.")})
+    jobs = plan(settings, real=images, fingerprint=saved[SET]["real"] if saved else None)
+    check_recipe(folder, saved, jobs)
+    return jobs
