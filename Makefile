@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test check lint types clean
+.PHONY: demo test same check lint types clean
 
 demo: $(READY)
 	$(BIN)/syn2co demo --out runs/demo
@@ -12,11 +12,15 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
+same: $(READY)
+	$(BIN)/python tools/same.py
+
 check: lint types test
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: $(READY)
 	$(BIN)/pyright --pythonpath $(BIN)/python

@@ -32,9 +32,9 @@ class Setting:
 
     def __init__(self, sigma: float) -> None:
         random = torch.Generator().manual_seed(0)
-        centre = normalize(torch.randn(1, D, generator=random))
-        self.query = normalize(centre + normalize(torch.randn(B, D, generator=random)))
-        self.queue = normalize(0.5 * centre + normalize(torch.randn(K, D, generator=random)))
+        center = normalize(torch.randn(1, D, generator=random))
+        self.query = normalize(center + normalize(torch.randn(B, D, generator=random)))
+        self.queue = normalize(0.5 * center + normalize(torch.randn(K, D, generator=random)))
         product = self.query @ self.queue.T
         hard = product.topk(H, dim=1)[1]
         self.picks: Int64[Tensor, "B S"] = hard.gather(1, torch.randint(H, (B, S), generator=random))

@@ -11,7 +11,7 @@ float64. They make the same programs (the same drawn parameters), so the statist
 
 share    of the canvas covered by leaves; of the pixels that the fractal's points fall on
 slope    of log amplitude over log frequency of the luma, from 2 cycles an image to a third of the sampling rate
-std      of the luma, in grey levels
+std      of the luma, in gray levels
 
 Times are the best of the rounds, each the mean over the images. Axis letters: S side in pixels, P points.
 """
@@ -75,16 +75,16 @@ def plain_mask(
     fallen: leaves.Leaves, number: int, x: Float[np.ndarray, "S S"], y: Float[np.ndarray, "S S"]
 ) -> Bool[np.ndarray, "S S"]:
     """Return which pixels one leaf covers."""
-    (centre_x, centre_y), radius, shape = fallen.centre[number], fallen.radius[number], fallen.shape[number]
+    (center_x, center_y), radius, shape = fallen.center[number], fallen.radius[number], fallen.shape[number]
     if shape < leaves.VARIANTS:
-        return (x - centre_x) ** 2 + (y - centre_y) ** 2 <= radius**2
+        return (x - center_x) ** 2 + (y - center_y) ** 2 <= radius**2
     corners = (
         leaves.shapes().corners[shape][: leaves.shapes().count[shape]] * radius * np.exp(1j * fallen.angle[number])
     )
     inside = np.ones(x.shape, bool)
     for start, end in zip(corners, np.roll(corners, -1), strict=True):
         edge = end - start
-        inside &= edge.real * (y - centre_y - start.imag) >= edge.imag * (x - centre_x - start.real)
+        inside &= edge.real * (y - center_y - start.imag) >= edge.imag * (x - center_x - start.real)
     return inside
 
 
@@ -94,7 +94,7 @@ def plain_texture(start: int, row: Int[np.ndarray, "..."], column: Int[np.ndarra
 
 
 def plain_spectrum(program: spectrum.Spectrum, rng: Rng, size: int) -> Drawn:
-    """Give white noise the amplitude 1 / (|fx|^(s+d) + |fy|^(s-d)), channel by channel, and mix the colours."""
+    """Give white noise the amplitude 1 / (|fx|^(s+d) + |fy|^(s-d)), channel by channel, and mix the colors."""
     frequency = np.abs(np.fft.fftfreq(size, 1 / size))
     amplitude = np.zeros((size, size))
     for row, fy in enumerate(frequency):
@@ -105,12 +105,12 @@ def plain_spectrum(program: spectrum.Spectrum, rng: Rng, size: int) -> Drawn:
         noise = np.fft.fft2(rng.standard_normal((size, size)))
         field = np.fft.ifft2(amplitude * np.exp(1j * np.angle(noise))).real
         channels.append((field - field.mean()) / field.std())
-    mean, axes = spectrum.colour_axes(program.palette)
+    mean, axes = spectrum.color_axes(program.palette)
     return Drawn(np.clip(mean + np.stack(channels, axis=2) @ axes.T, 0, 255).astype(np.uint8))
 
 
 def plain_fractals(program: fractals.Fractal, rng: Rng, size: int) -> Drawn:
-    """Play the chaos game point by point, count the points, colour by log density."""
+    """Play the chaos game point by point, count the points, color by log density."""
     maps = [tuple(complex(value) for value in numbers) for numbers in zip(*program.maps(), strict=True)]
     points = fractals.points_of(size)
     choice = rng.choice(len(maps), points, p=program.probabilities()).tolist()
@@ -142,7 +142,7 @@ def plain_counts(visited: Sequence[complex], margin: float, size: int) -> Int[np
 
 
 def plain_warps(program: warps.Warp, rng: Rng, size: int) -> Drawn:
-    """Bend the plane wave by wave and colour it, in float64."""
+    """Bend the plane wave by wave and color it, in float64."""
     y, x = np.meshgrid(*2 * [np.linspace(-program.zoom, program.zoom, size)], indexing="ij")
     x, y = (
         np.cos(program.angle) * x - np.sin(program.angle) * y,
@@ -156,13 +156,13 @@ def plain_warps(program: warps.Warp, rng: Rng, size: int) -> Drawn:
         y = y + amplitude * np.sin(frequency * turned_y + phase[1])
     first, second = program.waves
     shade = np.sin(second[0] * x + second[1] * y + second[2])
-    colour = {
+    color = {
         "stripes": lambda: first[0] * x + first[1] * y + first[2],
         "rings": lambda: np.hypot(first[0], first[1]) * np.hypot(x, y),
         "cells": lambda: np.pi * np.sin(first[0] * x + first[1] * y + first[2]) * shade,
         "marble": lambda: first[0] * x + first[1] * y + first[2] + 2 * shade,
     }[program.kind]()
-    level = (127.5 + 127.5 * np.sin(program.bands * colour)).astype(int)
+    level = (127.5 + 127.5 * np.sin(program.bands * color)).astype(int)
     light = 1 - program.shade * (1 + shade) / 2
     return Drawn((program.palette.table()[:, 0][level] * light[..., None]).astype(np.uint8))
 

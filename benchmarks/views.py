@@ -3,8 +3,8 @@
     python benchmarks/views.py [--json] [--images 64] [--rounds 5]
 
 Times are the best of the rounds, each round the mean over the images, each image with draws of its own. At 224 pixels
-from a 500 x 375 JPEG in memory, at 32 pixels from a decoded array. The usual pipeline ends with normalised tensors,
-ours with bytes that are normalised on the device, so the row "ours, normalised too" adds that work done here.
+from a 500 x 375 JPEG in memory, at 32 pixels from a decoded array. The usual pipeline ends with normalized tensors,
+ours with bytes that are normalized on the device, so the row "ours, normalized too" adds that work done here.
 """
 
 import argparse
@@ -68,8 +68,8 @@ def usual_view(settings: ViewsSettings, view: int) -> transforms.Compose:
     )
 
 
-def normalise(views: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:
-    """Return the views as normalised float32 [2, 3, S, S]."""
+def normalize(views: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:
+    """Return the views as normalized float32 [2, 3, S, S]."""
     scale = 1 / (255 * torch.tensor(STD))
     return torch.from_numpy(np.stack(views)).mul(scale).sub_(torch.tensor(MEAN) / torch.tensor(STD)).permute(0, 3, 1, 2)
 
@@ -113,7 +113,7 @@ def measure(
         "ours, view 1": ours(0),
         "ours, view 2": ours(1),
         "ours, pair": our_pair,
-        "ours, normalised too": lambda index: normalise(our_pair(index)),
+        "ours, normalized too": lambda index: normalize(our_pair(index)),
     }
     return {name: milliseconds(work, **count) for name, work in stages.items()}
 
@@ -141,7 +141,7 @@ def main() -> None:
     }
     for times in results.values():
         times["ratio of pairs (usual / ours)"] = times["usual, pair"] / times["ours, pair"]
-        times["ratio, normalised too"] = times["usual, pair"] / times["ours, normalised too"]
+        times["ratio, normalized too"] = times["usual, pair"] / times["ours, normalized too"]
     versions = {
         "torch": torch.__version__,
         "opencv": cv2.__version__,

@@ -1,4 +1,4 @@
-"""Holds one revision against another on this machine: what a change of structure must not change, and how fast both are.
+"""Holds one revision against another on this machine: what a change of structure must not change, and the speeds.
 
     python tools/same.py                    # the working tree against BASE: settings, sets, runs, scores, audits
     python tools/same.py --base HEAD~1      # against another revision
@@ -30,8 +30,9 @@ BASE = "71535d2"
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
-    "views.size=32", "training.steps=6", "training.batch=16", "queue.size=64", "negatives.hardest=16", "heads.hidden=64",
-    "machine.save_steps=3", "machine.log_steps=1", "machine.threads=1", "machine.workers=0", "machine.tensorboard=false",
+    "views.size=32", "training.steps=6", "training.batch=16", "queue.size=64", "negatives.hardest=16",
+    "heads.hidden=64", "machine.save_steps=3", "machine.log_steps=1", "machine.threads=1", "machine.workers=0",
+    "machine.tensorboard=false",
 )  # fmt: skip
 SETS = {
     "procedural": ("--count=24", "--size=32"),
@@ -41,8 +42,20 @@ SETS = {
         "--set=options.sampling_steps=3",
     ),
 }  # fmt: skip
-RENAMED: dict[str, str] = {}
+RENAMED = {
+    "licence": "license",
+    "memorisation": "memorization",
+    "memorised_share": "memorized_share",
+    "memorisation_tail": "memorization_tail",
+    "mark": "level",
+    "sentence": "reason",
+    "ok": "pass",
+    "look": "warn",
+    "bad": "fail",
+}
 """Spellings of the base revision and what they became; applied to the base's record before it is compared."""
+REWORDED = {"colour": "color", "neighbours": "neighbors"}
+"""Spellings inside sentences, likewise."""
 
 
 class Tree:
@@ -173,7 +186,22 @@ def renamed(value: Any) -> Any:
         return {RENAMED.get(key, key): renamed(part) for key, part in value.items()}
     if isinstance(value, list):
         return [renamed(part) for part in value]
-    return RENAMED.get(value, value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        value = RENAMED.get(value, value)
+        for old, new in REWORDED.items():
+            value = value.replace(old, new)
+    return value
+
+
+def comparable(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a record without what two layouts must say differently: their own versions, and the form of advice."""
+    audit = found["audit"]
+    audit.pop("format")
+    for finding in audit["findings"]:
+        advice = finding["advice"]
+        finding["advice"] = advice if isinstance(advice, str) else " ".join(advice)
+        finding.pop("evidence", None)
+    return found
 
 
 def count(value: Any) -> int:
@@ -218,7 +246,7 @@ def main() -> None:
                     f"{medians['now'] / medians['base']:.3f}, ratio of the fastest {best['now'] / best['base']:.3f}"
                 )
             return
-        then, now = renamed(record(trees["base"])), record(trees["now"])
+        then, now = comparable(renamed(record(trees["base"]))), comparable(record(trees["now"]))
     lines = list(differences(then, now))
     if now["run"] != now["resumed"]:
         lines += ["a resumed run differs from a straight one:", *differences(now["run"], now["resumed"])]

@@ -1,33 +1,64 @@
 """Syn2Co: train vision transformers without labels, with synthetic hard negatives and synthetic images."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from syn2co.core.versions import __version__
+import lazy_loader
+
+from syn2co.core.versions import __version__ as __version__
 
 if TYPE_CHECKING:
     from syn2co.data.open import open_images as open_images
-    from syn2co.diagnostics.diagnose import diagnose as diagnose
+    from syn2co.demonstration.demo import demo as demo
+    from syn2co.diagnostics.doctor import doctor as doctor
     from syn2co.evaluation.evaluate import evaluate as evaluate
     from syn2co.models.load import load_encoder as load_encoder
     from syn2co.pretraining.config import Config as Config
     from syn2co.pretraining.recipes import recipe as recipe
+    from syn2co.pretraining.recipes import recipes as recipes
     from syn2co.pretraining.train import pretrain as pretrain
+    from syn2co.reports.audit import audit as audit
+    from syn2co.reports.reference import settings as settings
+    from syn2co.synthesis.generation.generate import generate as generate
+    from syn2co.synthesis.generation.plan import plan as plan
+    from syn2co.synthesis.generation.replay import replay as replay
+    from syn2co.synthesis.generation.verify import verify as verify
 
-_HOME = {
-    "Config": "syn2co.pretraining.config",
-    "diagnose": "syn2co.diagnostics.diagnose",
-    "evaluate": "syn2co.evaluation.evaluate",
-    "load_encoder": "syn2co.models.encoder",
-    "open_images": "syn2co.data.open",
-    "pretrain": "syn2co.pretraining.train",
-    "recipe": "syn2co.pretraining.recipes",
-}
-__all__ = ["Config", "__version__", "diagnose", "evaluate", "load_encoder", "open_images", "pretrain", "recipe"]
+# Names are imported on first use: `import syn2co` costs milliseconds, torch seconds.
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "data.open": ["open_images"],
+        "demonstration.demo": ["demo"],
+        "diagnostics.doctor": ["doctor"],
+        "evaluation.evaluate": ["evaluate"],
+        "models.load": ["load_encoder"],
+        "pretraining.config": ["Config"],
+        "pretraining.recipes": ["recipe", "recipes"],
+        "pretraining.train": ["pretrain"],
+        "reports.audit": ["audit"],
+        "reports.reference": ["settings"],
+        "synthesis.generation.generate": ["generate"],
+        "synthesis.generation.plan": ["plan"],
+        "synthesis.generation.replay": ["replay"],
+        "synthesis.generation.verify": ["verify"],
+    },
+)
 
-
-def __getattr__(name: str) -> Any:
-    """Import the public names on first use: `import syn2co` costs milliseconds, torch seconds."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'syn2co' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+__all__ = [
+    "Config",
+    "__version__",
+    "audit",
+    "demo",
+    "doctor",
+    "evaluate",
+    "generate",
+    "load_encoder",
+    "open_images",
+    "plan",
+    "pretrain",
+    "recipe",
+    "recipes",
+    "replay",
+    "settings",
+    "verify",
+]

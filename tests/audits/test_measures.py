@@ -1,4 +1,4 @@
-"""The numbers behind an audit, by hand and by oracle: hashes, pairs, precision and recall, Vendi, AUC, memorisation."""
+"""The numbers behind an audit, by hand and by oracle: hashes, pairs, precision and recall, Vendi, AUC, memorization."""
 
 import itertools
 
@@ -17,7 +17,7 @@ def draws(*key: int) -> np.random.Generator:
 
 
 def scene(seed: int, side: int = 48) -> np.ndarray:
-    """A smooth colourful picture, different for each seed."""
+    """A smooth colorful picture, different for each seed."""
     import cv2
 
     coarse = draws(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
@@ -62,12 +62,12 @@ def test_differing_bits_by_hand() -> None:
 
 
 def spread_hashes(count: int, seed: int) -> np.ndarray:
-    """Hashes around a few centres, so that every distance from 0 to 20 occurs often."""
+    """Hashes around a few centers, so that every distance from 0 to 20 occurs often."""
     rng = draws(seed)
-    centres = rng.integers(0, 2**64, 12, dtype=np.uint64)
+    centers = rng.integers(0, 2**64, 12, dtype=np.uint64)
     found = []
     for number in range(count):
-        value = int(centres[number % 12])
+        value = int(centers[number % 12])
         for bit in rng.permutation(64)[: rng.integers(0, 14)]:
             value ^= 1 << int(bit)
         found.append(value)
@@ -162,13 +162,13 @@ def test_the_vendi_score_counts_directions() -> None:
     )
 
 
-def test_memorisation_is_about_1_percent_for_fresh_samples_and_high_for_copies() -> None:
+def test_memorization_is_about_1_percent_for_fresh_samples_and_high_for_copies() -> None:
     real, fresh = draws(6).normal(size=(1500, 8)), draws(7).normal(size=(1500, 8))
-    honest = diversity.memorisation(fresh, real)
+    honest = diversity.memorization(fresh, real)
     assert honest.share < 0.03 and honest.low <= 0.02
     copies = fresh.copy()
     copies[:300] = real[:300] + 0.02 * fresh[:300]
-    found = diversity.memorisation(copies, real)
+    found = diversity.memorization(copies, real)
     assert 0.2 <= found.share < 0.23 and found.low > 0.17
     assert found.nearest[:300].tolist() == list(range(300))
     assert found.ratios[:300].max() < found.threshold
@@ -189,9 +189,9 @@ def test_auc_is_a_half_for_one_distribution_and_1_for_two() -> None:
 
 
 def test_images_of_one_group_stay_in_one_fold() -> None:
-    """20 groups of 20 equal rows: unless they are kept together, the classifier recognises them again."""
-    centres, real = draws(10).normal(size=(20, 60)), draws(11).normal(size=(400, 60))
-    rows, groups = centres.repeat(20, axis=0), np.arange(20).repeat(20)
+    """20 groups of 20 equal rows: unless they are kept together, the classifier recognizes them again."""
+    centers, real = draws(10).normal(size=(20, 60)), draws(11).normal(size=(400, 60))
+    rows, groups = centers.repeat(20, axis=0), np.arange(20).repeat(20)
     assert separability.probe(rows, real, seed=0).value > 0.9
     assert separability.probe(rows, real, seed=0, groups=groups).value < 0.75
 
@@ -229,5 +229,5 @@ def test_fine_lines_on_a_ground_are_not_noise() -> None:
     ground = np.full((32, 32, 3), (40, 120, 60), np.uint8)
     rows, columns = np.indices((32, 32))
     ground[(rows + columns) % 2 * (columns < 16) == 1] = (250, 120, 200)
-    grey = np.repeat(np.random.default_rng(0).integers(0, 256, (32, 32, 1), np.uint8), 3, axis=2)
-    assert statistics(ground)[2] > ROUGH > statistics(grey)[2]
+    gray = np.repeat(np.random.default_rng(0).integers(0, 256, (32, 32, 1), np.uint8), 3, axis=2)
+    assert statistics(ground)[2] > ROUGH > statistics(gray)[2]

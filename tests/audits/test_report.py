@@ -13,19 +13,21 @@ import pytest
 from click.testing import CliRunner
 from synthetic_folders import write_set
 
-from syn2co.audits.audit import LeakError, audit
 from syn2co.audits.image_sets import AuditError
 from syn2co.audits.report import AuditReport
 from syn2co.cli.audits import audit as command
 from syn2co.cli.audits import default_name
 from syn2co.core.errors import DataError
+from syn2co.reports.audit import LeakError, audit
+from syn2co.reports.audit_page import to_html, to_markdown
+from syn2co.reports.audit_sections import sections
 
 SIDE = 32
 NASTY = "<script>alert(1)&.png"
 
 
 def scene(*key: int) -> np.ndarray:
-    """A smooth colourful picture with a little grain, different for each key."""
+    """A smooth colorful picture with a little grain, different for each key."""
     rng = np.random.default_rng(key)
     coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     smooth = cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
@@ -69,7 +71,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         write(made / "b" / f"copy{number}.png", changed(scene(0, number), 2 * (number % 2)))
         write(made / "b" / f"noise{number}.png", np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8))
     write(made / "b" / "black.png", np.full((SIDE, SIDE, 3), 1, np.uint8))
-    write(made / "b" / "colour.png", np.full((SIDE, SIDE, 3), (90, 140, 30), np.uint8))
+    write(made / "b" / "color.png", np.full((SIDE, SIDE, 3), (90, 140, 30), np.uint8))
     write(made / "b" / "whole.png", scene(2, 900))
     data = (made / "b" / "whole.png").read_bytes()
     (made / "b" / NASTY).write_bytes(data[: len(data) // 2])
@@ -94,7 +96,7 @@ def test_planted_leaks_are_found(report: AuditReport) -> None:
     }
     assert [Path(e["image"]).stem for e in found["images"] if e["mirrored"]] == ["mirrored"]
     assert {Path(e["of"]).stem for e in found["images"] if "near3" in e["image"]} == {"013"}
-    assert report.leaks == 21 and report.finding("leak").mark == "bad"
+    assert report.leaks == 21 and report.finding("leak").level == "fail"
 
 
 def test_planted_copies_duplicates_and_dead_images_are_found(report: AuditReport) -> None:
@@ -104,19 +106,19 @@ def test_planted_copies_duplicates_and_dead_images_are_found(report: AuditReport
     assert pairs == {frozenset((f"00{n}", f"repeat{n}")) for n in range(5)}
     assert body["duplicates"]["near"] == 0 and body["real_duplicates"]["exact"] == 0
     health = {kind: {Path(name).stem for name in body["health"][kind]} for kind in ("black", "constant", "noise")}
-    assert health == {"black": {"black"}, "constant": {"colour"}, "noise": {f"noise{n}" for n in range(5)}}
+    assert health == {"black": {"black"}, "constant": {"color"}, "noise": {f"noise{n}" for n in range(5)}}
     (broken,) = body["health"]["broken"]
     assert broken["name"] == f"b/{NASTY}" and "truncated" in broken["reason"]
-    marks = {finding.check: finding.mark for finding in report.findings}
-    assert [marks[check] for check in ("copies", "duplicates", "blank", "broken")] == ["bad", "bad", "bad", "look"]
-    assert report.headline == "Mend this before use: leak, copies, blank, duplicates."
+    marks = {finding.check: finding.level for finding in report.findings}
+    assert [marks[check] for check in ("copies", "duplicates", "blank", "broken")] == ["fail", "fail", "fail", "warn"]
+    assert report.headline == "Fix this before use: leak, copies, blank, duplicates."
 
 
 def test_suspected_copies_are_near_their_real_image(report: AuditReport) -> None:
     found = report.body["compared"]
-    assert found["memorisation"]["share"] >= 5 / report.images
-    assert found["memorisation"]["threshold"] < found["memorisation"]["median_ratio"]
-    assert "Suspected copies" in [exhibit.title for exhibit in report.sections]
+    assert found["memorization"]["share"] >= 5 / report.images
+    assert found["memorization"]["threshold"] < found["memorization"]["median_ratio"]
+    assert "Suspected copies" in [exhibit.title for exhibit in sections(report.results)]
 
 
 def test_leaks_are_refused_after_the_report_is_written(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -133,8 +135,8 @@ def test_the_same_images_and_settings_give_the_same_json_wherever_they_lie(
 ) -> None:
     moved = {name: shutil.copytree(folders[name], tmp_path / name) for name in ("made", "real", "test")}
     again = audit(moved["made"], real=moved["real"], against=moved["test"], allow_leak=True)
-    assert again.to_json() == report.to_json() and again.to_html() == report.to_html()
-    for text in (again.to_json(), again.to_html(), again.to_markdown()):
+    assert again.to_json() == report.to_json() and to_html(again) == to_html(report)
+    for text in (again.to_json(), to_html(again), to_markdown(again)):
         assert str(tmp_path) not in text and str(folders["root"]) not in text
     other = audit(folders["made"], real=folders["real"], against=folders["test"], allow_leak=True, seed=1)
     assert other.to_json() != report.to_json()
@@ -144,8 +146,8 @@ def test_clean_images_pass_all_checks_for_defects(folders: dict[str, Path], tmp_
     for number in range(120):
         write(tmp_path / "made" / "ab"[number % 2] / f"{number}.png", scene(3, number))
     report = audit(tmp_path / "made", real=folders["real"], against=folders["test"])
-    marks = {finding.check: finding.mark for finding in report.findings}
-    assert set(marks.values()) == {"ok"}, report.text()
+    marks = {finding.check: finding.level for finding in report.findings}
+    assert set(marks.values()) == {"pass"}, report.text()
     assert report.headline == "Nothing to complain about."
     assert report.body["compared"]["auc"]["value"] < 0.65
 
@@ -155,8 +157,8 @@ def test_a_handful_of_images_alone_is_still_looked_at(tmp_path: Path) -> None:
         write(tmp_path / "few" / f"{number}.png", scene(4, number))
     report = audit(tmp_path / "few")
     assert report.body["compared"] is None and report.body["diversity"] is None
-    assert report.finding("leak").mark == report.finding("copies").mark == "look"
-    assert "A random look" in report.to_html()
+    assert report.finding("leak").level == report.finding("copies").level == "warn"
+    assert "A random look" in to_html(report)
 
 
 def test_other_files_and_sizes_are_said_to_give_the_images_away(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -164,10 +166,10 @@ def test_other_files_and_sizes_are_said_to_give_the_images_away(folders: dict[st
         write(tmp_path / "made" / f"{number}.jpg", cv2.resize(scene(5, number), (48, 48)))
     report = audit(tmp_path / "made", real=folders["real"])
     words = report.finding("storage")
-    assert words.mark == "look"
+    assert words.level == "warn"
     assert (
         "files (jpg against png) and sizes (48 x 48 against 32 x 32 pixels): the network can read the codec"
-        in words.sentence
+        in words.reason
     )
 
 
@@ -182,7 +184,7 @@ def test_repeats_within_a_group_are_expected_and_counted_apart(tmp_path: Path) -
     report = audit(data_set(tmp_path / "set", images, labels="used"))
     found = report.body["duplicates"]
     assert (found["exact"], found["near"], found["within_groups"]) == (0, 0, 20)
-    assert "labels were used" in report.finding("classes").sentence
+    assert "labels were used" in report.finding("classes").reason
     alone = [(f"program:{n}", image) for n, (_, image) in enumerate(images)]
     assert audit(data_set(tmp_path / "alone", alone)).body["duplicates"]["near"] == 20
 
@@ -194,8 +196,8 @@ def test_variations_of_a_real_image_are_no_copies_of_it(folders: dict[str, Path]
     images = [(real.key(n), changed(real.read(n), 2)) for n in range(40)]
     report = audit(data_set(tmp_path / "set", images), real=folders["real"])
     assert report.body["ordered_copies"] == 40 and report.body["copies"]["images"] == []
-    assert report.finding("copies").mark == report.finding("memorisation").mark == "ok"
-    assert "what was ordered" in report.finding("memorisation").sentence
+    assert report.finding("copies").level == report.finding("memorization").level == "pass"
+    assert "what was ordered" in report.finding("memorization").reason
     wrong = [(real.key(60 + n), image) for n, (_, image) in enumerate(images)]
     assert len(audit(data_set(tmp_path / "wrong", wrong), real=folders["real"]).body["copies"]["images"]) == 40
 
@@ -252,19 +254,19 @@ def test_the_encoder_of_a_run_gives_the_features(folders: dict[str, Path]) -> No
     side = open_audited_set("synthetic", folders["real"])
     network = build_encoder(settings, seed=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("syn2co.models.encoder.load_encoder", lambda _: network)
+        patch.setattr("syn2co.models.load.load_encoder", lambda _: network)
         space = encoder_space("run", [(side, side.sample(30, 0))], device="cpu")
     assert space.parts[0].shape == (30, 32) and space.words == "encoder run: 32 features of unit length"
     np.testing.assert_allclose(np.linalg.norm(space.parts[0], axis=1), 1)
 
 
 def test_the_page_needs_nothing_else_and_escapes_names(report: AuditReport) -> None:
-    page = report.to_html()
+    page = to_html(report)
     assert "<script" not in page and "b/&lt;script&gt;alert(1)&amp;.png" in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page) and "url(" not in page
     for title in ("Copies of real images", "Images of the evaluation set", "Duplicates", "Images that cannot be read"):
         assert f"<h2>{title}</h2>" in page
-    assert "✗ BAD" in page and "✓ OK" in page
+    assert "✗ FAIL" in page and "✓ PASS" in page
     assert (
         '<td>leaks, exact + near</td><td data-label="synthetic">11 + 10</td>' in page
         and "{" not in page.split("</style>")[1]
@@ -279,9 +281,9 @@ def test_the_front_door_knows_the_command() -> None:
 
 
 def test_markdown_lists_every_verdict_and_number(report: AuditReport) -> None:
-    text = report.to_markdown()
-    assert text.startswith("# Audit of synthetic images\n\nMend this before use")
-    assert all(finding.sentence in text for finding in report.findings)
+    text = to_markdown(report)
+    assert text.startswith("# Audit of synthetic images\n\nFix this before use")
+    assert all(finding.reason in text for finding in report.findings)
     assert "| leaks, exact + near | 11 + 10 |  | 0 |" in text
 
 
@@ -290,7 +292,7 @@ def test_the_command_prints_verdicts_writes_the_page_and_exits_2_on_a_leak(
 ) -> None:
     arguments = [str(folders["made"]), "--against", str(folders["test"]), "--out", str(tmp_path / "o"), "--quiet"]
     refused = CliRunner().invoke(command, arguments)
-    assert isinstance(refused.exception, LeakError) and "BAD  leak: 21 images" in refused.output
+    assert isinstance(refused.exception, LeakError) and "FAIL leak: 21 images" in refused.output
     allowed = CliRunner().invoke(command, [*arguments, "--allow-leak", "--json"])
     assert allowed.exit_code == 0 and json.loads(allowed.output)["leak"]["exact"] == 11
     assert json.loads((tmp_path / "o" / "audit.json").read_text()) == json.loads(allowed.output)
@@ -306,7 +308,7 @@ def test_chromium_shows_the_page_without_an_error_or_a_sideways_scroll(report: A
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no chromium on this machine: the page cannot be rendered")
-    (tmp_path / "audit.html").write_text(report.to_html(), encoding="utf-8")
+    (tmp_path / "audit.html").write_text(to_html(report), encoding="utf-8")
     probe = (
         "<script>onload = () => { const frame = document.querySelector('iframe').contentDocument;"
         "const images = [...frame.images]; document.title = JSON.stringify({ images: images.length,"

@@ -164,8 +164,18 @@ def test_ctrl_c_before_training(monkeypatch, run, config_file, tmp_path):
 def test_the_public_names():
     import syn2co
 
-    assert set(syn2co.__all__) >= {"pretrain", "evaluate", "load_encoder", "open_images", "Config", "diagnose"}
+    assert set(syn2co.__all__) >= {
+        "pretrain",
+        "evaluate",
+        "load_encoder",
+        "open_images",
+        "Config",
+        "doctor",
+        "audit",
+        "demo",
+        "generate",
+    }
     for name in syn2co.__all__:
         assert getattr(syn2co, name) is not None
-    with pytest.raises(AttributeError, match="module 'syn2co' has no attribute 'train_me'"):
+    with pytest.raises(AttributeError, match="No syn2co attribute train_me"):
         syn2co.train_me  # noqa: B018

@@ -28,7 +28,7 @@ def test_a_generator_starts_afresh() -> None:
     assert keyed_rng.generator("a", 2).random() != keyed_rng.generator("a", 1).random()
 
 
-def test_vectorised_keys_are_uniform_and_uncorrelated_between_neighbours() -> None:
+def test_vectorized_keys_are_uniform_and_uncorrelated_between_neighbors() -> None:
     start = np.full(20_000, np.uint64(keyed_rng.key64("x")))
     one = keyed_rng.uniforms(keyed_rng.fold(start, np.arange(20_000, dtype=np.uint64)))
     assert one.min() >= 0 and one.max() < 1

@@ -22,7 +22,7 @@ from syn2co.images.quarantine import BrokenImage, Quarantined
 
 
 def png(value: int, height: int = 4, width: int = 4) -> bytes:
-    """Return a PNG of one grey value."""
+    """Return a PNG of one gray value."""
     return cv2.imencode(".png", np.full((height, width, 3), value, np.uint8))[1].tobytes()
 
 

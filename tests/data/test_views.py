@@ -24,7 +24,7 @@ KEY = {"seed": 3, "epoch": 5, "index": 7}
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A photograph-like image: smooth colours that reach 0 and 255, with a little noise."""
+    """A photograph-like image: smooth colors that reach 0 and 255, with a little noise."""
     rng = np.random.default_rng(seed)
     coarse = rng.normal(size=(max(2, height // 16), max(2, width // 16), 3))
     field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) + 0.05 * rng.normal(
@@ -59,7 +59,7 @@ def pixels(planes: torch.Tensor) -> np.ndarray:
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, int]:
-    """Mean and largest absolute difference, in grey levels."""
+    """Mean and largest absolute difference, in gray levels."""
     gaps = np.abs(ours.astype(int) - theirs.astype(int))
     return float(gaps.mean()), int(gaps.max())
 
@@ -67,8 +67,8 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, int]:
 def triangle(length: int, size: int) -> np.ndarray:
     """Weights [size, length] of antialiased bilinear resampling: a triangle of half-width max(1, length / size)."""
     scale = length / size
-    centres = (np.arange(size) + 0.5) * scale
-    gaps = np.abs(np.arange(length) + 0.5 - centres[:, None]) / max(1.0, scale)
+    centers = (np.arange(size) + 0.5) * scale
+    gaps = np.abs(np.arange(length) + 0.5 - centers[:, None]) / max(1.0, scale)
     weights = np.maximum(0.0, 1.0 - gaps)
     return weights / weights.sum(axis=1, keepdims=True)
 
@@ -106,7 +106,7 @@ class TestResize:
         assert augmentations.resize(checkerboard(160, 20), 32, 32).std() < 4.0
         assert augmentations.resize(checkerboard(20, 160), 32, 32).std() < 4.0
 
-    def test_a_view_of_a_checkerboard_is_grey(self):
+    def test_a_view_of_a_checkerboard_is_gray(self):
         settings = ViewsSettings(
             size=32, crop_scale=(1, 1), crop_ratio=(1, 1), color_jitter_prob=0, blur=(0, 0), solarize=(0, 0)
         )
@@ -339,9 +339,9 @@ class TestLaw:
     def test_ranges_are_uniform(self, draws):
         drawn = [draw for draw in draws[0] if draw.jitter]
         for number, (name, strength) in enumerate(zip(JITTERS, self.SETTINGS.color_jitter, strict=True)):
-            centre = 0.0 if name == "hue" else 1.0
+            center = 0.0 if name == "hue" else 1.0
             values = [dict(draw.jitter)[name] for draw in drawn]
-            assert kstest(values, "uniform", (centre - strength, 2 * strength)).pvalue > 0.001, name
+            assert kstest(values, "uniform", (center - strength, 2 * strength)).pvalue > 0.001, name
             places = np.bincount([[step for step, _ in draw.jitter].index(name) for draw in drawn], minlength=4)
             assert np.all(np.abs(places / len(drawn) - 0.25) < 4 * math.sqrt(0.25 * 0.75 / len(drawn))), number
         sigmas = [draw.blur_sigma for draw in draws[0] if draw.blur_sigma is not None]
@@ -413,9 +413,11 @@ class TestResizeAndCrop:
         )
 
     def test_a_panorama_is_cut_before_it_is_resized(self, monkeypatch):
-        resize, sides = augmentations.resize, []
+        from syn2co.images import resize as module
+
+        resize, sides = module.resize, []
         monkeypatch.setattr(
-            augmentations,
+            module,
             "resize",
             lambda *image_and_sides: sides.append(image_and_sides[1:]) or resize(*image_and_sides),
         )

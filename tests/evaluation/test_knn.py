@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from syn2co.evaluation.protocols import knn as module
-from syn2co.evaluation.protocols.knn import knn, knn_accuracy, neighbours, vote
+from syn2co.evaluation.protocols.knn import knn, knn_accuracy, neighbors, vote
 from syn2co.evaluation.protocols.protocol import Features
 
 CPU = torch.device("cpu")
@@ -46,7 +46,7 @@ def unit(similarity):
 def test_votes_by_hand(pair, winner):
     """exp(0.6/0.07) = 5280 for class 1, against twice exp(0.54/0.07) = 2 x 2241, or twice exp(0.56/0.07) = 2 x 2981."""
     bank = torch.tensor([unit(pair), unit(pair), unit(0.6)])
-    sims, indices = neighbours(bank, torch.tensor([[3.0, 0.0]]), 3)
+    sims, indices = neighbors(bank, torch.tensor([[3.0, 0.0]]), 3)
     assert indices.tolist() == [[2, 0, 1]]
     assert sims[0].tolist() == pytest.approx([0.6, pair, pair])
     assert vote(sims, torch.tensor([0, 0, 1])[indices], 2, (3,))[3].tolist() == [winner]
@@ -55,7 +55,7 @@ def test_votes_by_hand(pair, winner):
 @pytest.mark.parametrize("k", [1, 10, 20, 57])
 def test_equals_the_loops(k):
     features = random_features(60, 25)
-    sims, indices = neighbours(features.train, features.test, k)
+    sims, indices = neighbors(features.train, features.test, k)
     predicted = vote(sims, features.train_labels[indices], 4, (k,))[k]
     bank = features.train.double()
     wanted = [literal_class(bank, features.train_labels, query, k) for query in features.test.double()]
@@ -77,9 +77,9 @@ def test_smaller_k_are_prefixes_of_the_largest():
 
 def test_equal_similarities_take_the_lower_index_also_at_the_cut():
     bank = torch.eye(3)[[1, 0, 0, 0, 0, 2]]
-    sims, indices = neighbours(bank, torch.tensor([[1.0, 0.0, 0.0]]), 2)
+    sims, indices = neighbors(bank, torch.tensor([[1.0, 0.0, 0.0]]), 2)
     assert indices.tolist() == [[1, 2]] and sims.tolist() == [[1.0, 1.0]]
-    assert neighbours(bank, torch.tensor([[1.0, 0.0, 0.0]]), 5)[1].tolist() == [[1, 2, 3, 4, 0]]
+    assert neighbors(bank, torch.tensor([[1.0, 0.0, 0.0]]), 5)[1].tolist() == [[1, 2, 3, 4, 0]]
 
 
 def test_equal_votes_take_the_lower_class():
@@ -104,10 +104,10 @@ def test_fewer_training_images_than_k_are_capped_and_said():
 
 def test_chunks_change_nothing(monkeypatch):
     features = random_features(200, 33)
-    whole = neighbours(features.train, features.test, 20)
+    whole = neighbors(features.train, features.test, 20)
     outcome = knn(features, 0, CPU)
     monkeypatch.setattr(module, "_CELLS", 1400)  # 7 queries a chunk
-    parts = neighbours(features.train, features.test, 20)
+    parts = neighbors(features.train, features.test, 20)
     assert torch.equal(whole[1], parts[1]) and torch.allclose(whole[0], parts[0], atol=1e-6)
     assert torch.equal(knn(features, 0, CPU).values, outcome.values)
 
@@ -116,9 +116,9 @@ def test_length_of_features_does_not_count_and_a_zero_row_is_no_nan():
     features = random_features(50, 10)
     scale = torch.rand(50, 1) + 0.1
     assert torch.equal(
-        neighbours(features.train, features.test, 5)[1], neighbours(features.train * scale, features.test * 7, 5)[1]
+        neighbors(features.train, features.test, 5)[1], neighbors(features.train * scale, features.test * 7, 5)[1]
     )
-    sims, indices = neighbours(features.train, torch.zeros(1, 6), 5)
+    sims, indices = neighbors(features.train, torch.zeros(1, 6), 5)
     assert sims.tolist() == [[0.0] * 5] and indices.tolist() == [[0, 1, 2, 3, 4]]
 
 
@@ -134,4 +134,4 @@ def test_online_accuracy_is_in_percent_and_takes_any_labels():
 def test_half_precision_features_are_compared_in_float32():
     features = random_features(40, 8)
     halves: list[Tensor] = [part.bfloat16() for part in (features.train, features.test)]
-    assert torch.equal(neighbours(*halves, 5)[0], neighbours(halves[0].float(), halves[1].float(), 5)[0])
+    assert torch.equal(neighbors(*halves, 5)[0], neighbors(halves[0].float(), halves[1].float(), 5)[0])

@@ -25,9 +25,9 @@ CPU = torch.device("cpu")
 
 def blobs(n=240, m=90, width=5, classes=3, noise=0.7, seed=0):
     draws = np.random.default_rng(seed)
-    centres = draws.normal(size=(classes, width))
+    centers = draws.normal(size=(classes, width))
     labels = [draws.integers(0, classes, count) for count in (n, m)]
-    parts = [centres[part] + noise * draws.normal(size=(len(part), width)) for part in labels]
+    parts = [centers[part] + noise * draws.normal(size=(len(part), width)) for part in labels]
     tensors = [torch.tensor(part, dtype=torch.float32) for part in parts]
     return Features(tensors[0], torch.tensor(labels[0]), tensors[1], torch.tensor(labels[1]), classes)
 

@@ -10,16 +10,16 @@ from syn2co.models.settings import EncoderSettings
 TINY = EncoderSettings(
     name="vit_tiny_patch16_224", options={"patch_size": 8, "depth": 1, "embed_dim": 12, "num_heads": 2}, size=16
 )
-COLOURS = {"blue": (220, 30, 30), "green": (30, 220, 30), "red": (30, 30, 220), "white": (230, 230, 230)}
+COLORS = {"blue": (220, 30, 30), "green": (30, 220, 30), "red": (30, 30, 220), "white": (230, 230, 230)}
 
 
 def paint(folder: Path, counts: dict[str, int], *, seed: int = 0, noise: int = 20) -> Path:
-    """Write `counts[colour]` noisy squares of each colour: the class is the colour, so raw pixels are all right."""
+    """Write `counts[color]` noisy squares of each color: the class is the color, so raw pixels are all right."""
     draws = np.random.default_rng(seed)
-    for colour, count in counts.items():
+    for color, count in counts.items():
         for number in range(count):
-            path = folder / colour / f"{number}.png"
+            path = folder / color / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = np.array(COLOURS[colour]) + draws.integers(-noise, noise + 1, (16, 16, 3))
+            pixels = np.array(COLORS[color]) + draws.integers(-noise, noise + 1, (16, 16, 3))
             assert cv2.imwrite(str(path), pixels.clip(0, 255).astype(np.uint8))
     return folder

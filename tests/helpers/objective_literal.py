@@ -62,8 +62,8 @@ def vectors(
         raw.append((key(next(picks)) + delta * q, 0.0))
     for _ in range(draws.counts.adversarial):
         raw.append((key(next(picks)) + eta * torch.sign(q), 0.0))
-    normalised = [v / (v @ v + more).clamp_min(1e-6).sqrt() for v, more in raw]
-    return torch.stack(normalised) if normalised else queue[:0]
+    normalized = [v / (v @ v + more).clamp_min(1e-6).sqrt() for v, more in raw]
+    return torch.stack(normalized) if normalized else queue[:0]
 
 
 def literal(

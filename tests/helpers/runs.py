@@ -1,4 +1,4 @@
-"""What the tests of whole runs share: equality of runs, and real processes that train, die and are signalled.
+"""What the tests of whole runs share: equality of runs, and real processes that train, die and are signaled.
 
 Processes are forked from one clean server that imports torch once, so that each costs milliseconds, not seconds.
 """

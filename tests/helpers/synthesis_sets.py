@@ -81,7 +81,7 @@ POINTS = (
 
 def arm(point: str, number: int) -> None:
     import syn2co.synthesis.generation.generate as generating
-    from syn2co.synthesis.generation.encode import Maker
+    from syn2co.synthesis.generation.encode import JobRunner
     from syn2co.synthesis.sets.shards import ShardWriter
 
     passages = 0
@@ -126,6 +126,6 @@ def arm(point: str, number: int) -> None:
         "after an image": lambda: around(ShardWriter, "add", before=False),
         "before a skip is listed": lambda: around(generating, "record_skipped", before=True),
         "before the lock": lambda: around(generating, "shard_lock", before=True),
-        "before a call of the generator": lambda: around(Maker, "make", before=True),
+        "before a call of the generator": lambda: around(JobRunner, "make", before=True),
     }
     points[point]()

@@ -13,7 +13,7 @@ import numpy as np
 
 LINE: dict[str, Any] = {
     "seed": 1, "subject": "", "k": 0, "class": None, "prompt": None, "source": None, "generator": "by hand",
-    "model": None, "revision": None, "licence": "CC0-1.0", "guidance": None, "steps": None, "sampler": None,
+    "model": None, "revision": None, "license": "CC0-1.0", "guidance": None, "steps": None, "sampler": None,
     "labels": "none", "versions": {}, "phash": "0" * 16,
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from syn2co.images.quarantine import BrokenImage
 
 @pytest.fixture(scope="module")
 def picture() -> Image.Image:
-    """A smooth coloured picture, 45 px wide and 30 high."""
+    """A smooth colored picture, 45 px wide and 30 high."""
     coarse = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     return Image.fromarray(cv2.resize(coarse, (45, 30), interpolation=cv2.INTER_CUBIC))
 
@@ -55,7 +55,7 @@ def with_orientation(value: int) -> Image.Exif:
     ],
 )
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_formats_in_colour_and_grey(picture: Image.Image, kind: str, options: dict[str, Any], mode: str) -> None:
+def test_formats_in_color_and_gray(picture: Image.Image, kind: str, options: dict[str, Any], mode: str) -> None:
     data = encoded(picture.convert(mode), kind, **options)
     image = decode(data)
     assert image.shape == (30, 45, 3) and image.dtype == np.uint8 and image.flags["C_CONTIGUOUS"]
@@ -97,7 +97,7 @@ def test_alpha_lies_over_white(picture: Image.Image, kind: str, options: dict[st
     assert np.abs(decode(encoded(transparent, kind, **options)) - expected).max() <= 1
 
 
-def test_transparent_colour_of_a_palette_lies_over_white() -> None:
+def test_transparent_color_of_a_palette_lies_over_white() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([200, 10, 10, 10, 200, 10])
     image.putpixel((1, 0), 1)
@@ -110,8 +110,8 @@ def test_16_bit_is_scaled_not_clipped(suffix: str) -> None:
     expected = np.repeat(np.rint(deep / 257.0)[..., None], 3, axis=2)
     image = decode(cv2.imencode(suffix, deep)[1].tobytes())
     np.testing.assert_array_equal(image, expected)
-    colour = decode(cv2.imencode(suffix, np.repeat(deep[..., None], 3, axis=2))[1].tobytes())
-    assert np.abs(colour - expected).max() <= 1
+    color = decode(cv2.imencode(suffix, np.repeat(deep[..., None], 3, axis=2))[1].tobytes())
+    assert np.abs(color - expected).max() <= 1
 
 
 def test_other_depths_by_hand() -> None:
@@ -219,7 +219,7 @@ def test_jpeg_without_rows_is_broken(picture: Image.Image) -> None:
 
 @pytest.mark.parametrize("damage", ["missing end", "zeros", "noise"])
 def test_a_jpeg_damaged_in_the_middle_is_found_by_the_check(damage: str) -> None:
-    """Every decoder fills such a hole with grey or garbage in silence; libjpeg only warns."""
+    """Every decoder fills such a hole with gray or garbage in silence; libjpeg only warns."""
     pixels = np.random.default_rng(0).integers(0, 256, (160, 200, 3), np.uint8)
     data = cv2.imencode(".jpg", cv2.GaussianBlur(pixels, (5, 5), 0))[1].tobytes()
     third = len(data) // 3

@@ -17,7 +17,7 @@ from syn2co.images.sources.folder import open_folder, scan_folder
 
 
 def put(path: Path, value: int = 0, side: int = 4) -> Path:
-    """Write a PNG of one grey value."""
+    """Write a PNG of one gray value."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(cv2.imencode(".png", np.full((side, side, 3), value, np.uint8))[1].tobytes())
     return path

@@ -55,8 +55,8 @@ def test_paths_come_back_even_with_odd_bytes() -> None:
 )
 def test_classes_from_folders(paths: list[str], top: str, classes: tuple[str, ...], labels: list[int]) -> None:
     stripped, found = strip_top(listing(*paths))
-    labelled = label_by_folder(stripped)
-    assert (found, labelled.classes, labelled.labels.tolist()) == (top, classes, labels)
+    labeled = label_by_folder(stripped)
+    assert (found, labeled.classes, labeled.labels.tolist()) == (top, classes, labels)
 
 
 def test_class_order() -> None:

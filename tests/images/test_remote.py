@@ -13,7 +13,7 @@ from syn2co.data.open import open_images
 
 
 def picture(value: int, mode: str = "RGB") -> Image.Image:
-    """Return a picture of one grey value."""
+    """Return a picture of one gray value."""
     return Image.new("RGB", (6, 4), (value, value, value)).convert(mode)
 
 
@@ -82,7 +82,7 @@ def test_torchvision_train_and_test(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("torchvision_sets")
-def test_torchvision_splits_and_grey(tmp_path: Path) -> None:
+def test_torchvision_splits_and_gray(tmp_path: Path) -> None:
     images = open_images("torchvision:Splits:extra", cache_dir=tmp_path)
     assert images.sources[0].dataset.arguments == {  # type: ignore[attr-defined]
         "root": str(tmp_path / "torchvision"),

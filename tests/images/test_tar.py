@@ -20,7 +20,7 @@ from syn2co.images.sources import tar as tar_module
 
 
 def png(value: int, side: int = 4) -> bytes:
-    """Return a PNG of one grey value."""
+    """Return a PNG of one gray value."""
     return cv2.imencode(".png", np.full((side, side, 3), value, np.uint8))[1].tobytes()
 
 
@@ -35,7 +35,7 @@ def make_tar(path: Path, members: Mapping[str, bytes], **options: int) -> Path:
 
 
 def values(images: ImageSet) -> list[int]:
-    """Return the grey value of every image."""
+    """Return the gray value of every image."""
     return [int(images.read(index)[0, 0, 0]) for index in range(len(images))]
 
 

@@ -1,4 +1,4 @@
-"""Batch normalisation over ranks against torch's own on the global batch.
+"""Batch normalization over ranks against torch's own on the global batch.
 
 Axes: n rows of one rank, C channels.
 """
@@ -12,7 +12,7 @@ from runs import finish, said, start_ranks
 from torch import nn
 
 from syn2co.core.errors import ConfigError
-from syn2co.models.batch_norm import SyncBatchNorm, has_batch_norm, synchronise
+from syn2co.models.batch_norm import SyncBatchNorm, has_batch_norm, synchronize
 from syn2co.runtime.distributed import session
 
 SPLITS = {"equal": (4, 4), "unequal": (6, 2), "one row": (7, 1), "none": (8, 0)}
@@ -91,7 +91,7 @@ def test_statistics_are_float32_under_autocast():
     assert out.mean().abs().item() < 1e-5
 
 
-def _normalise_one_row(_: str) -> None:
+def _normalize_one_row(_: str) -> None:
     from syn2co.core.errors import Syn2CoError
     from syn2co.runtime import distributed
 
@@ -103,12 +103,12 @@ def _normalise_one_row(_: str) -> None:
 
 
 def test_one_image_on_all_ranks_is_an_error():
-    for process in start_ranks(2, _normalise_one_row, ""):
+    for process in start_ranks(2, _normalize_one_row, ""):
         assert finish(process) == 0
-        assert "training.batch = 1: batch normalisation needs at least 2 images; enlarge the batch" in said(process)
+        assert "training.batch = 1: batch normalization needs at least 2 images; enlarge the batch" in said(process)
 
 
-def test_synchronise_keeps_parameters_buffers_and_names():
+def test_synchronize_keeps_parameters_buffers_and_names():
     import timm
 
     for name in ("test_resnet", "test_efficientnet"):
@@ -118,7 +118,7 @@ def test_synchronise_keeps_parameters_buffers_and_names():
         expected = module(images)
         trained = {key: value.clone() for key, value in module.state_dict().items()}
         module.load_state_dict(before)
-        synchronise(module)
+        synchronize(module)
         assert has_batch_norm(module)
         assert all(isinstance(part, SyncBatchNorm) for part in module.modules() if isinstance(part, nn.BatchNorm2d))
         assert not any(type(part) is nn.BatchNorm2d for part in module.modules())
@@ -128,12 +128,12 @@ def test_synchronise_keeps_parameters_buffers_and_names():
             torch.testing.assert_close(value, trained[key], atol=0, rtol=0)
 
 
-def test_synchronise_refuses_what_it_does_not_know():
+def test_synchronize_refuses_what_it_does_not_know():
     class Other(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(ConfigError, match="its layer '0' is a Other, which cannot be synchronised over ranks; choose"):
-        synchronise(nn.Sequential(Other(3)))
+    with pytest.raises(ConfigError, match="its layer '0' is a Other, which cannot be synchronized over ranks; choose"):
+        synchronize(nn.Sequential(Other(3)))
 
 
 def test_a_vision_transformer_has_no_batch_norm():

@@ -67,8 +67,8 @@ def test_an_unknown_name_is_answered_with_near_ones():
 
 
 def test_options_that_timm_refuses():
-    with pytest.raises(ConfigError, match="encoder: timm's test_vit refuses its options .*colour"):
-        build_encoder(_settings(options={"colour": 3}), seed=0)
+    with pytest.raises(ConfigError, match="encoder: timm's test_vit refuses its options .*color"):
+        build_encoder(_settings(options={"color": 3}), seed=0)
     with pytest.raises(ConfigError, match="encoder: timm cannot build test_vit at views.size = 32 with .*num_heads"):
         build_encoder(_settings(options={"num_heads": 5}), seed=0)
     with pytest.raises(ConfigError, match="encoder: timm's dla46_c refuses its options .*; set encoder.drop_path=0"):
@@ -135,7 +135,7 @@ def test_moco_v3s_start():
         build_encoder(_settings("test_resnet", init="moco_v3"), seed=0)
 
 
-def test_the_heads_have_no_normalisation_at_their_end():
+def test_the_heads_have_no_normalization_at_their_end():
     layers = list(head(5, HEADS))
     assert [type(layer) for layer in layers] == [nn.Linear, SyncBatchNorm, nn.ReLU, nn.Linear]
     assert [(layers[0].in_features, layers[0].out_features), (layers[3].in_features, layers[3].out_features)] == [

@@ -31,7 +31,7 @@ def test_info_nce_refuses_a_temperature_of_zero() -> None:
         info_nce(unit(1, 4), unit(1, 4), unit(3, 4), temperature=0.0)
 
 
-def test_unit_rows_are_float32_at_least_and_normalised_after_the_cast() -> None:
+def test_unit_rows_are_float32_at_least_and_normalized_after_the_cast() -> None:
     half = torch.randn(5, 256, generator=torch.Generator().manual_seed(0)).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rows = unit_rows(half)

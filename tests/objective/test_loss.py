@@ -1,4 +1,4 @@
-"""The contrastive loss against its literal oracle in float64, its masks, its numerics, and two defects of the released code."""
+"""The loss against its literal oracle in float64, its masks, its numerics, and two defects of the released code."""
 
 import math
 from typing import Any
@@ -316,7 +316,7 @@ def test_a_dtype_below_float32_or_mixed() -> None:
     query, key, queue = inputs()
     with pytest.raises(ValueError, match=r"are bfloat16, bfloat16, bfloat16: must all be float32 or all float64"):
         contrastive(query.bfloat16(), key.bfloat16(), queue.bfloat16(), None, None, **PAPER)
-    with pytest.raises(ValueError, match=r"query, key, queue are float64, float64, float32: .* cast before normalis"):
+    with pytest.raises(ValueError, match=r"query, key, queue are float64, float64, float32: .* cast before normaliz"):
         contrastive(query, key, queue.float(), None, None, **PAPER)
 
 

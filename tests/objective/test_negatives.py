@@ -17,7 +17,7 @@ def number(value: float) -> torch.Tensor:
 
 
 def check(blend: negatives.Unnormalized, vector: tuple[float, float], weights: tuple[float, float]) -> None:
-    """The vector of a kind before normalising, as (part along q = x axis, the rest), against its scalars."""
+    """The vector of a kind before normalizing, as (part along q = x axis, the rest), against its scalars."""
     assert float(blend.product) == pytest.approx(vector[0], abs=1e-12)
     assert float(blend.square) == pytest.approx(vector[0] ** 2 + vector[1] ** 2, abs=1e-12)
     assert (float(blend.query), float(blend.key)) == pytest.approx(weights, abs=1e-12)

@@ -143,7 +143,7 @@ COUNTS = ("negatives.noise=64",)
         (("training.micro_batches=3",), "training.micro_batches = 3: must divide training.batch = 512; choose another"),
         (
             ("training.batch=8", "training.micro_batches=8"),
-            "training.batch = 8: gives micro-batches of one image, and batch normalisation needs 2; enlarge it or",
+            "training.batch = 8: gives micro-batches of one image, and batch normalization needs 2; enlarge it or",
         ),
         (("training.batch=1",), "training.batch = 1: gives micro-batches of one image"),
         (
@@ -155,7 +155,7 @@ COUNTS = ("negatives.noise=64",)
             "negatives.start = 300: must be before training.epochs = 300, or the window of synthetic negatives never opens",
         ),
         (("encoder.size=96",), "encoder.size = 96: must be views.size = 224; set views.size alone"),
-        (("online_knn.every_epochs=1",), "online_knn.every_epochs: needs labelled images; set online_knn.train and"),
+        (("online_knn.every_epochs=1",), "online_knn.every_epochs: needs labeled images; set online_knn.train and"),
         (
             ("encoder.options.drop_path_rate=0.1",),
             "encoder.options: must not hold drop_path_rate; use encoder.drop_path and views.size, and leave the rest",

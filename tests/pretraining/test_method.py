@@ -295,7 +295,7 @@ def test_embedding_std_is_zero_when_collapsed_and_one_when_spread():
 
 
 def test_effective_rank_by_hand():
-    assert effective_rank(torch.eye(4) * 3 + 7) == pytest.approx(3)  # centred: three equal directions
+    assert effective_rank(torch.eye(4) * 3 + 7) == pytest.approx(3)  # centered: three equal directions
     line = torch.arange(6.0)[:, None] * torch.tensor([[1.0, -2.0, 0.5]])
     assert effective_rank(line) == pytest.approx(1)
     assert effective_rank(torch.ones(5, 3)) == pytest.approx(1)

@@ -176,11 +176,15 @@ def test_used_labels_and_unequal_files_are_said(tiny, tmp_path, capsys):
 
 
 def test_variations_without_their_source_are_said(mixed, tmp_path):
-    from syn2co.data.training_data import open_material
+    from syn2co.data.training_data import open_training_data
+
+    def opened(*assignments: str) -> list[str]:
+        config = mixed("ratio", *assignments)
+        return open_training_data(config.data, config.mix, seed=config.seed, batch=8, size=16).notes
 
     write_images(tmp_path / "other", seed=1)
-    kept = open_material(mixed("ratio"), workers=0).notes
-    notes = open_material(mixed("ratio", f'data.real=["{tmp_path / "other"}"]'), workers=0).notes
+    kept = opened()
+    notes = opened(f'data.real=["{tmp_path / "other"}"]')
     sentence = "52 of 52 variations have a source that is not in the run, by name and content or by content alone; only"
     assert any(note.startswith(sentence) for note in notes) and not any("variations" in note for note in kept)
 
@@ -201,9 +205,9 @@ def test_the_progress_shows_the_ratio():
 
 
 def test_doctor_reads_a_mixed_run(mixed, tmp_path):
-    from syn2co.diagnostics.diagnose import diagnose
+    from syn2co.diagnostics.doctor import doctor
 
-    assert "78 images" in diagnose(_train(mixed("ratio"), tmp_path / "run")).text()
+    assert "78 images" in doctor(_train(mixed("ratio"), tmp_path / "run")).text()
 
 
 def test_the_codec_reaches_the_views_of_a_run(mixed, image_folder, variations, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Every recipe is complete, builds, and differs from its neighbours in what is listed, and in nothing else."""
+"""Every recipe is complete, builds, and differs from its neighbors in what is listed, and in nothing else."""
 
 from typing import Any
 

@@ -116,7 +116,7 @@ def test_defect_03_schedules_go_on_from_the_saved_step(tiny, whole, tmp_path, mo
 
     seen: list[int] = []
     momentum = objective.ema_momentum
-    monkeypatch.setattr(objective, "ema_momentum", lambda step, *rest: seen.append(step) or momentum(step, *rest))
+    monkeypatch.setattr(objective, "ema_momentum", lambda step, **rest: seen.append(step) or momentum(step, **rest))
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         interrupt_at(patch, 4, signal.SIGTERM)
         _train(tiny(), tmp_path / "run")

@@ -223,7 +223,7 @@ def test_defect_09_no_gpu_and_no_nccl_are_needed(tiny, tmp_path):
     assert load_checkpoint(tmp_path / "run").state["machine"]["device"] == "cpu"
 
 
-def test_unlabelled_images_cannot_give_an_online_score(tiny, image_folder, tmp_path):
+def test_unlabeled_images_cannot_give_an_online_score(tiny, image_folder, tmp_path):
     flat = tmp_path / "flat"
     flat.mkdir()
     for number, path in enumerate(sorted(image_folder.rglob("*.png"))):

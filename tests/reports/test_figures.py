@@ -13,13 +13,13 @@ import pytest
 from syn2co.core.errors import Syn2CoError
 from syn2co.reports.figures import (
     BLUE,
-    GREY,
+    GRAY,
     RIGHT,
-    VERMILLION,
+    VERMILION,
     WRONG,
     bars,
     loss_curve,
-    nearest_neighbours,
+    nearest_neighbors,
     save,
     view_grid,
 )
@@ -50,7 +50,7 @@ def drawn(figure, path: Path) -> np.ndarray:
 
 
 def count(pixels: np.ndarray, color: str | np.ndarray) -> int:
-    """How many pixels have exactly this colour."""
+    """How many pixels have exactly this color."""
     if isinstance(color, str):
         color = np.array([int(color[start : start + 2], 16) for start in (1, 3, 5)], np.uint8)
     return int((pixels == color).all(axis=2).sum())
@@ -89,9 +89,9 @@ class TestViewGrid:
         drawn(view_grid([tuple(images)]), tmp_path / "views.png")
 
 
-class TestNearestNeighbours:
+class TestNearestNeighbors:
     def picture(self, labels, path, **changes):
-        figure = nearest_neighbours(
+        figure = nearest_neighbors(
             [flat(RED)] * 2, [[flat(LIME)] * 3] * 2, np.array(["cat", "dog"]), np.array(labels), **changes
         )
         return drawn(figure, path), texts(figure)
@@ -107,7 +107,7 @@ class TestNearestNeighbours:
         assert "5 of 6" in words
         assert 0.8 < count(some, RIGHT) / count(all_right, RIGHT) * 6 / 5 < 1.2
 
-    def test_a_wrong_border_is_dashed_so_that_colour_is_not_all(self, tmp_path):
+    def test_a_wrong_border_is_dashed_so_that_color_is_not_all(self, tmp_path):
         all_right, _ = self.picture([["cat"] * 3, ["dog"] * 3], tmp_path / "right.png")
         all_wrong, _ = self.picture([["dog"] * 3, ["cat"] * 3], tmp_path / "wrong.png")
         assert count(all_wrong, WRONG) < 0.9 * count(all_right, RIGHT)
@@ -115,15 +115,15 @@ class TestNearestNeighbours:
     def test_caption_long_and_numeric_labels(self, tmp_path):
         _, words = self.picture([["x" * 40] * 3] * 2, tmp_path / "long.png", caption="After 9 epochs.")
         assert "After 9 epochs." in words and "x" * 40 not in words and "…" + "x" * 17 in words
-        figure = nearest_neighbours([flat(RED)], [[flat(LIME)]], np.array([3]), np.array([[3]]))
+        figure = nearest_neighbors([flat(RED)], [[flat(LIME)]], np.array([3]), np.array([[3]]))
         assert "1 of 1" in texts(figure)
 
 
 class TestLossCurve:
-    def test_shows_both_losses_and_the_labelled_line(self, tmp_path):
+    def test_shows_both_losses_and_the_labeled_line(self, tmp_path):
         figure = loss_curve(records())
         pixels = drawn(figure, tmp_path / "loss.png")
-        assert min(count(pixels, color) for color in (BLUE, GREY, VERMILLION)) > 100
+        assert min(count(pixels, color) for color in (BLUE, GRAY, VERMILION)) > 100
         words = texts(figure)
         assert all(
             word in words for word in ("uninformative", "real negatives only", "with synthetic", "epoch", "nats")
@@ -173,7 +173,7 @@ class TestBars:
         pixels = drawn(figure, tmp_path / "scores.png")
         assert [axes.get_title(loc="left") for axes in figure.axes] == ["knn", "linear"]
         assert [bar.get_width() for bar in figure.axes[0].patches] == [80.0, 50.0, 30.0]
-        assert 0.9 < count(pixels, BLUE) / count(pixels, GREY) < 1.1  # 80 against 50 + 30
+        assert 0.9 < count(pixels, BLUE) / count(pixels, GRAY) < 1.1  # 80 against 50 + 30
         words = texts(figure)
         assert all(word in words for word in ("80.0", "run", "raw pixels", "top-1 (%)", "95 % intervals"))
 

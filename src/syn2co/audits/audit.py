@@ -1,100 +1,66 @@
-"""`audit`: look at synthetic images from all sides and say what was found."""
+"""The measurements of an audit: synthetic images looked at from all sides, and compared to real ones."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from syn2co.audits.duplicates import CopySearch, find_copies, find_duplicates
 from syn2co.audits.feature_space import FeatureSpace, encoder_space, pixel_space
-from syn2co.audits.fidelity import fidelity, mean_nearest, memorisation, vendi
+from syn2co.audits.fidelity import fidelity, mean_nearest, memorization, vendi
 from syn2co.audits.health import flat, health
 from syn2co.audits.image_sets import AuditedSet, AuditError, Specs, open_audited_set
 from syn2co.audits.report import AuditReport, make_report
 from syn2co.audits.results import ENOUGH, RealComparison, Results, SyntheticStatistics
 from syn2co.audits.scan import ImageStatistics, scan
 from syn2co.audits.separability import probe, trace_rows, trace_size
-from syn2co.reports.audit_sections import sections
 
 
-def audit(
+class Comparison(NamedTuple):
+    """How images are compared: in which features, of how many images, chosen by which seed."""
+
+    encoder: str | Path | None
+    max_images: int
+    seed: int
+    device: str
+    progress: bool
+
+
+def measure(
     synthetic: Specs,
     *,
     real: Specs | None = None,
     against: Specs | None = None,
     encoder: str | Path | None = None,
     max_images: int = 5000,
-    allow_leak: bool = False,
-    out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: bool = False,
 ) -> AuditReport:
-    """Return what is wrong with synthetic images, and how they compare to real ones.
-
-    `synthetic` are sources as `open_images` takes them, or data set folders. `real` are the images that the generator
-    may have seen (memorisation, diversity, how easily the two are told apart); `against` are those that an evaluation
-    will use and that must not occur (leak). Hashes are taken of all images, features of at most `max_images` of each
-    side, chosen by `seed`. `encoder` is a run folder, a checkpoint file or timm:NAME; without one, pixels are compared.
-    With `out`, audit.json, audit.md and audit.html are written there. Nothing of the images is changed.
+    """Return what is wrong with synthetic images, and how they compare to real ones; see `reports.audit.audit`.
 
     Raises:
-        AuditError: if images of `against` occur and `allow_leak` is False (after the report was written; the error has
-            it as `report`), or if a setting is out of range.
+        AuditError: if a setting is out of range.
         DataError: if a source is missing or none of its images can be read.
-        CheckpointError: if there is no such encoder, or the report cannot be written.
+        CheckpointError: if there is no such encoder.
     """
     if max_images < ENOUGH:
         raise AuditError(f"max_images = {max_images}: must be at least {ENOUGH}; the default is 5000")
-    results = _measure(
-        open_audited_set("synthetic", synthetic),
-        None if real is None else open_audited_set("real", real),
-        None if against is None else open_audited_set("against", against),
-        encoder=encoder,
-        max_images=max_images,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
-    report = make_report(results, sections(results))
-    if out is not None:
-        report.write(Path(out))
-    if report.leaks and not allow_leak:
-        raise LeakError(report, out is not None)
-    return report
+    sets = {"real": real, "against": against}
+    opened = {role: None if specs is None else open_audited_set(role, specs) for role, specs in sets.items()}
+    how = Comparison(encoder, max_images, seed, device, progress)
+    return make_report(_measure(open_audited_set("synthetic", synthetic), opened["real"], opened["against"], how))
 
 
-class LeakError(AuditError):
-    """Images of the evaluation set were found among the synthetic ones."""
-
-    def __init__(self, report: AuditReport, written: bool) -> None:
-        self.report = report
-        where = "audit.html shows them; " if written else ""
-        super().__init__(
-            f"{report.leaks} of {report.images} synthetic images are images of the evaluation set "
-            f"({', '.join(report.against)}): scores on it would be too good; {where}remove them, or allow it with "
-            "--allow-leak"
-        )
-
-
-def _measure(
-    synthetic: AuditedSet,
-    real: AuditedSet | None,
-    against: AuditedSet | None,
-    *,
-    encoder: str | Path | None,
-    max_images: int,
-    seed: int,
-    device: str,
-    progress: bool,
-) -> Results:
+def _measure(synthetic: AuditedSet, real: AuditedSet | None, against: AuditedSet | None, how: Comparison) -> Results:
     """Return all numbers."""
     sides = [side for side in (synthetic, real, against) if side is not None]
-    scans = {side.role: scan(side, mirrored=side is not synthetic, progress=progress) for side in sides}
+    scans = {side.role: scan(side, mirrored=side is not synthetic, progress=how.progress) for side in sides}
     own = scans["synthetic"]
     ignore = flat(own)
     leaks = None if against is None else find_copies(synthetic, own, against, scans["against"], ignore)
     taken, ordered = None, 0
     if real is not None:
         taken, ordered = _without_ordered(find_copies(synthetic, own, real, scans["real"], ignore), synthetic, real)
-    space, alone, compared = _compare(synthetic, real, scans, encoder, max_images, seed, device, progress)
+    space, alone, compared = _compare(synthetic, real, scans, how)
     return Results(
         synthetic=synthetic,
         real=real,
@@ -109,8 +75,8 @@ def _measure(
         space=space,
         alone=alone,
         compared=compared,
-        seed=seed,
-        max_images=max_images,
+        seed=how.seed,
+        max_images=how.max_images,
     )
 
 
@@ -130,32 +96,28 @@ def _compare(
     synthetic: AuditedSet,
     real: AuditedSet | None,
     scans: dict[str, ImageStatistics],
-    encoder: str | Path | None,
-    max_images: int,
-    seed: int,
-    device: str,
-    progress: bool,
+    how: Comparison,
 ) -> tuple[FeatureSpace | None, SyntheticStatistics | None, RealComparison | None]:
     """Return what is measured in a space of features; None where a side has too few images."""
-    rows = synthetic.sample(max_images, seed)
+    rows = synthetic.sample(how.max_images, how.seed)
     if len(rows) < ENOUGH:
         return None, None, None
     chosen = [(synthetic, rows)]
     usable = real is not None and len(real) >= ENOUGH
     equal = min(len(rows), len(real)) if real is not None else 0
     if real is not None and usable:
-        chosen.append((real, real.sample(max(max_images, 2 * equal), seed)))
-    if encoder is None:
-        space = pixel_space(chosen, progress=progress)
+        chosen.append((real, real.sample(max(how.max_images, 2 * equal), how.seed)))
+    if how.encoder is None:
+        space = pixel_space(chosen, progress=how.progress)
     else:
-        space = encoder_space(encoder, chosen, device=device, progress=progress)
+        space = encoder_space(how.encoder, chosen, device=how.device, progress=how.progress)
     mine = space.parts[0][: equal or None] if usable else space.parts[0]
     alone = SyntheticStatistics(rows, vendi(mine), mean_nearest(mine))
     if real is None or not usable:
         return space, alone, None
     real_rows, theirs = chosen[1][1], space.parts[1]
     half = min(equal, len(theirs) // 2)
-    found = memorisation(space.parts[0], theirs)
+    found = memorization(space.parts[0], theirs)
     size = trace_size(scans["synthetic"].sizes, scans["real"].sizes)
     groups = synthetic.group_numbers()[rows[:equal]] if synthetic.groups else None
     traces = [trace_rows(side, part[:equal], size) for side, part in chosen]
@@ -166,13 +128,13 @@ def _compare(
         yardstick=fidelity(theirs[half : 2 * half], theirs[:half]),
         vendi=vendi(theirs[:equal]),
         nearest=mean_nearest(theirs[:equal]),
-        memorisation=found,
+        memorization=found,
         own=tuple(
             _is_ordered(synthetic, real, int(index), int(real_rows[source]))
             for index, source in zip(rows, found.nearest, strict=True)
         ),
-        auc=probe(mine, theirs[:equal], seed=seed, groups=groups),
-        traces=probe(traces[0], traces[1], seed=seed, groups=groups),
+        auc=probe(mine, theirs[:equal], seed=how.seed, groups=groups),
+        traces=probe(traces[0], traces[1], seed=how.seed, groups=groups),
         trace_size=size,
     )
     return space, alone, compared

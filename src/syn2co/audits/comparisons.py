@@ -1,10 +1,11 @@
-"""Findings on how synthetic images compare to real ones; "look" at most, for none of them is a defect."""
+"""Findings on how synthetic images compare to real ones: they warn at most, for none of them is a defect."""
 
 from collections.abc import Iterator
 
 from syn2co.audits.results import Results
 from syn2co.audits.separability import storage
-from syn2co.audits.thresholds import AUC_EASY, COVERED_SHARE, RECALLED_SHARE, VENDI_SHARE, Finding
+from syn2co.audits.thresholds import AUC_EASY, COVERED_SHARE, RECALLED_SHARE, VENDI_SHARE
+from syn2co.core.findings import Finding
 
 
 def diversity(results: Results) -> Iterator[Finding]:
@@ -18,9 +19,11 @@ def diversity(results: Results) -> Iterator[Finding]:
         f"for real ones {results.compared.nearest:.2f}."
     )
     if ratio < VENDI_SHARE or results.alone.nearest < results.compared.nearest / 2:
-        yield Finding("diversity", "look", words, "More prompts, programs or clusters help more than more images.")
+        yield Finding(
+            "diversity", "warn", words, advice=("More prompts, programs or clusters help more than more images.",)
+        )
     else:
-        yield Finding("diversity", "ok", words)
+        yield Finding("diversity", "pass", words)
 
 
 def coverage(results: Results) -> Iterator[Finding]:
@@ -29,14 +32,14 @@ def coverage(results: Results) -> Iterator[Finding]:
         return
     found, best = results.compared.fidelity, results.compared.yardstick
     words = (
-        f"{100 * found.coverage:.0f} % of the real images have a synthetic one among their neighbours (other real "
+        f"{100 * found.coverage:.0f} % of the real images have a synthetic one among their neighbors (other real "
         f"images: {100 * best.coverage:.0f} %), and {100 * found.recall:.0f} % lie within the range of the synthetic "
         f"ones ({100 * best.recall:.0f} %); {100 * found.precision:.0f} % of the synthetic images lie within the range "
         f"of the real ones ({100 * best.precision:.0f} %)."
     )
     good = found.coverage >= COVERED_SHARE * best.coverage and found.recall >= RECALLED_SHARE * best.recall
     advice = "Expected of procedural images; else the generator misses kinds of images or what makes them differ."
-    yield Finding("coverage", "ok" if good else "look", words, "" if good else advice)
+    yield Finding("coverage", "pass" if good else "warn", words, advice=() if good else (advice,))
 
 
 def separability(results: Results) -> Iterator[Finding]:
@@ -50,7 +53,7 @@ def separability(results: Results) -> Iterator[Finding]:
     )
     advice = "Mixed with real images, a network may learn the difference instead of what is depicted."
     good = auc.value <= AUC_EASY
-    yield Finding("separability", "ok" if good else "look", words, "" if good else advice)
+    yield Finding("separability", "pass" if good else "warn", words, advice=() if good else (advice,))
 
 
 def storage_traces(results: Results) -> Iterator[Finding]:
@@ -71,19 +74,19 @@ def storage_traces(results: Results) -> Iterator[Finding]:
     if parts:
         yield Finding(
             "storage",
-            "look",
+            "warn",
             f"Synthetic and real images differ in {' and '.join(parts)}: the network can read the codec. {words}",
-            "Pass both through the same resize and the same codec before mixing them.",
+            advice=("Pass both through the same resize and the same codec before mixing them.",),
         )
     elif auc.value > AUC_EASY:
         yield Finding(
             "storage",
-            "look",
+            "warn",
             f"Files and sizes are alike. {words}",
-            "The fine texture differs: blur, noise or blocks that real images lack.",
+            advice=("The fine texture differs: blur, noise or blocks that real images lack.",),
         )
     else:
-        yield Finding("storage", "ok", f"Files and sizes are alike. {words}")
+        yield Finding("storage", "pass", f"Files and sizes are alike. {words}")
 
 
 def _kinds(files: dict[str, int]) -> str:

@@ -19,7 +19,7 @@ from syn2co.images.image_set import ImageSet
 RADIUS = 12
 """Bits of 64 in which the perceptual hashes of near duplicates may differ."""
 AGREEMENT = 0.9
-"""Least correlation of the 16 x 16 colour thumbnails of near duplicates."""
+"""Least correlation of the 16 x 16 color thumbnails of near duplicates."""
 _THUMB = 16
 
 Thumb = UInt8[np.ndarray, "S S 3"]

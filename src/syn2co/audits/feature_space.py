@@ -41,7 +41,7 @@ def pixel_space(
     parts = whiten(pixels, COMPONENTS)
     words = (
         f"pixels: {SIDE} x {SIDE}, the {parts[0].shape[1]} strongest principal components with unit variance. They "
-        "show layout and colour, little of what is depicted; name an encoder for that (--encoder)"
+        "show layout and color, little of what is depicted; name an encoder for that (--encoder)"
     )
     return FeatureSpace(parts, words, {"kind": "pixels", "side": SIDE, "components": parts[0].shape[1]})
 
@@ -92,14 +92,14 @@ def whiten(parts: Sequence[Rows], components: int) -> tuple[Rows, ...]:
 
     together = np.concatenate(parts)
     mean = together.mean(axis=0)
-    centred = together - mean
-    few = len(centred) < centred.shape[1]  # then the eigenvectors follow from the smaller matrix of inner products
-    matrix = (centred @ centred.T if few else centred.T @ centred) / len(centred)
+    centered = together - mean
+    few = len(centered) < centered.shape[1]  # then the eigenvectors follow from the smaller matrix of inner products
+    matrix = (centered @ centered.T if few else centered.T @ centered) / len(centered)
     count = max(1, min(components, len(matrix), len(together) - 1))
     values, vectors = eigh(matrix, subset_by_index=[len(matrix) - count, len(matrix) - 1])
     values, vectors = values[::-1], vectors[:, ::-1]
     if few:
-        vectors = centred.T @ vectors / np.sqrt(np.maximum(values * len(centred), 1e-12))
+        vectors = centered.T @ vectors / np.sqrt(np.maximum(values * len(centered), 1e-12))
     kept = values > 1e-9 * max(values[0], 1e-9)
     kept[0] = True
     vectors = vectors[:, kept] / np.sqrt(np.maximum(values[kept], 1e-12))

@@ -1,6 +1,6 @@
 """How much of the real images the synthetic ones cover, how varied they are, and how near to single real images.
 
-Axis letters: N synthetic images, M real images, Q queries, B bank, D features, k neighbours.
+Axis letters: N synthetic images, M real images, Q queries, B bank, D features, k neighbors.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64, Int64
 from syn2co.audits.feature_space import Rows
 
 K_PRECISION, K_COVERAGE = 3, 5
-NEIGHBOURS = 50
+NEIGHBORS = 50
 TAIL = 0.01
 _CELLS = 1 << 22
 
@@ -27,7 +27,7 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
-class Memorisation:
+class Memorization:
     """How near synthetic images are to single real ones, beside how near other real images are."""
 
     share: float
@@ -46,7 +46,7 @@ def nearest(
 ) -> tuple[Float64[np.ndarray, "Q k"], Int64[np.ndarray, "Q k"]]:
     """Return the distances and rows of the k nearest in the bank, nearest first; `itself`: the bank is the queries.
 
-    Then a row is not its own neighbour. The distances found are computed from differences, so equal rows have 0.
+    Then a row is not its own neighbor. The distances found are computed from differences, so equal rows have 0.
     """
     assert k <= len(bank) - itself, "the bank is too small for k"
     distances, rows = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
@@ -65,7 +65,7 @@ def nearest(
 def fidelity(synthetic: Rows, real: Rows) -> Fidelity:
     """Return precision, recall, density and coverage of two samples of equal size.
 
-    With the ball of an image = all points within the distance to its k-th nearest neighbour in its own sample:
+    With the ball of an image = all points within the distance to its k-th nearest neighbor in its own sample:
     precision = share of synthetic images in the ball of some real one (k = 3), recall = share of real images in the
     ball of some synthetic one (k = 3), density = mean number of real balls that hold a synthetic image, divided by
     k = 5, coverage = share of real balls (k = 5) that hold a synthetic image.
@@ -110,12 +110,12 @@ def distance_ratios(queries: Rows, bank: Rows, *, itself: bool = False) -> tuple
     The next ones are the 2nd to the 51st nearest (fewer in a small bank). Near 1 for an image that is like many, near 0
     for a copy of one. Source: Carlini et al., "Extracting training data from diffusion models", arXiv:2301.13188.
     """
-    k = min(NEIGHBOURS + 1, len(bank) - itself)
+    k = min(NEIGHBORS + 1, len(bank) - itself)
     distances, rows = nearest(queries, bank, k, itself=itself)
     return distances[:, 0] / np.maximum(distances[:, 1:].mean(axis=1), 1e-12), rows[:, 0]
 
 
-def memorisation(synthetic: Rows, real: Rows) -> Memorisation:
+def memorization(synthetic: Rows, real: Rows) -> Memorization:
     """Return how many synthetic images are nearer to one real image than real images are to each other.
 
     Each real image compared to all others shows what a fresh image of the same kind looks like: 1 % of them lie below
@@ -125,16 +125,16 @@ def memorisation(synthetic: Rows, real: Rows) -> Memorisation:
     threshold = float(np.quantile(fresh, TAIL))
     ratios, who = distance_ratios(synthetic, real)
     below: Bool[np.ndarray, " N"] = ratios < threshold
-    return Memorisation(float(below.mean()), threshold, ratios, who, wilson_low(int(below.sum()), len(below)))
+    return Memorization(float(below.mean()), threshold, ratios, who, wilson_low(int(below.sum()), len(below)))
 
 
 def wilson_low(hits: int, count: int) -> float:
     """Return the lower end of the 95 % Wilson interval of hits / count."""
     z = 1.96
     share = hits / count
-    centre = share + z * z / (2 * count)
+    center = share + z * z / (2 * count)
     width = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, float((centre - width) / (1 + z * z / count)))
+    return max(0.0, float((center - width) / (1 + z * z / count)))
 
 
 def _squares(queries: Rows, bank: Rows) -> Float64[np.ndarray, "Q B"]:

@@ -26,7 +26,7 @@ class Health:
 
 
 def health(side: AuditedSet, scanned: ImageStatistics) -> Health:
-    """Return which images are black (a constant near 0), of another constant colour, or white noise."""
+    """Return which images are black (a constant near 0), of another constant color, or white noise."""
     constant = flat(scanned)
     black = constant & (scanned.brightness < BLACK)
     rough = ~constant & (scanned.smoothness < ROUGH)
@@ -35,7 +35,7 @@ def health(side: AuditedSet, scanned: ImageStatistics) -> Health:
 
 
 def flat(scanned: ImageStatistics) -> Bool[np.ndarray, " N"]:
-    """Return which images are of one colour: no channel deviates by more than 2 of 255 from its mean."""
+    """Return which images are of one color: no channel deviates by more than 2 of 255 from its mean."""
     return scanned.spread < FLAT
 
 

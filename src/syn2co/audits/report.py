@@ -1,10 +1,8 @@
-"""An audit as JSON, as Markdown and as a page."""
+"""Everything that an audit found, as values and as JSON; pages are made in `reports`."""
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from syn2co.audits.duplicates import CopySearch, Duplicates
@@ -14,12 +12,11 @@ from syn2co.audits.image_sets import AuditedSet, AuditError
 from syn2co.audits.results import Results
 from syn2co.audits.separability import storage
 from syn2co.audits.table import Row, rows
-from syn2co.audits.thresholds import THRESHOLDS, Finding
-from syn2co.core.files import write_atomically
-from syn2co.reports.audit_sections import Section
+from syn2co.audits.thresholds import THRESHOLDS
+from syn2co.core.findings import LEVELS, Finding
 
-FORMAT = 1
-MARKS = {"ok": "OK", "look": "LOOK", "bad": "BAD"}
+FORMAT = 2
+"""2: findings have a level, a reason and a list of advice."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class AuditReport:
     body: dict[str, Any]
     findings: tuple[Finding, ...]
     table: tuple[Row, ...]
-    sections: tuple[Section, ...]
+    results: Results
 
     @property
     def images(self) -> int:
@@ -50,13 +47,11 @@ class AuditReport:
     @property
     def headline(self) -> str:
         """One sentence for all: how many checks are bad, worth a look, and fine."""
-        counts = {mark: sum(finding.mark == mark for finding in self.findings) for mark in MARKS}
-        if counts["bad"]:
-            worst = ", ".join(finding.check for finding in self.findings if finding.mark == "bad")
-            return f"Mend this before use: {worst}."
-        if counts["look"]:
-            what = ", ".join(finding.check for finding in self.findings if finding.mark == "look")
-            return f"Nothing is broken; have a look at: {what}."
+        checks = {level: [f.check for f in self.findings if f.level == level] for level in LEVELS}
+        if checks["fail"]:
+            return f"Fix this before use: {', '.join(checks['fail'])}."
+        if checks["warn"]:
+            return f"Nothing is broken; have a look at: {', '.join(checks['warn'])}."
         return "Nothing to complain about."
 
     def finding(self, check: str) -> Finding:
@@ -72,53 +67,14 @@ class AuditReport:
 
     def text(self) -> str:
         """Return the verdicts as lines for the terminal."""
-        lines = [self.headline]
-        for finding in self.findings:
-            lines.append(f"{MARKS[finding.mark]:<4} {finding.check}: {finding.sentence}")
-            lines += [f"     -> {finding.advice}"] if finding.advice else []
-        return "\n".join(lines)
+        return "\n".join([self.headline, *(line for finding in self.findings for line in finding.lines())])
 
     def to_json(self) -> str:
         """Return all numbers, thresholds and verdicts; equal for equal images and settings, without absolute paths."""
         return json.dumps(self.body, indent=2, sort_keys=True) + "\n"
 
-    def to_markdown(self) -> str:
-        """Return the verdicts and the table of numbers as a short page."""
-        lines = ["# Audit of synthetic images", "", self.headline, ""]
-        lines += [
-            f"- **{MARKS[f.mark]}** {f.check}: {f.sentence}{f' {f.advice}' if f.advice else ''}" for f in self.findings
-        ]
-        lines += ["", "| number | synthetic | real | good is |", "|---|---|---|---|"]
-        lines += [f"| {row.name} | {row.value} | {row.real} | {row.good} |" for row in self.table]
-        for role, side in self.body["sides"].items():
-            sources = ", ".join(side["sources"])
-            lines += ["", f"{role}: {sources}, {side['images']} images, fingerprint {side['fingerprint']}."]
-        return "\n".join(lines) + "\n"
 
-    def to_html(self) -> str:
-        """Return one self-contained page with pictures of what was found."""
-        from syn2co.reports.audit_page import page
-
-        return page(self)
-
-    def write(self, folder: Path) -> None:
-        """Write audit.json, audit.md and audit.html into `folder`, each whole or not at all.
-
-        Raises:
-            AuditError: if the folder cannot be made.
-        """
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise AuditError(
-                f"--out {folder.name}: cannot be made a folder ({error.strerror}); choose another one"
-            ) from None
-        write_atomically(folder / "audit.json", self.to_json())
-        write_atomically(folder / "audit.md", self.to_markdown())
-        write_atomically(folder / "audit.html", self.to_html())
-
-
-def make_report(results: Results, shown: Sequence[Section]) -> AuditReport:
+def make_report(results: Results) -> AuditReport:
     """Return the report on some results."""
     verdicts = findings(results)
     body = {
@@ -139,7 +95,7 @@ def make_report(results: Results, shown: Sequence[Section]) -> AuditReport:
         else {"vendi": results.alone.vendi, "nearest": results.alone.nearest},
         "compared": _compared(results),
     }
-    return AuditReport(_rounded(body), verdicts, rows(results), tuple(shown))
+    return AuditReport(_rounded(body), verdicts, rows(results), results)
 
 
 def _side(side: AuditedSet, results: Results) -> dict[str, Any]:
@@ -207,7 +163,7 @@ def _compared(results: Results) -> dict[str, Any] | None:
     found = results.compared
     if found is None:
         return None
-    memory = found.memorisation
+    memory = found.memorization
     return {
         "images_each": found.equal,
         "real_images": len(found.real_rows),
@@ -215,7 +171,7 @@ def _compared(results: Results) -> dict[str, Any] | None:
         "fidelity_of_real": asdict(found.yardstick),
         "real_vendi": found.vendi,
         "real_nearest": found.nearest,
-        "memorisation": {
+        "memorization": {
             "share": memory.share,
             "low": memory.low,
             "threshold": memory.threshold,

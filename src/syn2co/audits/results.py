@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 
 from syn2co.audits.duplicates import CopySearch, Duplicates
 from syn2co.audits.feature_space import FeatureSpace
-from syn2co.audits.fidelity import Fidelity, Memorisation
+from syn2co.audits.fidelity import Fidelity, Memorization
 from syn2co.audits.health import Health
 from syn2co.audits.image_sets import AuditedSet
 from syn2co.audits.scan import ImageStatistics
@@ -41,7 +41,7 @@ class RealComparison:
     vendi: float
     nearest: float
     """Vendi score and mean nearest distance of the real images."""
-    memorisation: Memorisation
+    memorization: Memorization
     own: tuple[bool, ...]
     """For each synthetic image: its nearest real one is the image that it was ordered to be a variation of."""
     auc: Auc

@@ -67,7 +67,7 @@ def pixel_hash(image: UInt8[np.ndarray, "H W 3"]) -> int:
 def statistics(image: UInt8[np.ndarray, "H W 3"]) -> tuple[float, float, float]:
     """Return the mean value, the largest standard deviation of a channel, and the smoothness of the image.
 
-    The smoothness is the correlation of neighbouring pixels, or that of pixels in blocks of 4 x 4 where it is larger:
+    The smoothness is the correlation of neighboring pixels, or that of pixels in blocks of 4 x 4 where it is larger:
     fine lines on a ground correlate little from pixel to pixel and are not noise.
     """
     means, deviations = cv2.meanStdDev(image)

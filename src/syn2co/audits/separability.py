@@ -29,7 +29,7 @@ class Auc:
 
 
 def probe(synthetic: Rows, real: Rows, *, seed: int, groups: Int64[np.ndarray, " N"] | None = None) -> Auc:
-    """Return the AUC of logistic regression (L2, C = 1, standardised features), mean of 5 folds.
+    """Return the AUC of logistic regression (L2, C = 1, standardized features), mean of 5 folds.
 
     Images of one group stay in one fold. The interval is Hanley and McNeil's (Radiology 1982) for N and M images.
     """
@@ -86,14 +86,14 @@ def trace_rows(side: AuditedSet, rows: Int64[np.ndarray, " N"], size: int) -> Fl
 
 
 def traces(image: UInt8[np.ndarray, "H W 3"], size: int) -> Float64[np.ndarray, " D"]:
-    """Return the log power of grey and of colour difference in 12 bands, and the strength of an 8 x 8 grid.
+    """Return the log power of gray and of color difference in 12 bands, and the strength of an 8 x 8 grid.
 
     The bands, of frequency, are of the image resized as training does, the grid of the stored image.
     """
     square = resize_and_crop(image, size, 1.0).astype(np.float64)
-    grey, difference = square.mean(axis=2), square[..., 0] - square[..., 2]
+    gray, difference = square.mean(axis=2), square[..., 0] - square[..., 2]
     grid = [_block_edges(image.astype(np.float64).mean(axis=2), axis) for axis in (0, 1)]
-    return np.concatenate([_bands(grey), _bands(difference), grid])
+    return np.concatenate([_bands(gray), _bands(difference), grid])
 
 
 def _bands(plane: Float64[np.ndarray, "H W"]) -> Float64[np.ndarray, " D"]:
@@ -106,9 +106,9 @@ def _bands(plane: Float64[np.ndarray, "H W"]) -> Float64[np.ndarray, " D"]:
     return np.log1p(sums / np.maximum(counts, 1))
 
 
-def _block_edges(grey: Float64[np.ndarray, "H W"], axis: int) -> float:
+def _block_edges(gray: Float64[np.ndarray, "H W"], axis: int) -> float:
     """Return how much larger the steps across multiples of 8 pixels are than the others, as a log of the ratio."""
-    steps = np.abs(np.diff(grey, axis=axis)).mean(axis=1 - axis)
+    steps = np.abs(np.diff(gray, axis=axis)).mean(axis=1 - axis)
     across = np.arange(1, len(steps) + 1) % 8 == 0
     if not across.any() or across.all():
         return 0.0

@@ -27,7 +27,7 @@ def _counted(results: Results) -> list[Row]:
     table = [
         Row("images", f"{len(results.synthetic)}", "" if results.real is None else f"{len(results.real)}", ""),
         Row("broken", f"{len(dead.broken)}", "", "0"),
-        Row("black, of one colour, noise", f"{empty}", "", f"0; bad above {100 * DEAD_SHARE:.0f} %"),
+        Row("black, of one color, noise", f"{empty}", "", f"0; bad above {100 * DEAD_SHARE:.0f} %"),
         Row(
             "duplicates, exact + near",
             f"{len(found.exact)} + {len(found.near)}",
@@ -52,7 +52,7 @@ def _measured(results: Results) -> list[Row]:
     nearest = Row("mean nearest distance", near, f"{other.nearest:.3f}" if other else "", "the real one")
     if other is None:
         return [vendi, nearest]
-    table = [Row("memorisation", f"{100 * other.memorisation.share:.1f} %", "1.0 %", "up to 2 %"), vendi, nearest]
+    table = [Row("memorization", f"{100 * other.memorization.share:.1f} %", "1.0 %", "up to 2 %"), vendi, nearest]
     for name in ("precision", "recall", "density", "coverage"):
         best = f"{getattr(other.yardstick, name):.2f}"
         table.append(Row(name, f"{getattr(other.fidelity, name):.2f}", best, "the real one"))

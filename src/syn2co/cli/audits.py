@@ -35,8 +35,8 @@ def audit(
 
     SYNTHETIC is a data set folder, a folder of images, or tar files; several are one set.
     """
-    from syn2co.audits.audit import LeakError
-    from syn2co.audits.audit import audit as run
+    from syn2co.reports.audit import LeakError
+    from syn2co.reports.audit import audit as run
 
     folder = out or Path("runs") / "audit" / default_name(synthetic[0])
     try:

@@ -37,14 +37,14 @@ def permutation(length: int, *key: Key) -> NDArray[np.int64]:
 
 
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the SplitMix64 finaliser of each value: one input bit flips about half of the output bits."""
+    """Return the SplitMix64 finalizer of each value: one input bit flips about half of the output bits."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def fold(state: NDArray[np.uint64], values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return `state` with `values` hashed into it, elementwise (broadcasting): one link of a vectorised key."""
+    """Return `state` with `values` hashed into it, elementwise (broadcasting): one link of a vectorized key."""
     with np.errstate(over="ignore"):
         return mix((state ^ mix(values + _GOLDEN)) + _GOLDEN)
 
@@ -58,7 +58,7 @@ def uniforms(hashed: NDArray[np.uint64]) -> NDArray[np.float64]:
 def torch_seed(*key: Key) -> Iterator[None]:
     """Seed torch's CPU generator from `key` inside the block and restore it afterwards.
 
-    For third-party code that draws from ambient state (weight initialisation). Not for anything drawn per step.
+    For third-party code that draws from ambient state (weight initialization). Not for anything drawn per step.
     """
     import torch
 

@@ -1,6 +1,6 @@
-"""Pixel operations of the views on uint8 RGB arrays: crop-resize, flip, colour, grey, blur, solarize.
+"""Pixel operations of the views on uint8 RGB arrays: crop-resize, flip, color, gray, blur, solarize.
 
-Each one agrees with torchvision's functional operation of the same name to within a few grey levels; all are
+Each one agrees with torchvision's functional operation of the same name to within a few gray levels; all are
 deterministic, leave their input alone, and do not depend on the number of threads.
 Letters: H height, W width, S side of the square result.
 """
@@ -96,5 +96,5 @@ def _gaussian_weights(sigma: float) -> NDArray[np.float32]:
     total = 1.0 + 2.0 * sum(half)
     side = [round(_WEIGHT_UNIT * value / total) for value in half]
     side = [weight for weight in side if weight > 0]
-    centre = _WEIGHT_UNIT - 2 * sum(side)
-    return np.array([*reversed(side), centre, *side], np.float32) / np.float32(_WEIGHT_UNIT)
+    center = _WEIGHT_UNIT - 2 * sum(side)
+    return np.array([*reversed(side), center, *side], np.float32) / np.float32(_WEIGHT_UNIT)

@@ -27,7 +27,7 @@ class Codec:
     """What every image passes through before its views; None leaves it as it is."""
 
     canvas: int | None = None
-    """Side of a square in pixels: the shorter side is brought to it, then the centre is cut out."""
+    """Side of a square in pixels: the shorter side is brought to it, then the center is cut out."""
     jpeg_quality: int | None = None
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:

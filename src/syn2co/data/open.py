@@ -158,7 +158,7 @@ def _unknown_scheme(text: str, scheme: str) -> str:
 
 
 def _missing(path: Path) -> str:
-    """Return the message for a path that does not exist, with its nearest neighbour."""
+    """Return the message for a path that does not exist, with its nearest neighbor."""
     parent = path.parent
     if not parent.is_dir():
         return f"{path}: there is no such folder or tar file, and no {parent} either; correct the path."

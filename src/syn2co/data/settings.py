@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from syn2co.core.errors import ConfigError
 from syn2co.core.settings import Count, Settings, Share
@@ -84,33 +84,42 @@ class MixSettings(Settings):
     max_synthetic: int | None = Field(default=None, gt=0)
     """Train on so many distinct synthetic images, chosen by the seed."""
     canvas: int | None = Field(default=None, gt=0)
-    """Bring every image, real or synthetic, to a square of this side before its views: shorter side, then centre."""
+    """Bring every image, real or synthetic, to a square of this side before its views: shorter side, then center."""
     jpeg_quality: int | None = Field(default=None, ge=1, le=100)
     """Pass every image, real or synthetic, through a JPEG of this quality before its views."""
 
 
-class ViewsSettings(BaseModel):
+class ViewsSettings(Settings):
     """How the two views are made; ranges are (low, high), `blur` and `solarize` are (in view 1, in view 2)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     size: int = 224
+    """Side of a view in pixels; the encoder takes images of this side."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Area of the random crop as a share of the image's, (low, high)."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width over height of the random crop, (low, high)."""
     flip: float = 0.5
+    """Probability that a view is mirrored left to right."""
     color_jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
+    """Strengths of brightness, contrast, saturation (factors in 1 +- strength) and hue (share of the color circle)."""
     color_jitter_prob: float = 0.8
+    """Probability of color jitter."""
     grayscale: float = 0.2
+    """Probability that a view loses its color."""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Standard deviation of the Gaussian blur in pixels of the view, (low, high)."""
     blur: tuple[float, float] = (1.0, 0.1)
+    """Probability of blur (in view 1, in view 2)."""
     solarize: tuple[float, float] = (0.0, 0.2)
+    """Probability of solarization (in view 1, in view 2)."""
     solarize_threshold: int = 128
+    """Values from here on, of 0 to 255, are inverted by solarization."""
 
     @classmethod
     def small(cls, size: int = 32, **changes: Any) -> Self:
         """Return the settings for images of at most 64 pixels: crops of 0.2 to 1 of the area, half of the blur.
 
-        At 32 pixels a crop of 0.08 of the area is 9 pixels wide, and a blur of 2 pixels leaves colours only: the
+        At 32 pixels a crop of 0.08 of the area is 9 pixels wide, and a blur of 2 pixels leaves colors only: the
         blur's largest sigma is size/64 pixels and view 1 is blurred half of the time. The rest is as at 224 pixels.
         """
         defaults = {"crop_scale": (0.2, 1.0), "blur_sigma": (0.1, max(0.1, size / 64)), "blur": (0.5, 0.1)}

@@ -21,7 +21,7 @@ Box = tuple[int, int, int, int]
 
 JITTERS = ("brightness", "contrast", "saturation", "hue")
 _ORDERS = tuple(itertools.permutations(range(len(JITTERS))))
-_TRIES = 10  # torchvision's number of crops tried before it takes the centre
+_TRIES = 10  # torchvision's number of crops tried before it takes the center
 _UNIFORMS = 2 * _TRIES + 13  # a fixed place for every draw: changing one setting leaves the other draws alone
 
 
@@ -64,13 +64,13 @@ def one_view(
 def draw_view(height: int, width: int, settings: ViewsSettings, view: int, rng: np.random.Generator) -> ViewDraw:
     """Return the draw of view number `view` (0 or 1) for an image of `height` x `width`, from one block of uniforms."""
     uniforms = rng.random(_UNIFORMS).tolist()
-    flip, jitter, order, *factors, grey, blur, sigma, solarize = uniforms[2 * _TRIES + 2 :]
+    flip, jitter, order, *factors, gray, blur, sigma, solarize = uniforms[2 * _TRIES + 2 :]
     low, high = settings.blur_sigma
     return ViewDraw(
         box=_draw_box(height, width, settings, uniforms),
         flip=flip < settings.flip,
         jitter=_draw_jitter(settings.color_jitter, order, factors) if jitter < settings.color_jitter_prob else (),
-        grayscale=grey < settings.grayscale,
+        grayscale=gray < settings.grayscale,
         blur_sigma=low + (high - low) * sigma if blur < settings.blur[view] else None,
         solarize=solarize < settings.solarize[view],
     )
@@ -96,7 +96,7 @@ def apply_view(image: Image, draw: ViewDraw, settings: ViewsSettings) -> Square:
 
 
 def _draw_box(height: int, width: int, settings: ViewsSettings, uniforms: Sequence[float]) -> Box:
-    """Return RandomResizedCrop's box: area U(scale), log ratio U(log ratio), ten tries, else the largest at the centre.
+    """Return RandomResizedCrop's box: area U(scale), log ratio U(log ratio), ten tries, else the largest at the center.
 
     Source: torchvision.transforms.RandomResizedCrop.get_params, the same law.
     """
@@ -118,10 +118,10 @@ def _draw_box(height: int, width: int, settings: ViewsSettings, uniforms: Sequen
 def _draw_jitter(
     strengths: tuple[float, float, float, float], order: float, factors: Sequence[float]
 ) -> tuple[tuple[str, float], ...]:
-    """Return ColorJitter's augmentations: factors U(1 - s, 1 + s) and U(-s, s) for the hue, in a uniform random order."""
-    centres = (1.0, 1.0, 1.0, 0.0)
+    """Return ColorJitter's operations: factors U(1 - s, 1 + s) and U(-s, s) for the hue, in a uniform random order."""
+    centers = (1.0, 1.0, 1.0, 0.0)
     chosen = (
-        (JITTERS[which], centres[which] + strengths[which] * (2.0 * factors[which] - 1.0))
+        (JITTERS[which], centers[which] + strengths[which] * (2.0 * factors[which] - 1.0))
         for which in _ORDERS[int(order * len(_ORDERS))]
         if strengths[which] > 0
     )

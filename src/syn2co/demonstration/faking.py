@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from syn2co.audits.audit import audit
 from syn2co.core.keyed_rng import permutation
 from syn2co.data.open import open_images
 from syn2co.demonstration.pretraining import PICTURES, TEST, TRAIN, draw
@@ -15,6 +14,7 @@ from syn2co.evaluation.results import EvaluationReport
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.recipes import recipe
 from syn2co.pretraining.train import pretrain
+from syn2co.reports.audit import audit
 from syn2co.reports.demo_page import write_page
 from syn2co.reports.figures import image_rows, save
 from syn2co.synthesis.generation.generate import generate
@@ -56,7 +56,7 @@ def faking_demo(out: Path, *, settings: Sequence[str], protocols: Sequence[str],
 
 _CAPTION = (
     "Real patches, procedural images (leaves, spectra, fractals, warps and their mixtures: no data went in) and images "
-    "fitted to the real patches (their spectra and colours, phases drawn)."
+    "fitted to the real patches (their spectra and colors, phases drawn)."
 )
 
 

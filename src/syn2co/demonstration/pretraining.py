@@ -11,7 +11,7 @@ from syn2co.data.open import open_images
 from syn2co.data.views import two_views
 from syn2co.evaluation.evaluate import evaluate
 from syn2co.evaluation.features import extract
-from syn2co.evaluation.protocols.knn import neighbours
+from syn2co.evaluation.protocols.knn import neighbors
 from syn2co.evaluation.results import EvaluationReport
 from syn2co.images.image_set import ImageSet
 from syn2co.models.load import load_encoder
@@ -20,14 +20,14 @@ from syn2co.pretraining.metrics import read_metrics
 from syn2co.pretraining.recipes import recipe
 from syn2co.pretraining.train import pretrain
 from syn2co.reports.demo_page import write_page
-from syn2co.reports.figures import bars, loss_curve, nearest_neighbours, save, view_grid
+from syn2co.reports.figures import bars, loss_curve, nearest_neighbors, save, view_grid
 
 RUN = "syn2co"  # the folder, and the name in the tables
 TRAIN, TEST = "builtin:photos:train", "builtin:photos:test"
 PICTURES = {
-    "views.png": "Two views of the same patch: what the encoder learns to recognise as one image.",
+    "views.png": "Two views of the same patch: what the encoder learns to recognize as one image.",
     "loss.png": "The loss over real negatives leaves its uninformative line: the encoder is learning.",
-    "neighbours.png": "Test patches and their nearest training patches in the features; green: of the same photograph.",
+    "neighbors.png": "Test patches and their nearest training patches in the features; green: of the same photograph.",
     "scores.png": "How often the photograph is named from a patch that was never seen, with 95 % intervals.",
 }
 
@@ -50,22 +50,22 @@ def pretraining_demo(
 
 
 def draw(config: Config, report: EvaluationReport, out: Path, run: str) -> None:
-    """Draw the views, the loss and the nearest neighbours of one run, and the scores of all, into `out`."""
+    """Draw the views, the loss and the nearest neighbors of one run, and the scores of all, into `out`."""
     bank, queries = open_images([TRAIN]), open_images([TEST])
     rows = permutation(len(bank), "demo pictures", config.seed)[:8]
     shown = [(bank.read(i), *two_views(bank.read(i), config.views, seed=config.seed, epoch=0, index=i)) for i in rows]
     save(view_grid(shown), out / "views.png")
     save(loss_curve(read_metrics(out / run)), out / "loss.png")
     save(bars(report.rows), out / "scores.png")
-    save(_neighbours(bank, queries, out / run, config.seed), out / "neighbours.png")
+    save(_neighbors(bank, queries, out / run, config.seed), out / "neighbors.png")
 
 
-def _neighbours(bank: ImageSet, queries: ImageSet, run: Path, seed: int) -> Figure:
+def _neighbors(bank: ImageSet, queries: ImageSet, run: Path, seed: int) -> Figure:
     encoder = load_encoder(run)
     chosen = sorted(permutation(len(queries), "demo neighbours", seed)[:8])
     some = queries.subset(chosen)
-    _, found = neighbours(extract(encoder, bank), extract(encoder, some), 6)
-    return nearest_neighbours(
+    _, found = neighbors(extract(encoder, bank), extract(encoder, some), 6)
+    return nearest_neighbors(
         [some.read(i) for i in range(len(some))],
         [[bank.read(int(j)) for j in row] for row in found],
         np.array([some.classes[label] for label in some.labels]),

@@ -1,23 +1,10 @@
-"""A verdict with its numbers and its advice, and all verdicts on one run."""
+"""All findings on one run."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-Level = Literal["good", "note", "problem"]
-MARKS = {"good": "ok", "note": "--", "problem": "!!"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One verdict, such as "flat": why, the numbers behind it, and what to do (each naming a setting and a value)."""
-
-    verdict: str
-    level: Level
-    reason: str
-    evidence: Mapping[str, float]
-    advice: tuple[str, ...] = ()
+from syn2co.core.findings import Finding, Level
 
 
 @dataclass(frozen=True)
@@ -31,18 +18,18 @@ class Diagnosis:
     @property
     def healthy(self) -> bool:
         """Whether the run is seen to learn and nothing is a problem; a run too short to tell is not healthy yet."""
-        return any(f.verdict == "healthy" for f in self.findings) and not self._of_level("problem")
+        return any(f.check == "healthy" for f in self.findings) and not self._of_level("fail")
 
     @property
-    def verdicts(self) -> tuple[str, ...]:
-        """The verdict words in the order of the findings."""
-        return tuple(finding.verdict for finding in self.findings)
+    def checks(self) -> tuple[str, ...]:
+        """The names of the findings in the order of the findings."""
+        return tuple(finding.check for finding in self.findings)
 
     @property
     def headline(self) -> str:
         """The problems, or else what is good, and the notes: "flat, starved" or "healthy (unfinished)"."""
-        main = self._of_level("problem") or self._of_level("good")
-        notes = ", ".join(self._of_level("note"))
+        main = self._of_level("fail") or self._of_level("pass")
+        notes = ", ".join(self._of_level("info"))
         if not main:
             return notes
         return ", ".join(main) + (f" ({notes})" if notes else "")
@@ -50,9 +37,7 @@ class Diagnosis:
     def text(self) -> str:
         """Return lines for the terminal: the headline, then each finding with its reason and what to do."""
         lines = [f"{self.run}: {self.headline}", f"   {self.summary}"]
-        for finding in self.findings:
-            lines.append(f"{MARKS[finding.level]} {finding.verdict}: {finding.reason}")
-            lines += [f"   -> {advice}" for advice in finding.advice]
+        lines += [line for finding in self.findings for line in finding.lines()]
         return "\n".join(lines)
 
     def to_json(self) -> str:
@@ -67,4 +52,4 @@ class Diagnosis:
         return json.dumps(body, indent=2)
 
     def _of_level(self, level: Level) -> list[str]:
-        return list(dict.fromkeys(finding.verdict for finding in self.findings if finding.level == level))
+        return list(dict.fromkeys(finding.check for finding in self.findings if finding.level == level))

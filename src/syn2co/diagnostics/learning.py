@@ -32,14 +32,14 @@ from collections.abc import Iterator
 from math import isnan
 from statistics import median
 
-from syn2co.diagnostics.diagnosis import Finding
+from syn2co.core.findings import Finding
 from syn2co.diagnostics.evidence import Evidence
 from syn2co.diagnostics.suspects import assignment, suspects, usual
 
 MIN_STEPS, MIN_RECORDS = 50, 4
 FLAT_GAIN = 0.02  # sabotaged: at most .016; left alone: .03 after 40 steps
 ABOVE_GAIN = -0.15  # random embeddings: -.01 at width 128, -.05 at width 64; temperature 0.01: -.45
-FROZEN_SUM = 1e-4  # sum of lr over steps; .00007 learnt next to nothing (gain .016), .0007 did (gain .04)
+FROZEN_SUM = 1e-4  # sum of lr over steps; .00007 learned next to nothing (gain .016), .0007 did (gain .04)
 RANK_ROWS = 64  # all ranks above are of so many images; fewer images span fewer directions
 LOW_RANK, LOW_GAIN = 5.0, 0.05  # left alone: rank 9.1, 6.3 at depth 1; sabotaged: at most 4.4, with a gain up to .031
 NO_RANK = 2.5  # whatever the gain: weight_decay 200 at depth 1 had rank 1.2 and a gain of .08
@@ -68,7 +68,7 @@ def unstable(evidence: Evidence) -> Iterator[Finding]:
         numbers = {"gradient_norm_before": before, "gradient_norm_largest": after}
         reason = f"the gradient norm rose from {before:.3g} to {after:.3g}, {after / before:.0f} times"
         clip = () if evidence.config.optimizer.clip else (f"set {assignment('optimizer.clip', 5.0)} in a new run",)
-        yield Finding("unstable", "problem", reason, numbers, (*clip, *_calmer(evidence)))
+        yield Finding("unstable", "fail", reason, numbers, (*clip, *_calmer(evidence)))
 
 
 def _gain(evidence: Evidence) -> float:
@@ -97,7 +97,7 @@ def _too_short(evidence: Evidence) -> Finding:
         advice = (f"train longer: set {assignment('training.steps', raised)} in a new run",)
     elif evidence.step >= MIN_STEPS:
         advice = (f"log more often: the same command with --set {assignment('machine.log_steps', 10)}",)
-    return Finding("too short to tell", "note", reason, {"steps": evidence.step}, advice)
+    return Finding("too short to tell", "info", reason, {"steps": evidence.step}, advice)
 
 
 def _collapsing(evidence: Evidence) -> Finding | None:
@@ -116,7 +116,7 @@ def _collapsing(evidence: Evidence) -> Finding | None:
     if not signs:
         return None
     numbers = {**_numbers(evidence), "feature_std_largest": largest}
-    return Finding("collapsing", "problem", "; ".join(signs), numbers, _calmer(evidence))
+    return Finding("collapsing", "fail", "; ".join(signs), numbers, _calmer(evidence))
 
 
 def _above(evidence: Evidence) -> Finding | None:
@@ -129,7 +129,7 @@ def _above(evidence: Evidence) -> Finding | None:
         "training.temperature", max(usual(config).training.temperature, 4 * config.training.temperature)
     )
     advice = tuple(suspects(config)) or (f"set {warmer} in a new run", *_calmer(evidence))
-    return Finding("above its line", "problem", reason, {**_numbers(evidence), "gain": gain}, advice)
+    return Finding("above its line", "fail", reason, {**_numbers(evidence), "gain": gain}, advice)
 
 
 def _diverging(evidence: Evidence) -> Finding | None:
@@ -144,11 +144,11 @@ def _diverging(evidence: Evidence) -> Finding | None:
         return None
     reason = f"{_loss(evidence)}: it was {100 * best:.0f} % under its line and has lost {100 * lost:.0f} % of that"
     numbers = {**_numbers(evidence), "best_gain": best, "gain": _gain(evidence)}
-    return Finding("diverging", "problem", reason, numbers, _calmer(evidence))
+    return Finding("diverging", "fail", reason, numbers, _calmer(evidence))
 
 
 def _frozen(evidence: Evidence) -> Finding | None:
-    """Return a finding if nothing is learnt because the weights have hardly moved, or not yet."""
+    """Return a finding if nothing is learned because the weights have hardly moved, or not yet."""
     gain, config = _gain(evidence), evidence.config
     if gain >= FLAT_GAIN:
         return None
@@ -159,14 +159,14 @@ def _frozen(evidence: Evidence) -> Finding | None:
     warmup = round(config.optimizer.warmup_epochs * (evidence.steps_per_epoch or 0))
     if evidence.step < warmup and not evidence.finished:
         reason = f"{_loss(evidence)}, in the warm-up (step {evidence.step} of {warmup}); ask again after it"
-        return Finding("too short to tell", "note", reason, numbers)
+        return Finding("too short to tell", "info", reason, numbers)
     if moved >= FROZEN_SUM:
         return None
     normal = usual(config).optimizer.base_lr
     raised = f"set {assignment('optimizer.base_lr', normal)} in a new run; it is {config.optimizer.base_lr:g} here"
     advice = _warm_less(evidence) if config.optimizer.base_lr >= 0.1 * normal else (raised,)
     reason = f"{_loss(evidence)}; the learning rate was at most {largest:.2g}, so next to nothing moved"
-    return Finding("frozen", "problem", reason, numbers, advice)
+    return Finding("frozen", "fail", reason, numbers, advice)
 
 
 def _flat(evidence: Evidence) -> Finding | None:
@@ -181,13 +181,13 @@ def _flat(evidence: Evidence) -> Finding | None:
         f"make the views easier: set {assignment('views.crop_scale', [0.2, 1.0])} in a new run",
         f"set {assignment('optimizer.base_lr', 4 * config.optimizer.base_lr)} in a new run",
     )
-    return Finding("flat", "problem", reason, {**_numbers(evidence), "gain": gain}, advice)
+    return Finding("flat", "fail", reason, {**_numbers(evidence), "gain": gain}, advice)
 
 
 def _healthy(evidence: Evidence) -> Finding:
     gain, rank = _gain(evidence), evidence.late("effective_rank")
     reason = f"{_loss(evidence)}, {100 * gain:.0f} % under it; effective rank {rank:.1f}"
-    return Finding("healthy", "good", reason, {**_numbers(evidence), "gain": gain})
+    return Finding("healthy", "pass", reason, {**_numbers(evidence), "gain": gain})
 
 
 def _warm_less(evidence: Evidence) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-from syn2co.diagnostics.diagnosis import Finding
+from syn2co.core.findings import Finding
 from syn2co.diagnostics.evidence import Evidence
 from syn2co.diagnostics.suspects import assignment, usual
 from syn2co.objective import KINDS
@@ -52,17 +52,17 @@ def masked(evidence: Evidence) -> Iterator[Finding]:
         advice.insert(
             0, f"set {assignment('queue.size', evidence.images)} in a new run: more keys than images repeat them"
         )
-    yield Finding("masked", "problem", reason, {"masked_share": share}, tuple(advice))
+    yield Finding("masked", "fail", reason, {"masked_share": share}, tuple(advice))
 
 
 def _no_counts(evidence: Evidence) -> Finding:
     counts = {kind: n for kind, n in usual(evidence.config).negatives.counts.items() if n}
     if not counts:
         reason = "plain MoBY by its settings: all counts of synthetic negatives are 0"
-        return Finding("no synthetic negatives", "note", reason, {"count": 0})
+        return Finding("no synthetic negatives", "info", reason, {"count": 0})
     settings = " ".join(f"--set {assignment(f'negatives.{kind}', n)}" for kind, n in counts.items())
     reason = f"all counts are 0, and recipe {evidence.config.recipe} has {sum(counts.values())} a query"
-    return Finding(OFF, "problem", reason, {"count": 0}, (f"in a new run: {settings}",))
+    return Finding(OFF, "fail", reason, {"count": 0}, (f"in a new run: {settings}",))
 
 
 def _window_share(evidence: Evidence) -> float | None:
@@ -81,7 +81,7 @@ def _narrow(evidence: Evidence, share: float) -> Finding:
     percent = f"{100 * share:.1f} % of the {epochs:.3g} epochs"
     reason = f"the window is open from epoch {settings.start:g} to {stop}, for {percent}"
     whole = f"--set {assignment('negatives.start', 0.0)} --set {assignment('negatives.stop', None)}"
-    return Finding(OFF, "problem", reason, {"window_share": share}, (f"in a new run: {whole} (the whole run)",))
+    return Finding(OFF, "fail", reason, {"window_share": share}, (f"in a new run: {whole} (the whole run)",))
 
 
 def _weightless(evidence: Evidence, active: list[dict[str, Any]]) -> Iterator[Finding]:
@@ -91,11 +91,11 @@ def _weightless(evidence: Evidence, active: list[dict[str, Any]]) -> Iterator[Fi
     mass, total = median(masses), evidence.config.negatives.total
     if mass >= MIN_MASS:
         reason = f"on, with {100 * mass:.0f} % of the softmax mass ({total} a query)"
-        yield Finding("negatives on", "good", reason, {"mass": mass})
+        yield Finding("negatives on", "pass", reason, {"mass": mass})
         return
     reason = f"{total} a query carry {100 * mass:.2g} % of the softmax mass, so they change next to nothing"
     settings = " ".join(f"--set {assignment(f'negatives.{kind}', 128)}" for kind in KINDS[:3])
-    yield Finding(OFF, "problem", reason, {"mass": mass, "count": total}, (f"in a new run: {settings}",))
+    yield Finding(OFF, "fail", reason, {"mass": mass, "count": total}, (f"in a new run: {settings}",))
 
 
 def _closed(evidence: Evidence, active: list[dict[str, Any]]) -> Finding:
@@ -104,13 +104,13 @@ def _closed(evidence: Evidence, active: list[dict[str, Any]]) -> Finding:
     numbers = {"epoch": epoch, "start": settings.start}
     if settings.stop is not None and epoch >= settings.stop:
         reason = f"the window closed at epoch {settings.stop:g}, as its settings say (negatives.stop)"
-        return Finding("window closed", "note", reason, {**numbers, "stop": settings.stop})
+        return Finding("window closed", "info", reason, {**numbers, "stop": settings.stop})
     if epoch <= settings.start + 1 / per_epoch:
         opens = round(settings.start * per_epoch)
         reason = (
             f"synthetic negatives join at epoch {settings.start:g} (step {opens}, negatives.start); now {epoch:.3g}"
         )
-        return Finding("window not open yet", "note", reason, numbers)
+        return Finding("window not open yet", "info", reason, numbers)
     reason = f"the settings open the window at epoch {settings.start:g}, and the metrics say it is shut at {epoch:.3g}"
     advice = "the folder's config.json is not what trained it: start a new run with `--config`"
-    return Finding(OFF, "problem", reason, {**numbers, "records_on": len(active)}, (advice,))
+    return Finding(OFF, "fail", reason, {**numbers, "records_on": len(active)}, (advice,))

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from statistics import median
 
-from syn2co.diagnostics.diagnosis import Finding
+from syn2co.core.findings import Finding
 from syn2co.diagnostics.evidence import Evidence
 from syn2co.diagnostics.suspects import assignment
 
@@ -23,7 +23,7 @@ def nonfinite(evidence: Evidence) -> Iterator[Finding]:
         return
     if evidence.step > step:
         reason = f"step {step} was not finite once; the run was repeated from a checkpoint and is past it"
-        yield Finding("non-finite once", "note", reason, {"step": step})
+        yield Finding("non-finite once", "info", reason, {"step": step})
         return
     reason = f"the run stopped at step {step} on a loss or gradient that was not finite; it would do so again"
     precise = (
@@ -32,7 +32,7 @@ def nonfinite(evidence: Evidence) -> Iterator[Finding]:
         else (f"set {assignment('training.precision', 'float32')} in a new run",)
     )
     yield Finding(
-        "non-finite", "problem", reason, {"step": step},
+        "non-finite", "fail", reason, {"step": step},
         (
             f"look at the images of the batch, listed in nonfinite-step-{step}.json",
             f"set {assignment('optimizer.base_lr', config.optimizer.base_lr / 4)} in a new run",
@@ -49,10 +49,10 @@ def damaged(evidence: Evidence) -> Iterator[Finding]:
     names, numbers = ", ".join(evidence.damaged), {"files": len(evidence.damaged)}
     if evidence.no_checkpoint_verifies:
         advice = ("copy one back from elsewhere, or start again: " + evidence.command + "-again",)
-        yield Finding("damaged checkpoint", "problem", f"no checkpoint verifies: {names}", numbers, advice)
+        yield Finding("damaged checkpoint", "fail", f"no checkpoint verifies: {names}", numbers, advice)
     else:
         reason = f"{names} does not verify; step {evidence.saved_step} does, and the run goes on from there"
-        yield Finding("damaged checkpoint", "note", reason, numbers)
+        yield Finding("damaged checkpoint", "info", reason, numbers)
 
 
 def starved(evidence: Evidence) -> Iterator[Finding]:
@@ -73,7 +73,7 @@ def starved(evidence: Evidence) -> Iterator[Finding]:
     if machine.cache != "always":
         advice.append("with --set machine.cache=always, if the decoded images fit in memory")
     advice.append("put the images on a faster disk, shrink them once, or pack them into tar files")
-    yield Finding("starved", "problem", reason, {"data_wait": wait, "images_per_second": speed}, tuple(advice))
+    yield Finding("starved", "fail", reason, {"data_wait": wait, "images_per_second": speed}, tuple(advice))
 
 
 def broken_images(evidence: Evidence) -> Iterator[Finding]:
@@ -88,7 +88,7 @@ def broken_images(evidence: Evidence) -> Iterator[Finding]:
     many = share > MAX_BROKEN_SHARE
     advice = ("repair or remove them; data.max_broken_share=0.01 refuses a run on so many",) if many else ()
     numbers = {"quarantined": count, "share": share}
-    yield Finding("broken images", "problem" if many else "note", reason, numbers, advice)
+    yield Finding("broken images", "fail" if many else "info", reason, numbers, advice)
 
 
 def unfinished(evidence: Evidence) -> Iterator[Finding]:
@@ -99,9 +99,9 @@ def unfinished(evidence: Evidence) -> Iterator[Finding]:
     done = f"step {evidence.step}" + (f" of {evidence.total}" if evidence.total else "")
     numbers = {"step": evidence.step, **({"total": evidence.total} if evidence.total else {})}
     if evidence.running:
-        yield Finding("running", "note", f"{done}, and a process is at work in this folder", numbers)
+        yield Finding("running", "info", f"{done}, and a process is at work in this folder", numbers)
         return
     saved = (
         "it starts from the beginning" if evidence.saved_step is None else f"it goes on from step {evidence.saved_step}"
     )
-    yield Finding("unfinished", "note", f"{done}; nothing is running", numbers, (f"{evidence.command}   ({saved})",))
+    yield Finding("unfinished", "info", f"{done}; nothing is running", numbers, (f"{evidence.command}   ({saved})",))

@@ -19,7 +19,7 @@ MAX_SIDE = 32
 class RawPixels(nn.Module):
     """An "encoder" whose features are the pixels of the same evaluation crop, shrunk to at most 32 x 32.
 
-    Normalised by the encoder's own mean and std, so that they are what the encoder sees: around 0, where a cosine tells
+    Normalized by the encoder's own mean and std, so that they are what the encoder sees: around 0, where a cosine tells
     more (CIFAR-10, 10,000 and 2,000 images: k-NN 40.7 % instead of 33.9 %).
     """
 
@@ -32,7 +32,7 @@ class RawPixels(nn.Module):
         self.register_buffer("std", torch.tensor(std))
 
     def preprocess(self, images: UInt8[Tensor, "B S S 3"]) -> Float[Tensor, "B P"]:
-        """Return the normalised pixel values, row after row, on the module's device."""
+        """Return the normalized pixel values, row after row, on the module's device."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         return ((images.to(mean.device).float() / 255 - mean) / std).flatten(1)
 

@@ -64,7 +64,7 @@ def evaluate(
     out: str | Path | None = None,
     progress: bool = False,
 ) -> EvaluationReport:
-    """Return the scores of a frozen encoder on labelled images, with intervals, beside its free baselines.
+    """Return the scores of a frozen encoder on labeled images, with intervals, beside its free baselines.
 
     `encoder` is an encoder, a run folder, a checkpoint file or `timm:NAME`; so are those of `also`, which join the same
     table. `train` and `test` are image sources whose classes match by name. With `out`, evaluation.json and

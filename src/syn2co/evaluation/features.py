@@ -56,7 +56,7 @@ class _Crops(Dataset[Tensor]):
 def share_of_batches(images: int, batch_size: int, rank: int, ranks: int) -> list[list[int]]:
     """Return the batches of image indices that one rank reads: whole batches, a contiguous run of them, no padding.
 
-    Batches are those of a single rank, so every image meets the same neighbours and gives the same bits on 1 rank or 8.
+    Batches are those of a single rank, so every image meets the same neighbors and gives the same bits on 1 rank or 8.
     """
     total = -(-images // batch_size)
     mine = range(total * rank // ranks, total * (rank + 1) // ranks)
@@ -76,7 +76,7 @@ def extract(
 ) -> Float[Tensor, "N D"]:
     """Return the features of all images in their order, in float32 on the CPU, on every rank.
 
-    Each image is resized and centre-cropped to the encoder's own size. The encoder runs in eval mode (no drop path, BN
+    Each image is resized and center-cropped to the encoder's own size. The encoder runs in eval mode (no drop path, BN
     by its running statistics) on `device` (default: where it is) and is put back as it was. The ranks share the work
     and meet once, at the end. `progress` is the title of a bar on the first rank.
 

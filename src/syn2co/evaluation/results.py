@@ -16,6 +16,7 @@ from rich.table import Table
 
 from syn2co.core.errors import EvaluationError
 from syn2co.core.files import write_atomically
+from syn2co.core.templates import render
 from syn2co.evaluation.bootstrap import Interval, paired_difference
 
 FORMAT = 1
@@ -96,19 +97,16 @@ class EvaluationReport:
 
     def to_markdown(self) -> str:
         """Return the scores as a Markdown page: the table, the notes, the hashes."""
-        titles = self._titles()
-        lines = ["# Evaluation", "", _pipe(titles), _pipe(["---"] * len(titles)), *map(_pipe, self._cells()), ""]
-        lines += [f"- {note}." for note in self.notes]
-        lines += [
-            f"- Training images: {', '.join(self.facts['train'])} ({self.rows[0].n_train}). Test images: "
-            f"{', '.join(self.facts['test'])} ({self.rows[0].n_test}). {self.facts['classes']} classes.",
-            f"- Intervals: 95 % percentile bootstrap over test images; differences are paired on them. Seed "
-            f"{self.rows[0].seed}, {self.facts['precision']}.",
-            f"- Data {self.rows[0].data_fingerprint}.",
-        ]
-        lines += sorted({f"- Protocol {row.protocol}: {row.protocol_hash}." for row in self.rows})
-        lines += list(dict.fromkeys(f"- Encoder {row.encoder}: {row.encoder_hash}." for row in self.rows))
-        return "\n".join(lines) + "\n"
+        return render(
+            "evaluation/templates/evaluation.md.j2",
+            titles=self._titles(),
+            cells=self._cells(),
+            notes=self.notes,
+            metadata=self.facts,
+            first=self.rows[0],
+            protocols=sorted({(row.protocol, row.protocol_hash) for row in self.rows}),
+            encoders=list(dict.fromkeys((row.encoder, row.encoder_hash) for row in self.rows)),
+        )
 
     def to_json(self) -> str:
         """Return everything but the pictures as JSON; top-1 values are packed, 8 test images a byte, in hex."""
@@ -162,7 +160,3 @@ def make_folder(folder: Path) -> None:
 
 def _signed(difference: Interval) -> str:
     return f"{difference.value:+.1f} ({difference.low:+.1f} to {difference.high:+.1f})"
-
-
-def _pipe(cells: list[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

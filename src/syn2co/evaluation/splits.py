@@ -1,6 +1,6 @@
-"""The two sides of a score: labelled training and test images, checked to be different and labelled alike.
+"""The two sides of a score: labeled training and test images, checked to be different and labeled alike.
 
-Axes: N labelled training images, M labelled test images, C classes of the training images, P pixel values.
+Axes: N labeled training images, M labeled test images, C classes of the training images, P pixel values.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Splits:
 
 
 def make_splits(train: ImageSet, test: ImageSet) -> Splits:
-    """Return the labelled images of both sides with classes matched by name.
+    """Return the labeled images of both sides with classes matched by name.
 
     Images without a label are left out and counted. The classes are those of the training images that have at least
     one image, so gaps in the labels close; a class without test images is noted.
@@ -58,7 +58,7 @@ def make_splits(train: ImageSet, test: ImageSet) -> Splits:
             "that are not among the training images"
         )
     notes: list[str] = []
-    sides = [_labelled(images, side, notes) for images, side in ((train, "train"), (test, "test"))]
+    sides = [_labeled(images, side, notes) for images, side in ((train, "train"), (test, "test"))]
     classes, tested = ([images.classes[label] for label in np.unique(images.labels)] for images in sides)
     if len(classes) == 1:
         raise EvaluationError(
@@ -79,7 +79,7 @@ def _renumber(images: ImageSet, classes: list[str]) -> Int64[Tensor, " N"]:
     return torch.tensor([number.get(name, -1) for name in images.classes])[torch.from_numpy(images.labels)]
 
 
-def _labelled(images: ImageSet, side: str, notes: list[str]) -> ImageSet:
+def _labeled(images: ImageSet, side: str, notes: list[str]) -> ImageSet:
     """Return the images that have a label, and note how many have none."""
     kept = np.flatnonzero(images.labels >= 0)
     if not len(kept):

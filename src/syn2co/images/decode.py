@@ -1,6 +1,6 @@
 """Encoded image files to RGB pixels.
 
-OpenCV reads the common case (8-bit grey or colour JPEG); Pillow reads everything else, so that grey, palette, 16-bit,
+OpenCV reads the common case (8-bit gray or color JPEG); Pillow reads everything else, so that gray, palette, 16-bit,
 CMYK and transparent images mean the same in every format. Axis letters: H W height and width in pixels.
 """
 
@@ -39,8 +39,8 @@ class JpegFrame(NamedTuple):
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
     """Return the pixels of an encoded image as RGB, turned as its EXIF orientation says.
 
-    Transparent pixels lie over white, as a viewer shows them. 16-bit grey values v become round(v / 257); of 16-bit
-    colours the upper 8 bits count. Only the first
+    Transparent pixels lie over white, as a viewer shows them. 16-bit gray values v become round(v / 257); of 16-bit
+    colors the upper 8 bits count. Only the first
     picture of a file with several is read. Deterministic for one version of OpenCV and Pillow.
 
     Raises:
@@ -65,7 +65,7 @@ def inspect(data: bytes, *, keep: bool = False, max_pixels: int = MAX_PIXELS) ->
     """Return the size of the decoded image, and its pixels if `keep`, after reading all of the data strictly.
 
     A JPEG is decoded at an eighth of its size first, with libjpeg's warnings as errors: the same parsing of every byte,
-    and what is missing or overwritten in the middle is found, which decoding fills with grey.
+    and what is missing or overwritten in the middle is found, which decoding fills with gray.
 
     Raises:
         BrokenImage: as `decode` does, and if any part of a JPEG's data is damaged.
@@ -82,9 +82,9 @@ def inspect(data: bytes, *, keep: bool = False, max_pixels: int = MAX_PIXELS) ->
 
 
 def _plain_jpeg(data: bytes, max_pixels: int) -> JpegFrame | None:
-    """Return the frame of an 8-bit grey or colour JPEG that has its end marker; None for anything else.
+    """Return the frame of an 8-bit gray or color JPEG that has its end marker; None for anything else.
 
-    OpenCV may fill the missing part of a truncated JPEG with grey without a word (`imread` does), so a JPEG without
+    OpenCV may fill the missing part of a truncated JPEG with gray without a word (`imread` does), so a JPEG without
     end is left to Pillow, which is strict.
     """
     frame = jpeg_frame(data)
@@ -212,7 +212,7 @@ def _rgb_or_view(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _to_8_bits(values: np.ndarray[Any, Any]) -> UInt8[np.ndarray, "H W"]:
-    """Return deep grey values as 8 bits: integers from 0..65535, floats from 0..1; other ranges are stretched."""
+    """Return deep gray values as 8 bits: integers from 0..65535, floats from 0..1; other ranges are stretched."""
     deep = values.astype(np.float64)
     if not np.isfinite(deep).all():
         raise BrokenImage("it holds values that are not finite numbers")

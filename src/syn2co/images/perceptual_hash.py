@@ -15,7 +15,7 @@ _SIDE, _BITS = 32, 64
 def phash(image: UInt8[np.ndarray, "H W 3"]) -> str:
     """Return the perceptual hash of `image` as 16 hex digits.
 
-    The image is turned grey and shrunk to 32 x 32; a bit says whether one of the 64 lowest frequencies of its DCT
+    The image is turned gray and shrunk to 32 x 32; a bit says whether one of the 64 lowest frequencies of its DCT
     (ordered by u + v, the mean left out) is above their median.
 
     Source: Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010. Differs: the lowest
@@ -26,12 +26,12 @@ def phash(image: UInt8[np.ndarray, "H W 3"]) -> str:
 
 def phash_bits(image: UInt8[np.ndarray, "H W 3"]) -> int:
     """Return the perceptual hash of `image` as a 64-bit integer; see `phash`."""
-    grey = image.astype(np.float32) @ np.array((0.299, 0.587, 0.114), np.float32)
-    smaller = min(grey.shape) >= _SIDE
-    grey = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    gray = image.astype(np.float32) @ np.array((0.299, 0.587, 0.114), np.float32)
+    smaller = min(gray.shape) >= _SIDE
+    gray = cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     basis, lowest = _basis()
     # Rounding makes a constant image all zeros instead of the sign of rounding errors.
-    values = np.round((basis @ grey.astype(np.float64) @ basis.T).ravel()[lowest], 2)
+    values = np.round((basis @ gray.astype(np.float64) @ basis.T).ravel()[lowest], 2)
     bits = values > np.median(values)
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 

@@ -31,9 +31,9 @@ def resize(image: Image, height: int, width: int) -> Image:
 
 
 def resize_and_crop(image: Image, size: int, crop_ratio: float) -> Square:
-    """Return the evaluation transform: shorter side to round(size / crop_ratio), antialiased, then the centre square.
+    """Return the evaluation transform: shorter side to round(size / crop_ratio), antialiased, then the center square.
 
-    Deterministic. An image longer than 4:1 is first cut to 4:1 around its centre, which bounds the work.
+    Deterministic. An image longer than 4:1 is first cut to 4:1 around its center, which bounds the work.
 
     Raises:
         ConfigError: if `size` is below 1 or `crop_ratio` is not in (0, 1].
@@ -45,16 +45,16 @@ def resize_and_crop(image: Image, size: int, crop_ratio: float) -> Square:
         )
     check_image(image)
     height, width = image.shape[:2]
-    image = _centre(image, min(height, 4 * width), min(width, 4 * height))
+    image = _center(image, min(height, 4 * width), min(width, 4 * height))
     height, width = image.shape[:2]
     short = round(size / crop_ratio)
     rows = short if height <= width else short * height // width
     columns = short if width <= height else short * width // height
-    return np.ascontiguousarray(_centre(resize(image, rows, columns), size, size))
+    return np.ascontiguousarray(_center(resize(image, rows, columns), size, size))
 
 
-def _centre(image: Image, height: int, width: int) -> Image:
-    """Return the window of `height` x `width` pixels around the centre of `image`, placed as torchvision places it."""
+def _center(image: Image, height: int, width: int) -> Image:
+    """Return the window of `height` x `width` pixels around the center of `image`, placed as torchvision places it."""
     top, left = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
     return image[top : top + height, left : left + width]
 

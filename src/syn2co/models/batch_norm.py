@@ -1,4 +1,4 @@
-"""Batch normalisation over the global batch of all ranks, on every device.
+"""Batch normalization over the global batch of all ranks, on every device.
 
 `nn.SyncBatchNorm` raises on CPU once a process group exists; this one needs only a differentiable sum over ranks.
 """
@@ -38,13 +38,13 @@ class SyncBatchNorm(_BatchNorm):
         sums = all_reduce_sum(torch.cat([values.sum(axes), rows]))
         count = sums[-1].detach()
         if count < 2:
-            raise ConfigError("training.batch = 1: batch normalisation needs at least 2 images; enlarge the batch")
+            raise ConfigError("training.batch = 1: batch normalization needs at least 2 images; enlarge the batch")
         mean = sums[:-1] / count
-        centred = values - mean.view(shape)
-        variance = all_reduce_sum(centred.square().sum(axes)) / count
+        centered = values - mean.view(shape)
+        variance = all_reduce_sum(centered.square().sum(axes)) / count
         if self.track_running_stats:
             self._follow(mean.detach(), variance.detach() * count / (count - 1))
-        out = centred * torch.rsqrt(variance + self.eps).view(shape)
+        out = centered * torch.rsqrt(variance + self.eps).view(shape)
         return out * self.weight.view(shape) + self.bias.view(shape) if self.affine else out
 
     @torch.no_grad()
@@ -67,11 +67,11 @@ class _SyncBatchNormAct(SyncBatchNorm):
 
 
 def has_batch_norm(module: nn.Module) -> bool:
-    """Return whether any part of `module` normalises over the batch."""
+    """Return whether any part of `module` normalizes over the batch."""
     return any(isinstance(part, _BatchNorm) for part in module.modules())
 
 
-def synchronise(module: nn.Module) -> None:
+def synchronize(module: nn.Module) -> None:
     """Replace batch norms in `module` by `SyncBatchNorm` holding the same parameters and buffers, in place.
 
     Raises:
@@ -90,8 +90,8 @@ def synchronise(module: nn.Module) -> None:
             setattr(module, name, ours)
         elif isinstance(child, _BatchNorm) and not isinstance(child, SyncBatchNorm):
             raise ConfigError(
-                f"encoder: its layer '{name}' is a {type(child).__name__}, which cannot be synchronised over ranks; "
-                "choose an encoder without batch normalisation, such as a vision transformer"
+                f"encoder: its layer '{name}' is a {type(child).__name__}, which cannot be synchronized over ranks; "
+                "choose an encoder without batch normalization, such as a vision transformer"
             )
         else:
-            synchronise(child)
+            synchronize(child)

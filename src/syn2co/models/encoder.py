@@ -19,7 +19,7 @@ from syn2co.models.settings import EncoderSettings
 
 
 class Encoder(nn.Module):
-    """A timm backbone without its classifier: normalised images [B, 3, S, S] to features [B, d].
+    """A timm backbone without its classifier: normalized images [B, 3, S, S] to features [B, d].
 
     Attributes: `width` d; `image_size` S; `crop_ratio` of the evaluation crop; `spec`, the settings that built it;
     `provenance`, where its weights come from (no absolute path).
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         return 1.0 if self.image_size <= 64 else 0.875
 
     def preprocess(self, images: UInt8[Tensor, "B S S 3"]) -> Float[Tensor, "B 3 S S"]:
-        """Return the images on the encoder's device, scaled to [0, 1] and normalised, in the encoder's dtype."""
+        """Return the images on the encoder's device, scaled to [0, 1] and normalized, in the encoder's dtype."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         scaled = images.to(mean.device, non_blocking=True).permute(0, 3, 1, 2).to(mean.dtype) / 255
         return ((scaled - mean) / std).contiguous()

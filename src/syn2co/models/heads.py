@@ -4,7 +4,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from syn2co.core import keyed_rng
-from syn2co.models.batch_norm import SyncBatchNorm, synchronise
+from syn2co.models.batch_norm import SyncBatchNorm, synchronize
 from syn2co.models.drop_path import set_drop_path
 from syn2co.models.encoder import Encoder, build_encoder
 from syn2co.models.settings import EncoderSettings, HeadSettings
@@ -71,7 +71,7 @@ def build_branches(
         online = Branch(online_encoder, heads, predictor=True)
         target = Branch(target_encoder, heads, predictor=False)
     for encoder in (online_encoder, target_encoder):
-        synchronise(encoder)
+        synchronize(encoder)
     target.load_state_dict(
         {name: value for name, value in online.state_dict().items() if not name.startswith("predictor.")}
     )

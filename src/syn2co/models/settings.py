@@ -16,6 +16,7 @@ class EncoderSettings(Settings):
     """Which vision transformer, by its timm name."""
 
     name: str = "deit_small_patch16_224"
+    """Name of the network in timm; `timm.list_models()` lists them."""
     options: dict[str, Any] = {}
     """Passed to timm.create_model, such as {"patch_size": 4, "depth": 6}."""
     drop_path: BelowOne = 0.2
@@ -23,7 +24,9 @@ class EncoderSettings(Settings):
     init: Literal["timm", "moco_v3"] = "timm"
     """"moco_v3": xavier weights and fixed sine-cosine positions."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Mean of red, green and blue, in [0, 1], that is subtracted from every image."""
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
+    """Standard deviation of red, green and blue that every image is divided by."""
     size: int | None = None
     """Side of the images in pixels; follows views.size in a run."""
 
@@ -36,5 +39,6 @@ class HeadSettings(Settings):
     """Projector and predictor: Linear - BN - ReLU - Linear."""
 
     hidden: int = Field(default=4096, gt=0)
+    """Width of the hidden layer of both heads."""
     width: int = Field(default=256, gt=1)
     """D, the width of the embedding."""

@@ -36,7 +36,7 @@ def info_nce(
 
     loss_i = -q_i.k_i/t + log( exp(q_i.k_i/t) + sum_n exp(q_i.n/t) ), n over the queue entries that are not `masked`.
 
-    Differentiable (autograd keeps the queue: enqueue after `backward`). Nothing is normalised here.
+    Differentiable (autograd keeps the queue: enqueue after `backward`). Nothing is normalized here.
     Source: MoCo, arXiv:1911.05722, Eq. 1.
 
     Raises:

@@ -135,7 +135,7 @@ def _check_dtypes(*tensors: Tensor) -> None:
     if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
         names = ", ".join(str(tensor.dtype).removeprefix("torch.") for tensor in tensors)
         raise ValueError(
-            f"query, key, queue are {names}: must all be float32 or all float64; cast before normalising (unit_rows)"
+            f"query, key, queue are {names}: must all be float32 or all float64; cast before normalizing (unit_rows)"
         )
 
 

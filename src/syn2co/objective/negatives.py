@@ -1,6 +1,6 @@
 """The six kinds of synthetic negative of SynCo, in scalar form: no vector of a synthetic negative is ever built.
 
-Every one is s = (w_q q + w_n n + extra) / r, with q the query, n a hard key and r its length before normalising, so the
+Every one is s = (w_q q + w_n n + extra) / r, with q the query, n a hard key and r its length before normalizing, so the
 logit q.s, and its gradient with s held fixed, need only scalars. All inputs have unit length.
 
 Axes: B queries, and per kind any trailing slots (`...` is [B, count of the kind]).
@@ -58,7 +58,7 @@ PRESETS = {
 
 
 class Unnormalized(NamedTuple):
-    """One kind's negatives before normalising: s r = query * q + key * n + extra * (n' or sign q, or nothing)."""
+    """One kind's negatives before normalizing: s r = query * q + key * n + extra * (n' or sign q, or nothing)."""
 
     product: Float[Tensor, "..."]  # q.(s r)
     square: Float[Tensor, "..."]  # r^2, in a form that does not cancel

@@ -14,7 +14,7 @@ class Workspace:
         self._buffers: dict[str, Tensor] = {}
 
     def take(self, name: str, shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Return an uninitialised contiguous tensor on the device (and, unless given, with the dtype) of `like`."""
+        """Return an uninitialized contiguous tensor on the device (and, unless given, with the dtype) of `like`."""
         dtype, length = dtype or like.dtype, prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or buffer.numel() < length or buffer.dtype != dtype or buffer.device != like.device:

@@ -21,7 +21,9 @@ class Config(Settings):
     """One complete run. `Config.hash` names everything that determines its result."""
 
     recipe: str = "custom"
+    """Name of the recipe that the settings began as; part of the hash."""
     seed: int = 0
+    """Of everything that is drawn: weights, order, views, negatives, subsets."""
     data: DataSettings = DataSettings()
     mix: MixSettings = MixSettings()
     views: ViewsSettings = ViewsSettings()
@@ -81,7 +83,7 @@ def _contradictions(config: Config) -> Iterable[str]:
         )
     elif training.batch // training.micro_batches < 2:
         yield (
-            f"training.batch = {training.batch}: gives micro-batches of one image, and batch normalisation needs 2; "
+            f"training.batch = {training.batch}: gives micro-batches of one image, and batch normalization needs 2; "
             "enlarge it or lower training.micro_batches"
         )
     fixed = {"num_classes", "drop_path_rate", "img_size", "pretrained"}.intersection(config.encoder.options)
@@ -104,7 +106,7 @@ def _contradictions(config: Config) -> Iterable[str]:
     if config.encoder.size not in (None, config.views.size):
         yield f"encoder.size = {config.encoder.size}: must be views.size = {config.views.size}; set views.size alone"
     if config.online_knn.every_epochs and not (config.online_knn.train and config.online_knn.test):
-        yield "online_knn.every_epochs: needs labelled images; set online_knn.train and online_knn.test to sources"
+        yield "online_knn.every_epochs: needs labeled images; set online_knn.train and online_knn.test to sources"
 
 
 def _mix_contradictions(mix: MixSettings) -> Iterable[str]:

@@ -76,9 +76,9 @@ def embedding_std(keys: Tensor) -> Tensor:
 
 
 def effective_rank(features: Tensor) -> float:
-    """Return exp(entropy) of the normalised singular values of centred features [N, d], between 1 and min(N, d).
+    """Return exp(entropy) of the normalized singular values of centered features [N, d], between 1 and min(N, d).
 
-    Source: RankMe, arXiv:2210.02885, Eq. 1; ours centres the features first, else their mean counts as one direction.
+    Source: RankMe, arXiv:2210.02885, Eq. 1; ours centers the features first, else their mean counts as one direction.
     """
     values = torch.linalg.svdvals((features - features.mean(0)).double().cpu())
     shares = values / values.sum().clamp_min(1e-12)

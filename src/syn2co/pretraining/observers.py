@@ -120,7 +120,7 @@ class LogMetrics:
             self.writer.write(self.record)
 
     def _health(self, report: StepReport) -> dict[str, float]:
-        """Return the effective rank of a micro-batch's features over all ranks, and of each source's where both come."""
+        """Return the effective rank of a micro-batch's features over all ranks, and of each source's."""
         everyone = distributed.all_gather_rows(report.output.features)
         health = {"effective_rank": effective_rank(everyone)}
         if self.mixed:

@@ -1,4 +1,4 @@
-"""The optional k-NN score while training, on labelled images that the loss never sees."""
+"""The optional k-NN score while training, on labeled images that the loss never sees."""
 
 from syn2co.core import keyed_rng
 from syn2co.core.errors import DataError, EvaluationError
@@ -39,7 +39,7 @@ class OnlineKnn:
         return step == total or now // self.every > before // self.every
 
     def score(self, encoder: Encoder) -> float:
-        """Return the top-1 accuracy in percent of 20 weighted neighbours; the encoder comes back in train mode."""
+        """Return the top-1 accuracy in percent of 20 weighted neighbors; the encoder comes back in train mode."""
         from syn2co.evaluation.features import extract
         from syn2co.evaluation.protocols.knn import knn_accuracy
 

@@ -106,7 +106,7 @@ def _syn2co_cifar10() -> Config:
 def demo() -> Config:
     """Patches of 16 photographs, 32 px, all six kinds for the whole run; minutes on two CPU cores.
 
-    Colour is part of what tells these photographs apart, so colours are jittered little and never inverted.
+    Color is part of what tells these photographs apart, so colors are jittered little and never inverted.
     """
     small = _small(
         _small_vit(patch=8, width=192, depth=4, heads=3),
@@ -159,3 +159,16 @@ def recipe(name: str) -> Config:
             f"--recipe {name}: there is no such recipe{nearest(name, RECIPES)}; `syn2co recipes` lists them"
         )
     return RECIPES[name]().model_copy(update={"recipe": name})
+
+
+def recipes() -> dict[str, str]:
+    """Return the first line of what each recipe is, by its name.
+
+    Returns:
+        A mapping in the order of `syn2co recipes`, such as {"demo": "Patches of 16 photographs, ..."}.
+
+    Example:
+        >>> "synco-deit-s" in recipes()
+        True
+    """
+    return {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()}

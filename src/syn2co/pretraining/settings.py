@@ -18,11 +18,17 @@ class NegativeSettings(Settings):
     """The synthetic negatives of each query; all counts zero is plain MoBY."""
 
     interpolated: Count = 0
+    """Kind 1: a q + (1 - a) n, a ~ U(0, 0.5); negatives per query."""
     extrapolated: Count = 0
+    """Kind 2: q + b (n - q), b ~ U(1, 1.5); negatives per query."""
     mixup: Count = 0
+    """Kind 3: g n + (1 - g) n', g ~ U(0, 1); negatives per query."""
     noise: Count = 0
+    """Kind 4: n + N(0, sigma^2 I); negatives per query."""
     perturbed: Count = 0
+    """Kind 5: n + delta q, a step along the gradient of q.n; negatives per query."""
     adversarial: Count = 0
+    """Kind 6: n + eta sign(q), a step along the sign of the gradient; negatives per query."""
     hardest: int = Field(default=256, gt=0)
     """H, the number of hardest keys that a query's synthetic negatives are built from."""
     sigma: NonNegative = 0.1
@@ -53,6 +59,7 @@ class TrainingSettings(Settings):
     """How long, in which batches, at which temperature."""
 
     epochs: Positive = 300.0
+    """Passes over the images; may be a fraction."""
     steps: int | None = Field(default=None, gt=0)
     """Optimizer steps in all; if set, it overrides epochs."""
     batch: int = Field(default=512, gt=0)
@@ -60,17 +67,21 @@ class TrainingSettings(Settings):
     micro_batches: int = Field(default=1, gt=0)
     """Gradient accumulation; queue and BN see the micro-batches."""
     temperature: Positive = 0.2
+    """Temperature of the loss, t."""
     momentum: BelowOne = 0.99
     """Target momentum at the start; it rises to 1 along a cosine."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Of the forward passes; bfloat16 is autocast (weights and loss stay float32), float64 is for tests."""
 
 
 class OnlineKnnSettings(Settings):
-    """An optional k-NN score while training, on labelled images that are never trained on."""
+    """An optional k-NN score while training, on labeled images that are never trained on."""
 
     every_epochs: NonNegative = 0.0
     """0 switches it off."""
     train: tuple[str, ...] = ()
+    """Sources of labeled images: the bank of neighbors."""
     test: tuple[str, ...] = ()
+    """Sources of labeled images that are scored."""
     max_images: int = Field(default=5000, gt=0)
     """At most so many images of each, chosen by the seed."""

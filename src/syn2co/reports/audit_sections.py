@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from syn2co.audits.duplicates import CopySearch
-from syn2co.audits.fidelity import NEIGHBOURS as NEXT
+from syn2co.audits.fidelity import NEIGHBORS as NEXT
 from syn2co.audits.fidelity import nearest
 from syn2co.audits.health import class_counts
 from syn2co.audits.image_sets import AuditedSet
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LONGEST, SMALL = 128, 64
-SHEET, PAIRS, QUERIES, NEIGHBOURS, POINTS = 48, 12, 8, 5, 1500
+SHEET, PAIRS, QUERIES, NEIGHBORS, POINTS = 48, 12, 8, 5, 1500
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Thumbnail:
     alt: str
     chart: bool = False
 
+    @property
+    def tiny(self) -> bool:
+        """Whether its pixels are to be seen."""
+        return self.kind == "png" and not self.chart
+
 
 @dataclass(frozen=True)
 class Section:
@@ -45,10 +50,15 @@ class Section:
     strips: tuple[tuple[Thumbnail, ...], ...] = ()
     listed: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def bare(self) -> bool:
+        """Whether it is nothing but single pictures without a word."""
+        return all(len(strip) == 1 and not (strip[0].caption or strip[0].chart) for strip in self.strips)
+
 
 def sections(results: Results) -> tuple[Section, ...]:
     """Return all parts that have something to show, in the order of the page."""
-    parts = [_sheet(results), _neighbours(results), _memorised(results)]
+    parts = [_sheet(results), _neighbors(results), _memorized(results)]
     if results.taken is not None and results.real is not None:
         parts.append(_copies("Copies of real images", results.taken, results.synthetic, results.real))
     parts.append(_duplicates(results))
@@ -82,11 +92,11 @@ def _sheet(results: Results) -> Section:
     return Section("A random look", f"{len(chosen)} of {len(side)} synthetic images, drawn at random.", strips)
 
 
-def _neighbours(results: Results) -> Section | None:
+def _neighbors(results: Results) -> Section | None:
     if results.compared is None or results.space is None or results.alone is None or results.real is None:
         return None
     count = min(QUERIES, len(results.alone.rows))
-    distances, found = nearest(results.space.parts[0][:count], results.space.parts[1], NEIGHBOURS)
+    distances, found = nearest(results.space.parts[0][:count], results.space.parts[1], NEIGHBORS)
     strips = []
     for place, index in enumerate(results.alone.rows[:count].tolist()):
         strip = [picture(results.synthetic, index, "synthetic")]
@@ -98,10 +108,10 @@ def _neighbours(results: Results) -> Section | None:
     return Section("Nearest real images", words, tuple(strips))
 
 
-def _memorised(results: Results) -> Section | None:
+def _memorized(results: Results) -> Section | None:
     if results.compared is None or results.alone is None or results.real is None:
         return None
-    found = results.compared.memorisation
+    found = results.compared.memorization
     suspects = np.flatnonzero((found.ratios < found.threshold) & ~np.array(results.compared.own))
     places = suspects[np.argsort(found.ratios[suspects], kind="stable")][:PAIRS]
     if not len(places):
@@ -151,13 +161,13 @@ def _duplicates(results: Results) -> Section | None:
 
 def _empty(results: Results) -> Section | None:
     found, side = results.health, results.synthetic
-    kinds = (("black", found.black), ("one colour", found.constant), ("white noise", found.noise))
+    kinds = (("black", found.black), ("one color", found.constant), ("white noise", found.noise))
     rows = [(index, kind) for kind, indices in kinds for index in indices[:PAIRS]]
     if not rows:
         return None
     strips = tuple((picture(side, index, kind),) for index, kind in rows)
     listed = tuple((side.name(index), kind) for index, kind in rows)
-    return Section("Images that show nothing", "Black, of one colour, or white noise.", strips, listed)
+    return Section("Images that show nothing", "Black, of one color, or white noise.", strips, listed)
 
 
 def _broken(results: Results) -> Section | None:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from matplotlib.figure import Figure
 
-from syn2co.reports.figures import BLUE, INK, VERMILLION
+from syn2co.reports.figures import BLUE, INK, VERMILION
 
 
 def class_bars(counts: Mapping[str, int]) -> Figure:
@@ -34,17 +34,17 @@ def class_bars(counts: Mapping[str, int]) -> Figure:
 def scatter(synthetic: Float64[np.ndarray, "N D"], real: Float64[np.ndarray, "M D"]) -> Figure:
     """Return both sets along the first two principal components of all: real as circles, synthetic as crosses."""
     together = np.concatenate([synthetic, real])
-    centred = together - together.mean(axis=0)
-    _, vectors = np.linalg.eigh(centred.T @ centred)
+    centered = together - together.mean(axis=0)
+    _, vectors = np.linalg.eigh(centered.T @ centered)
     first = vectors[:, ::-1][:, :2]
     signs = np.sign(first[np.abs(first).argmax(axis=0), np.arange(first.shape[1])])
-    points = centred @ (first * signs)
+    points = centered @ (first * signs)
     points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.subplots()
     style = {"s": 14, "alpha": 0.55}
     axes.scatter(*points[len(synthetic) :].T, marker="o", facecolors="none", edgecolors=BLUE, label="real", **style)
-    axes.scatter(*points[: len(synthetic)].T, marker="x", color=VERMILLION, label="synthetic", **style)
+    axes.scatter(*points[: len(synthetic)].T, marker="x", color=VERMILION, label="synthetic", **style)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     low, high = np.quantile(points, [0.002, 0.998], axis=0)
     room = 0.08 * np.maximum(high - low, 1e-9)

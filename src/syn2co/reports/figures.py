@@ -1,7 +1,7 @@
-"""Pictures of a run, as matplotlib figures: views, nearest neighbours, the loss, scores. No pyplot, no global state.
+"""Pictures of a run, as matplotlib figures: views, nearest neighbors, the loss, scores. No pyplot, no global state.
 
-Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color), told apart by colour-blind readers too, and right or
-wrong is never said by colour alone.
+Colors are Okabe and Ito's (https://jfly.uni-koeln.de/color), told apart by color-blind readers too, and right or
+wrong is never said by color alone.
 Letters: H height, W width, T records in time.
 """
 
@@ -19,8 +19,8 @@ from syn2co.core.files import write_atomically
 
 Image = UInt8[np.ndarray, "H W 3"]
 
-BLUE, GREEN, VERMILLION, GREY, INK = "#0072B2", "#009E73", "#D55E00", "#999999", "#222222"
-RIGHT, WRONG = GREEN, VERMILLION
+BLUE, GREEN, VERMILION, GRAY, INK = "#0072B2", "#009E73", "#D55E00", "#999999", "#222222"
+RIGHT, WRONG = GREEN, VERMILION
 _DPI = 120
 _CELL = 1.0  # inches a thumbnail
 
@@ -72,26 +72,26 @@ def image_rows(rows: Mapping[str, Sequence[Image]]) -> Figure:
     return figure
 
 
-def nearest_neighbours(
+def nearest_neighbors(
     queries: Sequence[Image],
-    neighbours: Sequence[Sequence[Image]],
+    neighbors: Sequence[Sequence[Image]],
     query_labels: Sequence[Any] | np.ndarray,
-    neighbour_labels: Sequence[Sequence[Any]] | np.ndarray,
+    neighbor_labels: Sequence[Sequence[Any]] | np.ndarray,
     caption: str = "",
 ) -> Figure:
-    """Return a figure with one row for each query: the query, then its neighbours, nearest first.
+    """Return a figure with one row for each query: the query, then its neighbors, nearest first.
 
-    A neighbour of the query's label has a solid green border; another has a dashed vermillion one and its label below.
+    A neighbor of the query's label has a solid green border; another has a dashed vermilion one and its label below.
     """
-    assert queries and neighbours and neighbours[0], "no images to show"
-    columns, cell = len(neighbours[0]), _CELL + 0.14
+    assert queries and neighbors and neighbors[0], "no images to show"
+    columns, cell = len(neighbors[0]), _CELL + 0.14
     figure = _figure(1.5 + cell * (columns + 1), (0.9 if caption else 0.65) + cell * len(queries))
     grid = figure.subplots(len(queries), columns + 1, squeeze=False)
     right = 0
     for row, (query, label) in enumerate(zip(queries, query_labels, strict=True)):
         _show(grid[row, 0], query)
         grid[row, 0].set_ylabel(_short(label, 16), rotation=0, ha="right", va="center", labelpad=8, color=INK)
-        for axes, image, found in zip(grid[row, 1:], neighbours[row], neighbour_labels[row], strict=True):
+        for axes, image, found in zip(grid[row, 1:], neighbors[row], neighbor_labels[row], strict=True):
             _show(axes, image)
             _border(axes, bool(found == label))
             right += bool(found == label)
@@ -99,7 +99,7 @@ def nearest_neighbours(
                 axes.set_xlabel(_short(found, 18), fontsize=7, color=WRONG, labelpad=3)
     for number, axes in enumerate(grid[0]):
         axes.set_title("query" if number == 0 else f"nearest {number}", fontsize=8, color=INK, pad=5)
-    title = f"Nearest neighbours: {right} of {columns * len(queries)} have the label of their query (solid green)"
+    title = f"Nearest neighbors: {right} of {columns * len(queries)} have the label of their query (solid green)"
     _place(figure, left=1.4, title=f"{title}\n{caption}" if caption else title, gap=0.24)
     return figure
 
@@ -173,7 +173,7 @@ def _show(axes: Axes, image: Image) -> None:
 
 
 def _border(axes: Axes, right: bool) -> None:
-    """Frame a thumbnail: solid green where it is right, dashed vermillion where it is wrong."""
+    """Frame a thumbnail: solid green where it is right, dashed vermilion where it is wrong."""
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color(RIGHT if right else WRONG)
     axes.spines[:].set_linewidth(3)
@@ -204,18 +204,18 @@ def _clean(axes: Axes) -> None:
 
 
 def _losses(axes: Axes, steps: Sequence[Mapping[str, Any]]) -> None:
-    """Draw both losses and, labelled, the level that says nothing."""
+    """Draw both losses and, labeled, the level that says nothing."""
     epochs = _column(steps, "epoch")
-    _line(axes, epochs, _column(steps, "loss"), GREY, "with synthetic negatives")
+    _line(axes, epochs, _column(steps, "loss"), GRAY, "with synthetic negatives")
     _line(axes, epochs, _column(steps, "real_loss"), BLUE, "real negatives only")
-    axes.plot(epochs, _column(steps, "uninformative"), "--", color=VERMILLION, linewidth=1.5)
+    axes.plot(epochs, _column(steps, "uninformative"), "--", color=VERMILION, linewidth=1.5)
     axes.set_ylabel("loss, both directions (nats)")
     if steps:
         axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1), ncols=2, frameon=False, fontsize=9, borderaxespad=0.2)
         place = {"xy": (epochs[-1], steps[-1].get("uninformative", np.nan)), "xytext": (0, 4)}
         behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
         text = "uninformative: all logits equal, real negatives only"
-        axes.annotate(text, **place, textcoords="offset points", ha="right", fontsize=9, color=VERMILLION, bbox=behind)
+        axes.annotate(text, **place, textcoords="offset points", ha="right", fontsize=9, color=VERMILION, bbox=behind)
     else:
         axes.text(0.5, 0.5, "no step has been recorded yet", ha="center", transform=axes.transAxes, color=INK)
 
@@ -239,7 +239,7 @@ def _bar_panel(axes: Axes, protocol: str, group: Sequence[ScoreRow], first: str)
     places = np.arange(len(group))
     values = np.array([score.value for score in group])
     low, high = np.array([score.low for score in group]), np.array([score.high for score in group])
-    colors = [BLUE if score.encoder == first else GREY for score in group]
+    colors = [BLUE if score.encoder == first else GRAY for score in group]
     errors = np.maximum(0.0, np.stack([values - low, high - values]))
     axes.barh(places, values, 0.7, color=colors, xerr=errors, error_kw={"ecolor": INK, "elinewidth": 1.2, "capsize": 3})
     for place, value, end in zip(places, values, high, strict=True):

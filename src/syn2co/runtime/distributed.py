@@ -158,7 +158,7 @@ def wrap(module: nn.Module, device: torch.device) -> nn.Module:
     from torch.nn.parallel import DistributedDataParallel
 
     ids = [device.index] if device.type == "cuda" else None
-    # Buffers are BN statistics, which are synchronised already: broadcasting them again would only cost time.
+    # Buffers are BN statistics, which are synchronized already: broadcasting them again would only cost time.
     parameters = inspect.signature(DistributedDataParallel.__init__).parameters
     broadcast = "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"  # older torch
     options: dict[str, Any] = {broadcast: False}

@@ -11,12 +11,19 @@ class OptimizerSettings(Settings):
     """AdamW and its schedules; the three learning rates are for a batch of 512 and scale with the batch."""
 
     base_lr: Positive = 1e-3
+    """Peak learning rate for a batch of 512; the rate used is base_lr x batch / 512."""
     warmup_lr: NonNegative = 5e-7
+    """Learning rate at step 0, scaled likewise."""
     final_lr: NonNegative = 5e-6
+    """Learning rate at the end of the cosine, scaled likewise."""
     warmup_epochs: NonNegative = 5.0
+    """Epochs of linear warm-up."""
     weight_decay: NonNegative = 0.05
+    """AdamW's decoupled decay of matrices and kernels; biases and norms have none."""
     betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
+    """AdamW's moving averages of gradient and squared gradient."""
     eps: Positive = 1e-8
+    """AdamW's term against division by zero."""
     clip: Positive | None = 5.0
     """Largest global norm of the gradient."""
     decay_positions: bool = False
@@ -43,3 +50,4 @@ class MachineSettings(Settings):
     log_steps: int = Field(default=10, gt=0)
     """Write metrics every so many optimizer steps."""
     tensorboard: bool = True
+    """Write the metrics for TensorBoard too."""

@@ -1,4 +1,4 @@
-"""Synthetic images: sets (what is to be made, and reading it), generators (jobs in, images out), generation (writing)."""
+"""Synthetic images: sets (planned and read), generators (jobs in, images out), generation (sets written)."""
 
 from typing import TYPE_CHECKING
 

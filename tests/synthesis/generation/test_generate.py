@@ -56,7 +56,7 @@ def test_the_lines_of_a_manifest(sixty, own):
     for job, line in zip(jobs, lines(sixty), strict=True):
         assert line.keys() == set(KEYS)
         assert (line["id"], line["seed"], line["group"], line["labels"]) == (job.id, job.seed, job.group, "none")
-        assert (line["generator"], line["model"], line["licence"], line["size"]) == ("own.py:noise", None, None, [8, 8])
+        assert (line["generator"], line["model"], line["license"], line["size"]) == ("own.py:noise", None, None, [8, 8])
         assert re.fullmatch("[0-9a-f]{16}", line["phash"]) and re.fullmatch("[0-9a-f]{16}", line["check"])
 
 
@@ -303,7 +303,7 @@ def test_a_generator_whose_file_changed(own, tmp_path):
 def test_other_real_images_and_none(own, tmp_path):
     one, two = (write_images(tmp_path / str(seed), 4, seed=seed) for seed in (1, 2))
     generate(settings(own), tmp_path / "set", count=4, real=[one])
-    with pytest.raises(ConfigError, match="another recipe .its generator learnt from other real images"):
+    with pytest.raises(ConfigError, match="another recipe .its generator learned from other real images"):
         generate(settings(own), tmp_path / "set", count=4, real=[two])
     assert generate(settings(own), tmp_path / "set", count=6).images == 6  # the set knows what it was made from
 
@@ -347,7 +347,7 @@ def raises(job, size): return late(job, lambda: 1 / 0)
 def nan(job, size): return late(job, lambda: np.full((8, 8, 3), np.nan))
 def floats(job, size): return late(job, lambda: np.ones((8, 8, 3)))
 def large(job, size): return late(job, lambda: np.ones((9, 8, 3), np.uint8))
-def grey(job, size): return late(job, lambda: np.ones((8, 8), np.uint8))
+def gray(job, size): return late(job, lambda: np.ones((8, 8), np.uint8))
 def nothing(job, size): return late(job, lambda: None)
 def noted(job, size): return late(job, lambda: GeneratedImage(good(job, 8), {"id": 3}))
 def odd_note(job, size): return late(job, lambda: GeneratedImage(good(job, 8), {"level": np.nan}))
@@ -355,12 +355,12 @@ def black(job, size): return late(job, lambda: np.zeros((8, 8, 3), np.uint8))
 def flat(job, size): return late(job, lambda: np.full((8, 8, 3), 7, np.uint8))
 def refused(job, size): return late(job, lambda: Skipped("the safety checker flagged it"))
 def numbered(job, size): return GeneratedImage(good(job, 8), {"levels": {10: 1, 2: [3]}, "program": "x"})
-def leaves(job, size): return late(job, lambda: sys.exit("no licence\\nfound"))
+def leaves(job, size): return late(job, lambda: sys.exit("no license\\nfound"))
 def dies(job, size): return late(job, lambda: os._exit(7))
 
 class Options(Settings):
     fault: str = ""
-    licence: str | None = None
+    license: str | None = None
     model: str | None = None
 
 def batches(options, context):
@@ -368,7 +368,7 @@ def batches(options, context):
         if options.fault == "few": return [good(job, 8) for job in jobs[1:]]
         if options.fault == "together" and len(jobs) > 1: raise MemoryError("too many")
         return [GeneratedImage(good(job, 8), {"program": "noise"}) for job in jobs]
-    facts = {"generator": "batches", "model": options.model, "licence": options.licence, "versions": {}}
+    facts = {"generator": "batches", "model": options.model, "license": options.license, "versions": {}}
     return Generator(make, facts, batch=4)
 """
 
@@ -386,11 +386,11 @@ FAULTS = {
     "nan": f"generator bad.py:nan: {JOB}: the image is float64 with NaN; return uint8 values from 0 to 255",
     "floats": f"generator bad.py:floats: {JOB}: the image is float64; return uint8",
     "large": rf"generator bad.py:large: {JOB}: the image has the shape .9, 8, 3.; it must be .8, 8, 3.",
-    "grey": rf"generator bad.py:grey: {JOB}: the image has the shape .8, 8.; it must",
+    "gray": rf"generator bad.py:gray: {JOB}: the image has the shape .8, 8.; it must",
     "nothing": f"generator bad.py:nothing: {JOB}: the image is a NoneType; return a NumPy array of uint8",
     "noted": "job [0-9a-f]{32}: the generator notes id, which the manifest writes itself; rename that",
     "odd_note": "generator bad.py:odd_note: job [0-9a-f]{32}: a note or fact cannot be written as JSON",
-    "leaves": f"generator bad.py:leaves: {JOB} failed .SystemExit: no licence found.$",
+    "leaves": f"generator bad.py:leaves: {JOB} failed .SystemExit: no license found.$",
     "black": "1 of 60 images cannot be made, more than work.max_skipped_share = 0.01 allows .*: the image is black",
 }
 
@@ -472,18 +472,18 @@ def test_skips_are_read_once_to_look_for_what_is_missing(own, tmp_path, monkeypa
     assert len(calls) == 2  # to look for what is missing, and to count
 
 
-def test_licences(bad, tmp_path):
+def test_licenses(bad, tmp_path):
     with pytest.raises(
-        ConfigError, match="^model = big: its licence is unknown, .* set work.allow_unknown_licence=true"
+        ConfigError, match="^model = big: its license is unknown, .* set work.allow_unknown_license=true"
     ):
         generate(settings(bad, "batches", options={"model": "big"}), tmp_path / "set", count=4)
     assert not list((tmp_path / "set").glob("*.tar"))
-    allowed = settings(bad, "batches", options={"model": "big"}, work={"allow_unknown_licence": True})
+    allowed = settings(bad, "batches", options={"model": "big"}, work={"allow_unknown_license": True})
     generate(allowed, tmp_path / "set", count=4)
-    assert "| Licence of the model | **UNKNOWN." in (tmp_path / "set" / "README.md").read_text()
-    assert {line["licence"] for line in lines(tmp_path / "set")} == {None}
-    generate(settings(bad, "batches", options={"model": "big", "licence": "mit"}), tmp_path / "other", count=4)
-    assert "| Licence of the model | mit |" in (tmp_path / "other" / "README.md").read_text()
+    assert "| License of the model | **UNKNOWN." in (tmp_path / "set" / "README.md").read_text()
+    assert {line["license"] for line in lines(tmp_path / "set")} == {None}
+    generate(settings(bad, "batches", options={"model": "big", "license": "mit"}), tmp_path / "other", count=4)
+    assert "| License of the model | mit |" in (tmp_path / "other" / "README.md").read_text()
 
 
 # --- disks -------------------------------------------------------------------------------------------------------
@@ -556,7 +556,7 @@ class Options(Settings):
     pass
 
 def precise(options, context):
-    facts = {"generator": "precise", "model": "m", "licence": "mit", "dtype": os.environ["DTYPE"], "versions": {}}
+    facts = {"generator": "precise", "model": "m", "license": "mit", "dtype": os.environ["DTYPE"], "versions": {}}
     return Generator(lambda jobs: [job.rng().integers(50, 90, (8, 8, 3), dtype=np.uint8) for job in jobs], facts)
 """
 

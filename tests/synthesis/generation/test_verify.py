@@ -275,7 +275,7 @@ def learns(options, context):
         context.folder.mkdir(parents=True, exist_ok=True)
         (context.folder / "weights").touch()
     name = (context.real.fingerprint if context.real is not None else "none")
-    facts = {"generator": "learns", "model": name, "steps": 3, "licence": "mit", "versions": {}}
+    facts = {"generator": "learns", "model": name, "steps": 3, "license": "mit", "versions": {}}
     return Generator(lambda jobs: [noise(job, context.size) for job in jobs], facts)
 """
 
@@ -308,7 +308,7 @@ def test_a_replay_fits_no_model(tmp_path):
     assert not (out / "model").exists()
 
 
-def test_a_replay_of_a_learnt_model_needs_locks_that_can_be_written(tmp_path):
+def test_a_replay_of_a_learned_model_needs_locks_that_can_be_written(tmp_path):
     from syn2co.synthesis.sets.settings import SynthesisSettings
 
     real, out = write_images(tmp_path / "real", 20), tmp_path / "set"

@@ -198,7 +198,7 @@ def test_cut_prompts_are_noted(models: Models) -> None:
         opened(models(STABLE_DIFFUSION), negative_prompt=cut)
 
 
-def test_facts_name_model_licence_and_versions_and_no_path(models: Models, copy: Path) -> None:
+def test_facts_name_model_license_and_versions_and_no_path(models: Models, copy: Path) -> None:
     facts = opened(models(STABLE_DIFFUSION), revision="v1").facts
     assert {
         "generator": "diffusion",
@@ -206,16 +206,16 @@ def test_facts_name_model_licence_and_versions_and_no_path(models: Models, copy:
         "revision": "v1",
         "guidance": 2.0,
     }.items() <= facts.items()
-    assert facts["licence"] is None and set(facts["versions"]) == {"torch", "diffusers", "transformers"}
+    assert facts["license"] is None and set(facts["versions"]) == {"torch", "diffusers", "transformers"}
     assert "/" not in json.dumps(facts) and "private-models" not in json.dumps(facts)
-    for front, licence in {
+    for front, license in {
         "license: creativeml-openrail-m\ntags:\n- a": "creativeml-openrail-m",
-        'license: other\nlicense_name: "my-licence"': "my-licence",
+        'license: other\nlicense_name: "my-license"': "my-license",
         "tags:\n- license": None,
     }.items():
         (copy / "README.md").write_text(f"---\n{front}\n---\n# A model\nlicense: no-front-matter\n")
-        assert opened(copy).facts["licence"] == licence
-    assert opened(copy, licence="mine").facts["licence"] == "mine"
+        assert opened(copy).facts["license"] == license
+    assert opened(copy, license="mine").facts["license"] == "mine"
 
 
 def test_the_hash_covers_what_is_loaded_and_nothing_else(copy: Path) -> None:
@@ -486,7 +486,7 @@ class TestRecipe:
         from syn2co.synthesis.sets.settings import SynthesisSettings
 
         model = models(STABLE_DIFFUSION)
-        chosen = {"model": str(model), "steps": 1, "licence": "mit"}
+        chosen = {"model": str(model), "steps": 1, "license": "mit"}
         made_of = SynthesisSettings(generator="diffusion", classes=("cat",), size=SIZE, options=chosen)
         generate(made_of, tmp_path / "set", count=1, progress=False)
         assert verify(tmp_path / "set", progress=False).valid
@@ -528,7 +528,7 @@ class TestHub:
         monkeypatch.setattr(DiffusionPipeline, "download", download)
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", card)
         facts = open_generator(DiffusionOptions(model="owner/name", revision="main", steps=1), Context(size=SIZE)).facts
-        assert (facts["model"], facts["revision"], facts["licence"]) == ("owner/name", commit, "mit")
+        assert (facts["model"], facts["revision"], facts["license"]) == ("owner/name", commit, "mit")
         assert asked == [("owner/name", "main", None), ("owner/name", "README.md", commit)]
 
     def test_an_unsupported_model_is_refused_before_it_is_fetched(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Fitted images: the spectrum and colours of the real ones, keyed draws, one file that belongs to its images."""
+"""Fitted images: the spectrum and colors of the real ones, keyed draws, one file that belongs to its images."""
 
 import json
 import re
@@ -19,16 +19,16 @@ from syn2co.synthesis.sets.spec import Context, Skipped
 
 SIZE = 16
 RANDOM = FittedOptions(phases="random", clusters=2)
-COLOURS = {"red": (190, 70, 50), "blue": (40, 90, 200)}
+COLORS = {"red": (190, 70, 50), "blue": (40, 90, 200)}
 
 
-def _picture(colour: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
-    """20 x 24 pixels of grey 1/f texture on a colour: |F| ~ 1/f^1.5, so power falls 30 times from f to 10 f."""
+def _picture(color: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+    """20 x 24 pixels of gray 1/f texture on a color: |F| ~ 1/f^1.5, so power falls 30 times from f to 10 f."""
     f = np.hypot(np.fft.fftfreq(20)[:, None], np.fft.rfftfreq(24)[None, :])
     f[0, 0] = np.inf
     texture = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((20, 24))) / f**1.5, s=(20, 24))
-    grey = 25 * texture[..., None] / texture.std() + 4 * rng.standard_normal(3)
-    return np.rint(np.array(colour) + grey).clip(0, 255).astype(np.uint8)
+    gray = 25 * texture[..., None] / texture.std() + 4 * rng.standard_normal(3)
+    return np.rint(np.array(color) + gray).clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
     for number in range(40):
         name = "blue" if number % 4 == 0 else "red"
         (folder / name).mkdir(exist_ok=True)
-        pixels = _picture(COLOURS[name], np.random.default_rng(number))
+        pixels = _picture(COLORS[name], np.random.default_rng(number))
         assert cv2.imwrite(str(folder / name / f"{number}.png"), pixels[..., ::-1])
     return open_images(folder)
 
@@ -61,8 +61,8 @@ def _reals(real: ImageSet) -> np.ndarray:
 def _slope(images: np.ndarray) -> float:
     """Slope of log power over log frequency of the luminance, under a Hann window."""
     window = np.outer(np.hanning(SIZE + 2)[1:-1], np.hanning(SIZE + 2)[1:-1])
-    grey = images.mean(3) - images.mean((1, 2, 3))[:, None, None]
-    power = np.square(np.abs(np.fft.fft2(grey * window))).mean(0)
+    gray = images.mean(3) - images.mean((1, 2, 3))[:, None, None]
+    power = np.square(np.abs(np.fft.fft2(gray * window))).mean(0)
     f = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.fftfreq(SIZE)[None, :])
     inside = (f > 1.5 / SIZE) & (f < 0.45)
     return float(np.polyfit(np.log(f[inside]), np.log(power[inside]), 1)[0])
@@ -83,10 +83,10 @@ def _without_amplitude(inverse):
     return flat
 
 
-def test_colours_are_those_of_the_real_images(real):
+def test_colors_are_those_of_the_real_images(real):
     options = RANDOM.model_copy(update={"condition": "class"})
     reals = _reals(real)
-    for name in COLOURS:
+    for name in COLORS:
         own = reals[[real.classes[label] == name for label in real.labels]]
         made = _images(real, options, class_name=name)
         np.testing.assert_allclose(made.mean((0, 1, 2)), own.mean((0, 1, 2)), atol=4)
@@ -163,7 +163,7 @@ def test_labels_used_is_said_of_classes_alone(real):
 def test_the_facts_name_the_model_and_not_the_place(real, tmp_path):
     generator = open_generator(RANDOM, Context(size=SIZE, real=real, folder=tmp_path / "model"))
     facts = dict(generator.facts)
-    assert facts["generator"] == "fitted" and facts["licence"] == "as the images it was fitted to"
+    assert facts["generator"] == "fitted" and facts["license"] == "as the images it was fitted to"
     assert re.fullmatch("[0-9a-f]{16}", facts["model"]) and facts["versions"]["numpy"] == np.__version__
     assert str(tmp_path) not in json.dumps(facts)
     assert str(tmp_path).encode() not in (tmp_path / "model" / fitted.FILE).read_bytes()
@@ -221,10 +221,10 @@ def test_what_cannot_be_made_is_said(real):
         by_class.make(_jobs(1, class_name="rde"))
     with pytest.raises(DataError, match="made from real images and was given 0; name at least 2 with --real"):
         open_generator(RANDOM, Context(size=SIZE))
-    unlabelled = ImageSet.subset(real, range(40))
-    unlabelled.labels = np.where(np.arange(40) < 3, -1, unlabelled.labels)
+    unlabeled = ImageSet.subset(real, range(40))
+    unlabeled.labels = np.where(np.arange(40) < 3, -1, unlabeled.labels)
     with pytest.raises(DataError, match="condition = class: 3 of 40 images have no class; put each class in a folder"):
-        open_generator(FittedOptions(phases="random", condition="class"), Context(size=SIZE, real=unlabelled))
+        open_generator(FittedOptions(phases="random", condition="class"), Context(size=SIZE, real=unlabeled))
 
 
 def test_at_most_so_many_images_are_read(real, monkeypatch):

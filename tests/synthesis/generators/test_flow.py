@@ -35,11 +35,11 @@ TINY = FlowOptions(
 
 
 def _write(folder: Path) -> Path:
-    """24 pictures of 2 x 3 patches around one colour, red and blue, 10 x 12 pixels."""
+    """24 pictures of 2 x 3 patches around one color, red and blue, 10 x 12 pixels."""
     for number in range(24):
         rng = np.random.default_rng(number)
-        name, colour = (("red", (180, 60, 40)), ("blue", (40, 60, 180)))[number % 2]
-        patches = np.array(colour) + rng.normal(0, 40, (2, 3, 3))
+        name, color = (("red", (180, 60, 40)), ("blue", (40, 60, 180)))[number % 2]
+        patches = np.array(color) + rng.normal(0, 40, (2, 3, 3))
         pixels = patches.repeat(5, axis=0).repeat(4, axis=1) + rng.normal(0, 6, (10, 12, 3))
         (folder / name).mkdir(parents=True, exist_ok=True)
         assert cv2.imwrite(str(folder / name / f"{number}.png"), pixels.clip(0, 255).astype(np.uint8)[..., ::-1])
@@ -210,13 +210,13 @@ class _Nothing(torch.nn.Module):
         return SimpleNamespace(sample=torch.zeros_like(x))
 
 
-def test_the_linear_part_alone_carries_noise_to_the_colours_and_spectrum_of_the_data():
+def test_the_linear_part_alone_carries_noise_to_the_colors_and_spectrum_of_the_data():
     rng = np.random.default_rng(0)
     f = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE)[None, :])
     f[0, 0] = 1 / SIZE
     waves = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((3000, 3, SIZE, SIZE))) * 0.02 / f, s=(SIZE, SIZE))
-    colours = np.array([[1, 0.2, 0], [1, 0, 0.3], [1, -0.2, -0.3]])
-    images = torch.from_numpy(np.einsum("ij,bjhw->bihw", colours, waves) + [[[0.1]], [[-0.2]], [[0.3]]]).float()
+    colors = np.array([[1, 0.2, 0], [1, 0, 0.3], [1, -0.2, -0.3]])
+    images = torch.from_numpy(np.einsum("ij,bjhw->bihw", colors, waves) + [[[0.1]], [[-0.2]], [[0.3]]]).float()
     velocity = Velocity(_Nothing(), SIZE, null=1)
     velocity.measure(iter(images.split(500)))
     noise = torch.from_numpy(rng.standard_normal((3000, 3, SIZE, SIZE), dtype=np.float32))
@@ -235,8 +235,8 @@ def _covariance(images: torch.Tensor) -> np.ndarray:
 
 
 def _power(images: torch.Tensor) -> np.ndarray:
-    grey = images.mean(1) - images.mean((0, 1, 2, 3))
-    return torch.fft.rfft2(grey, norm="ortho").abs().square().mean(0).numpy()
+    gray = images.mean(1) - images.mean((0, 1, 2, 3))
+    return torch.fft.rfft2(gray, norm="ortho").abs().square().mean(0).numpy()
 
 
 def test_guidance_goes_along_the_difference_to_the_null_condition():

@@ -360,7 +360,7 @@ def test_options_that_change_no_pixel_are_left_out_of_the_hash():
         return recipe_hash(public_settings(SynthesisSettings(generator="diffusion", options=options)), None, None)
 
     plain = hashed(model="m", steps=20)
-    assert hashed(model="m", steps=20, licence="openrail", cpu_offload=True) == plain != hashed(model="m", steps=21)
+    assert hashed(model="m", steps=20, license="openrail", cpu_offload=True) == plain != hashed(model="m", steps=21)
 
 
 def test_of_a_function_of_ones_own_every_option_counts(tmp_path):

@@ -1,6 +1,6 @@
-"""k nearest neighbours: how the labels of the closest training images, weighted by similarity, vote on a test image.
+"""k nearest neighbors: how the labels of the closest training images, weighted by similarity, vote on a test image.
 
-Axes: N training images (the bank), M test images (queries), D features, k neighbours, m queries of a chunk.
+Axes: N training images (the bank), M test images (queries), D features, k neighbors, m queries of a chunk.
 Source: Wu et al., arXiv:1805.01978 (weights, temperature 0.07); k = 20 as headline, DINO, arXiv:2104.14294.
 """
 
@@ -18,7 +18,7 @@ HEADLINE = 20
 _CELLS = 2**25  # similarities held at once: 128 MiB
 
 
-def neighbours(
+def neighbors(
     bank: Float[Tensor, "N D"], queries: Float[Tensor, "M D"], k: int, *, device: torch.device | None = None
 ) -> tuple[Float[Tensor, "M k"], Int64[Tensor, "M k"]]:
     """Return the cosine similarities and bank indices of each query's k nearest, nearest first, on the CPU.
@@ -69,7 +69,7 @@ def vote(
 
 
 def _correct(features: Features, ks: tuple[int, ...], device: torch.device | None) -> dict[int, Bool[Tensor, " M"]]:
-    similarities, indices = neighbours(features.train, features.test, ks[-1], device=device)
+    similarities, indices = neighbors(features.train, features.test, ks[-1], device=device)
     predicted = vote(similarities, features.train_labels[indices], features.classes, ks)
     return {k: classes == features.test_labels for k, classes in predicted.items()}
 

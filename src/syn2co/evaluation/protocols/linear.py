@@ -26,7 +26,7 @@ _CELLS = 2**24  # logits held at once: 64 MiB
 
 @dataclass(frozen=True)
 class Scaling:
-    """Standardisation by the training images; a feature that does not vary there becomes 0 everywhere."""
+    """Standardization by the training images; a feature that does not vary there becomes 0 everywhere."""
 
     mean: Float[Tensor, " D"]
     factor: Float[Tensor, " D"]
@@ -37,14 +37,14 @@ class Scaling:
 
 
 def scaling_of(train: Float[Tensor, "N D"], device: torch.device) -> Scaling:
-    """Return the standardisation by the mean and std of `train`."""
+    """Return the standardization by the mean and std of `train`."""
     variance, mean = (part.to(device) for part in torch.var_mean(train, dim=0, correction=0))
     std = variance.sqrt()
     return Scaling(mean, torch.where(std > 1e-6 * (mean.abs() + std.max()), 1 / std, 0.0))
 
 
 def correlation_of(inputs: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
-    """Return the correlation matrix of standardised features plus its rounding error, in float64 on the CPU.
+    """Return the correlation matrix of standardized features plus its rounding error, in float64 on the CPU.
 
     From at most about 4 D evenly spaced rows: it only steers the search, so a sample will do.
     """
@@ -55,7 +55,7 @@ def correlation_of(inputs: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A fitted probe on standardised features, in float64 on the CPU; `converged` within MAX_ITERATIONS."""
+    """A fitted probe on standardized features, in float64 on the CPU; `converged` within MAX_ITERATIONS."""
 
     weight: Float[Tensor, "D C"]
     bias: Float[Tensor, " C"]
@@ -102,7 +102,7 @@ def fit(
 
     Searched in V = L^T W with L L^T = correlation / C + penalty, which makes the curvature about the same in every
     direction: at 50,000 x 192 and 10 classes at most 41 evaluations a penalty (7.6 s of one core for the whole
-    protocol), where the plain search in W had not converged after 300. The bias is not penalised.
+    protocol), where the plain search in W had not converged after 300. The bias is not penalized.
     """
     from scipy.optimize import minimize
 
@@ -166,7 +166,7 @@ def choose_penalty(
 def linear(features: Features, seed: int, device: torch.device) -> ProtocolResult:
     """Return the linear probe's score; the test images are seen once, by the final probe.
 
-    Standardised by the training images; the penalty is the one of `PENALTIES` with the highest top-1 on a held-out
+    Standardized by the training images; the penalty is the one of `PENALTIES` with the highest top-1 on a held-out
     fifth of the training images; then fitted anew to all of them.
     """
     device = torch.device("cpu") if device.type == "mps" else device  # no float64 there

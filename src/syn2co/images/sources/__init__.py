@@ -1,1 +1,1 @@
-"""Where images come from: folders, tar files, data sets of other libraries, and photographs that ship with dependencies."""
+"""Sources of images: folders, tar files, data sets of other libraries, and photographs that come with dependencies."""

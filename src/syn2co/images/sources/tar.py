@@ -45,14 +45,14 @@ class TarSource:
         several = len(paths) > 1
         merged = concatenate(listings, [""] * len(paths))
         stripped, _ = strip_top(merged)
-        labelled = stripped if stripped.classes else label_by_folder(stripped)
+        labeled = stripped if stripped.classes else label_by_folder(stripped)
         if several:
-            labelled = replace(labelled, directories=_below_shards(labelled, paths, listings))
-        self.listing = labelled
+            labeled = replace(labeled, directories=_below_shards(labeled, paths, listings))
+        self.listing = labeled
         self.paths = tuple(str(path) for path in paths)
         self.identity = "\n".join(self.paths)
-        self.labels, self.classes, self.skipped = labelled.labels, labelled.classes, labelled.skipped
-        self.ignored = labelled.ignored
+        self.labels, self.classes, self.skipped = labeled.labels, labeled.classes, labeled.skipped
+        self.ignored = labeled.ignored
         self._starts = [0, *accumulate(len(listing) for listing in listings)]
         self._open: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -268,7 +268,7 @@ def _label(data: bytes, *, json_text: bool) -> str | None:
 
 
 def _listing(members: Members) -> FileIndex:
-    """Return the members' images as a list; labelled only if label files name classes."""
+    """Return the members' images as a list; labeled only if label files name classes."""
     if members.label_of:
         kept = [
             image

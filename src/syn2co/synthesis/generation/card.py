@@ -10,6 +10,7 @@ from typing import Any
 
 from syn2co.core.errors import SynthesisError
 from syn2co.core.files import write_whole
+from syn2co.core.templates import render
 from syn2co.synthesis.generation.contact_sheet import contact_sheet
 from syn2co.synthesis.sets.dataset_folder import CARD, RECIPE, SHEET, read_recipe, read_skipped
 from syn2co.synthesis.sets.manifest import read_lines
@@ -89,48 +90,31 @@ def _spread(folder: Path, recipe: Mapping[str, Any], images: int) -> list[dict[s
 def card(recipe: Mapping[str, Any], seen: _Seen, skipped: Mapping[str, int]) -> str:
     """Return the data card in Markdown."""
     about, first = recipe[SET], seen.first
-    kind = about["subjects"]["kind"]
-    facts = [
-        ("Images", f"{seen.images} of {recipe['size']} x {recipe['size']} px, {_encoding(recipe)}"),
-        ("Generator", _code(first.get("generator"))),
-        ("Model", _model(first)),
-        ("Licence of the model", _licence(first)),
-        ("Subjects", _subjects(about, seen)),
-        ("Labels", "used: do not call what is trained on it unsupervised" if seen.labels else "none used"),
-        ("Skipped", _skipped(skipped)),
-        ("Guidance, steps, sampler", _sampling(first)),
-        (
-            "Made again",
-            f"{seen.retried} images took another seed, because the first was refused" if seen.retried else "",
-        ),
-        ("Recipe hash", _code(recipe["hash"])),
-        ("Versions", "; ".join(f"{_versions(text)} ({count} images)" for text, count in seen.versions.most_common())),
-    ]
-    parts = [
-        "# Synthetic images\n",
-        f"{seen.images} images that no camera took, made with syn2co.\n",
-        f"![A sample of the set]({SHEET})\n",
-        "| | |\n|---|---|\n" + "".join(f"| {name} | {_cell(text)} |\n" for name, text in facts if text),
-    ]
-    if seen.with_prompt:
-        parts.append(
-            f"## Prompts\n\n{seen.with_prompt} images have a prompt; {seen.cut} of these were cut because the model "
-            "reads no more. Each image's own is in its manifest line. The first ones:\n\n"
-            + "".join(f"- {_cell(prompt)}\n" for prompt in seen.prompts)
-        )
-    parts.append(
-        "## How to make it again\n\n```sh\n" + command(recipe) + "\n```\n\n"
-        "Every image is a function of its manifest line alone. `syn2co verify OUT` checks the set, "
-        "`syn2co replay OUT ID` makes one image again and compares. "
-        f"All settings are in `{RECIPE}`.\n"
+    retried = f"{seen.retried} images took another seed, because the first was refused" if seen.retried else ""
+    metadata = {
+        "Images": f"{seen.images} of {recipe['size']} x {recipe['size']} px, {_encoding(recipe)}",
+        "Generator": _code(first.get("generator")),
+        "Model": _model(first),
+        "License of the model": _license(first),
+        "Subjects": _subjects(about, seen),
+        "Labels": "used: do not call what is trained on it unsupervised" if seen.labels else "none used",
+        "Skipped": _skipped(skipped),
+        "Guidance, steps, sampler": _sampling(first),
+        "Made again": retried,
+        "Recipe hash": _code(recipe["hash"]),
+        "Versions": "; ".join(f"{_versions(text)} ({count} images)" for text, count in seen.versions.most_common()),
+    }
+    return render(
+        "synthesis/generation/templates/card.md.j2",
+        recipe=recipe,
+        seen=seen,
+        metadata={name: text for name, text in metadata.items() if text},
+        sheet=SHEET,
+        recipe_file=RECIPE,
+        command=command(recipe),
+        code=about["code"],
+        from_real=about["real"] is not None or about["subjects"]["kind"] == "real images",
     )
-    if about["code"] is not None:
-        parts.append(
-            f"The generator is a file of its own, {_code(recipe['generator'])}, with blake2b `{about['code']}`.\n"
-        )
-    if about["real"] is not None or kind == "real images":
-        parts.append("It was made from real images, which are not in this folder; their terms may bind this set too.\n")
-    return "\n".join(parts)
 
 
 def command(recipe: Mapping[str, Any]) -> str:
@@ -181,12 +165,12 @@ def _model(first: Mapping[str, Any]) -> str:
     )
 
 
-def _licence(first: Mapping[str, Any]) -> str:
+def _license(first: Mapping[str, Any]) -> str:
     if first.get("model") is None:
         return ""
     return (
-        str(first["licence"])
-        if first.get("licence") is not None
+        str(first["license"])
+        if first.get("license") is not None
         else ("**UNKNOWN. Nobody can tell from this card what the images may be used for; ask the model's makers.**")
     )
 
@@ -214,7 +198,3 @@ def _versions(text: str) -> str:
 
 def _code(value: Any) -> str:
     return f"`{value}`"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")

@@ -14,7 +14,7 @@ from syn2co.synthesis.generation.card import write_card
 from syn2co.synthesis.generation.dataset_writer import grow_recipe, record_skipped, save_recipe
 from syn2co.synthesis.generation.disk_budget import DiskBudget, bytes_of
 from syn2co.synthesis.generation.encode import Result
-from syn2co.synthesis.generation.generator_factory import check_licence, open_generator_for
+from syn2co.synthesis.generation.generator_factory import check_license, open_generator_for
 from syn2co.synthesis.generation.locks import lock, make_locks, shard_lock, writing_to
 from syn2co.synthesis.generation.plan import open_real, plan_in
 from syn2co.synthesis.generation.sharding import parse_shard
@@ -113,7 +113,7 @@ class _Work:
         make_locks(folder)  # before hours of training
         self.settings = jobs.recipe.settings
         self.factory, self.runner = open_generator_for(folder, jobs.recipe, images, progress=progress)
-        check_licence(self.runner, self.settings.work)
+        check_license(self.runner, self.settings.work)
         self.batch = self.settings.work.batch or self.runner.generator.batch
         self.made = 0
 

@@ -62,15 +62,15 @@ def open_generator_for(
     return GeneratorFactory(settings, replace(context, progress=False), recipe.generator.code), runner
 
 
-def check_licence(runner: JobRunner, work: WorkSettings) -> None:
-    """Refuse a model of unknown licence unless that is allowed.
+def check_license(runner: JobRunner, work: WorkSettings) -> None:
+    """Refuse a model of unknown license unless that is allowed.
 
     Raises:
-        ConfigError: if there is a model, its licence is unknown and `allow_unknown_licence` is false.
+        ConfigError: if there is a model, its license is unknown and `allow_unknown_license` is false.
     """
     facts = runner.generator.facts
-    if facts.get("model") is not None and facts.get("licence") is None and not work.allow_unknown_licence:
+    if facts.get("model") is not None and facts.get("license") is None and not work.allow_unknown_license:
         raise ConfigError(
-            f"model = {facts['model']}: its licence is unknown, so nobody could tell what the images may be used for; "
-            "look it up, and name it in options.licence or set work.allow_unknown_licence=true"
+            f"model = {facts['model']}: its license is unknown, so nobody could tell what the images may be used for; "
+            "look it up, and name it in options.license or set work.allow_unknown_license=true"
         )

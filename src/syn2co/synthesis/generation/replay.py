@@ -28,7 +28,7 @@ from syn2co.synthesis.sets.spec import Generator, Skipped
 if TYPE_CHECKING:
     from syn2co.images.image_set import ImageSet
 
-LEARNT = {"fitted": "fitted.safetensors", "flow": "flow.safetensors"}
+LEARNED = {"fitted": "fitted.safetensors", "flow": "flow.safetensors"}
 """Files of models that generators fit or train when they lack them."""
 TOLERANCE = 1
 """Of 255, where a generator is not exact."""
@@ -82,7 +82,7 @@ def replay(
     shard, line = _find(folder, saved, id)
     values = {name: value for name, value in saved.items() if name not in ("hash", SET)}
     chosen = SynthesisSettings.parse(values | ({"generator": generator} if generator else {})).with_settings(settings)
-    chosen = chosen.with_settings(["work.allow_unknown_licence=true"])
+    chosen = chosen.with_settings(["work.allow_unknown_license=true"])
     images = open_real(real)
     recipe = resolve(chosen, load_generator(chosen.generator), saved[SET]["real"])
     if recipe.hash != saved["hash"]:
@@ -116,7 +116,7 @@ def _with_model(folder: Path, recipe: Recipe) -> Path | None:
     Raises:
         SynthesisError: if the model of a generator that learns is not there, or not finished.
     """
-    file = LEARNT.get(recipe.generator.name)
+    file = LEARNED.get(recipe.generator.name)
     model = folder / MODEL
     if file is None:
         return folder if model.is_dir() else None

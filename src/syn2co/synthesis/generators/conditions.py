@@ -18,6 +18,7 @@ from syn2co.synthesis.generators.real_images import Square, thumbnail
 from syn2co.synthesis.sets.job import Job
 
 Kind = Literal["cluster", "class", "none"]
+_CENTERS = "conditions.centres"  # the name under which model files hold it: their hash stays
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Conditions:
     kind: Kind
     names: tuple[str, ...]
     sizes: Int64[np.ndarray, " C"]
-    centres: Float[np.ndarray, "C D"]
+    centers: Float[np.ndarray, "C D"]
     """Mean thumbnail of each."""
 
     def of_job(self, job: Job) -> int:
@@ -58,7 +59,7 @@ class Conditions:
             if class_name not in self.names:
                 raise DataError(f"class {class_name!r}: the source image is of no class that the model knows")
             return self.names.index(class_name)
-        return int(np.square(self.centres - thumbnail(square).ravel()).sum(1).argmin())
+        return int(np.square(self.centers - thumbnail(square).ravel()).sum(1).argmin())
 
     @property
     def note(self) -> str:
@@ -67,7 +68,7 @@ class Conditions:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        return {"conditions.sizes": self.sizes, "conditions.centres": self.centres}
+        return {"conditions.sizes": self.sizes, _CENTERS: self.centers}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class Conditions:
     def restore(cls, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> "Conditions":
         """Return what `arrays` and `facts` were taken from."""
         names = tuple(facts["condition_names"])
-        return cls(facts["condition"], names, arrays["conditions.sizes"], arrays["conditions.centres"])
+        return cls(facts["condition"], names, arrays["conditions.sizes"], arrays[_CENTERS])
 
 
 def assign(
@@ -85,7 +86,7 @@ def assign(
 ) -> tuple[Conditions, Int64[np.ndarray, " N"]]:
     """Return the conditions of the images and the number of each image's own; every condition has an image.
 
-    Clusters are those of k-means over the thumbnails, so of colours and their coarse layout.
+    Clusters are those of k-means over the thumbnails, so of colors and their coarse layout.
 
     Raises:
         DataError: if `kind` is class and images have none.
@@ -99,8 +100,8 @@ def assign(
         raw, names = np.zeros(len(thumbnails), np.int64), ("",)
     found, own = np.unique(raw, return_inverse=True)
     names = tuple(names[number] for number in found) if names else tuple(str(n) for n in range(len(found)))
-    centres = np.stack([thumbnails[own == number].mean(0) for number in range(len(found))])
-    return Conditions(kind, names, np.bincount(own).astype(np.int64), centres.astype(np.float32)), own.astype(np.int64)
+    centers = np.stack([thumbnails[own == number].mean(0) for number in range(len(found))])
+    return Conditions(kind, names, np.bincount(own).astype(np.int64), centers.astype(np.float32)), own.astype(np.int64)
 
 
 def _classes(images: ImageSet) -> tuple[Int64[np.ndarray, " N"], tuple[str, ...]]:

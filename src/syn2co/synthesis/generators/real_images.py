@@ -35,7 +35,7 @@ def choose(real: ImageSet | None, most: int, generator: str, seed: int) -> Image
 
 
 def squares(images: ImageSet, size: int) -> Iterator[Square]:
-    """Yield every image resized and cropped to the centre square, antialiased."""
+    """Yield every image resized and cropped to the center square, antialiased."""
     for index in range(len(images)):
         yield resize_and_crop(images.read(index), size, 1.0)
 

@@ -1,4 +1,4 @@
-"""The ladder of generators: procedural, fitted, flow, diffusion. Each is a package with `NameOptions` and `open_generator`.
+"""The ladder of generators: procedural, fitted, flow, diffusion; each a package of `NameOptions` and `open_generator`.
 
 One whose images depend on more than options and real images also has `code(options)`: a text that changes with that.
 

@@ -103,7 +103,7 @@ def _opener(function: Callable[..., Any], name: str) -> Callable[[Any, Context],
             "generator": name,
             "model": None,
             "revision": None,
-            "licence": None,
+            "license": None,
             "versions": package_versions("numpy"),
         }
         return Generator(make, facts, batch=16)

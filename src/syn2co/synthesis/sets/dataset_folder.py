@@ -184,7 +184,7 @@ def _difference(saved: dict[str, Any], now: dict[str, Any]) -> str:
     if saved[SET]["code"] != now[SET]["code"]:
         return "the file of the generator has changed"
     if saved[SET]["real"] != now[SET]["real"]:
-        return "its generator learnt from other real images"
+        return "its generator learned from other real images"
     return "its recipe.json was changed, or comes from another version of syn2co"
 
 

@@ -11,13 +11,13 @@ from syn2co.synthesis.sets.job import Job
 from syn2co.synthesis.sets.spec import Generator
 
 KEYS = (
-    "id", "seed", "subject", "k", "group", "class", "prompt", "source", "generator", "model", "revision", "licence",
+    "id", "seed", "subject", "k", "group", "class", "prompt", "source", "generator", "model", "revision", "license",
     "guidance", "steps", "sampler", "size", "sha256", "phash", "labels", "versions", "check",
 )  # fmt: skip
 IDENTITY = (
     "generator", "model", "model_hash", "revision", "dtype", "guidance", "steps", "sampler", "task", "resolution",
 )  # fmt: skip
-"""Facts of a generator that must stay the same throughout a set; licence and versions may change."""
+"""Facts of a generator that must stay the same throughout a set; license and versions may change."""
 
 
 def make_line(job: Job, generator: Generator, made: Mapping[str, Any], notes: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,6 +81,8 @@ def unseal(text: str) -> dict[str, Any]:
     rest = {key: value for key, value in line.items() if key != "check"}
     if _hash(_canonical(rest)) != line["check"] or _canonical(line) != text:
         raise ValueError(f"was changed after it was written (image {line.get('id')})")
+    if "licence" in line:  # as version 0.1 wrote it; sealed, so the file itself stays as it is
+        line["license"] = line.pop("licence")
     return line
 
 

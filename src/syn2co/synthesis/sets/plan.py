@@ -62,7 +62,7 @@ def make_plan(
     """Return the plan of `count` images (default: `work.count`, else `per_subject` images of each subject).
 
     The plan of more images begins with the plan of fewer. `real` are the real images that the generator learns from
-    or varies; where they are not at hand, `fingerprint` stands for those it learnt from.
+    or varies; where they are not at hand, `fingerprint` stands for those it learned from.
 
     Raises:
         ConfigError, DataError: on settings that contradict each other, and on lists that are missing or empty or name

@@ -15,8 +15,8 @@ FORMAT = 1
 """Raised when the same settings begin to mean other images."""
 SUBJECTS = {"classes", "captions", "vary", "per_subject"}
 PROMPTS = {"templates", "backgrounds"}
-NO_PIXEL = {"licence", "cpu_offload", "save_steps"}
-"""Options of the built-in generators that change no image."""
+NO_PIXEL = {"license", "licence", "cpu_offload", "save_steps"}
+"""Options of the built-in generators that change no image; version 0.1 wrote licence."""
 PLACE = {"model", "revision"}
 """Options of the diffusion generator that say where a model folder lies; `code` knows the model by its content."""
 
@@ -36,7 +36,9 @@ class Recipe:
 
 
 def resolve(settings: SynthesisSettings, generator: GeneratorSpec, real: str | None) -> Recipe:
-    """Return the recipe of settings and the generator that they name; `real` is the fingerprint of the real images, if there are any.
+    """Return the recipe of settings and the generator that they name.
+
+    `real` is the fingerprint of the real images, if there are any.
 
     Raises:
         ConfigError: if an option is unknown or out of range, or the generator cannot make images of the subjects, or

@@ -29,8 +29,8 @@ class WorkSettings(Settings):
     """auto, cpu, cuda, cuda:N or mps, for generators that use torch."""
     max_skipped_share: Share = 0.01
     """The work is refused if a larger share of the images cannot be made."""
-    allow_unknown_licence: bool = False
-    """Whether a model of unknown licence may be used."""
+    allow_unknown_license: bool = False
+    """Whether a model of unknown license may be used."""
 
 
 class SynthesisSettings(Settings):
@@ -43,6 +43,7 @@ class SynthesisSettings(Settings):
     size: int = Field(default=128, ge=8)
     """Side of the images in pixels."""
     seed: int = 0
+    """Of everything that is drawn; another seed gives other images."""
     format: Literal["png", "jpg", "webp"] = "png"
     """How the images are stored; png loses nothing."""
     quality: int = Field(default=95, ge=1, le=100)

@@ -39,7 +39,7 @@ class Skipped:
 class Generator:
     """Makes images from jobs; the image of a job must not depend on the other jobs of the call.
 
-    `facts` go into every manifest line: at least "generator", "model", "revision" and "licence" (None where there is
+    `facts` go into every manifest line: at least "generator", "model", "revision" and "license" (None where there is
     none), further "guidance", "steps", "sampler", and "versions", a mapping package -> version.
     """
 

@@ -103,11 +103,11 @@ def test_a_margin_leaves_the_border_empty() -> None:
     assert hits[8:24, 8:24].sum() == 20_000
 
 
-def test_the_attractor_is_coloured_by_log_density_and_the_rest_is_background() -> None:
+def test_the_attractor_is_colored_by_log_density_and_the_rest_is_background() -> None:
     fractal = drawn(8)
     hits = np.zeros((16, 16), np.int64)
     hits[4:8], hits[8:12] = 1, 9
-    image = fractals.coloured(fractal, hits)
+    image = fractals.colored(fractal, hits)
     level = np.log(hits[4:12, 0] + 1.0)
     level = 128 * level / level.mean()
     expected = fractal.palette.table()[np.minimum(level, 255).astype(int), 0].astype(int)

@@ -70,7 +70,7 @@ def test_leaves_lie_where_their_numbers_say() -> None:
     for number in np.flatnonzero(disc).tolist():
         alone = np.full((size, size), -1, np.int32)
         leaves._paint_below(alone, fallen, number, number + 1)
-        distance = np.hypot(x - fallen.centre[number, 0], y - fallen.centre[number, 1])
+        distance = np.hypot(x - fallen.center[number, 0], y - fallen.center[number, 1])
         assert np.all(alone[distance < fallen.radius[number] - 1 / size] == number)
         assert np.all(alone[distance > fallen.radius[number] + 1.5 / size] == -1)
     assert disc.sum() > 1
@@ -85,7 +85,7 @@ def test_holes_are_filled_by_more_leaves_below() -> None:
     assert set(range(10)).intersection(np.unique(top).tolist())
 
 
-def test_a_flat_leaf_has_one_colour_and_a_textured_one_many() -> None:
+def test_a_flat_leaf_has_one_color_and_a_textured_one_many() -> None:
     style = replace(STYLE, textured=0.0)
     flat = leaves.draw_leaves(np.random.default_rng(8), style, 400)
     image = leaves.render(flat, np.random.default_rng(9), 48)

@@ -65,8 +65,8 @@ def test_images_are_uint8_rgb_of_the_size_asked_for(name: str, size: int) -> Non
 @pytest.mark.parametrize("name", NAMES)
 def test_no_image_is_black_or_flat(name: str) -> None:
     for picture in made(opened(program=name), jobs_of(120)):
-        grey = cv2.cvtColor(picture.image, cv2.COLOR_RGB2GRAY)
-        assert grey.std() > 12 and 20 < grey.mean() < 235
+        gray = cv2.cvtColor(picture.image, cv2.COLOR_RGB2GRAY)
+        assert gray.std() > 12 and 20 < gray.mean() < 235
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,11 +114,16 @@ def test_facts_say_what_a_manifest_needs() -> None:
     generator = opened(program="leaves")
     assert generator.exact and not generator.labels_used and generator.batch == 1
     assert generator.facts["generator"] == "procedural" and generator.facts["model"] == "leaves"
-    assert generator.facts["licence"] == "CC0-1.0" and set(generator.facts["versions"]) == {"numpy", "scipy", "opencv"}
+    assert generator.facts["license"] == "CC0-1.0" and set(generator.facts["versions"]) == {
+        "syn2co",
+        "numpy",
+        "scipy",
+        "opencv",
+    }
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"program": "shader"}, {"blend_of": 1}, {"jitter": -0.1}, {"jitter": 1.5}, {"colour": 1}]
+    "wrong", [{"program": "shader"}, {"blend_of": 1}, {"jitter": -0.1}, {"jitter": 1.5}, {"color": 1}]
 )
 def test_options_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -126,7 +131,7 @@ def test_options_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     assert issubclass(ConfigError, ValueError)
 
 
-def test_palettes_have_colours_in_range_and_a_wide_span_of_lightness() -> None:
+def test_palettes_have_colors_in_range_and_a_wide_span_of_lightness() -> None:
     for number in range(200):
         palette = draw_palette(np.random.default_rng(number))
         light = palette.by_lightness() @ LUMA

@@ -1,4 +1,4 @@
-"""Spectrum and colour: the amplitude of the definition, phases that make real images, colours that correlate."""
+"""Spectrum and color: the amplitude of the definition, phases that make real images, colors that correlate."""
 
 from dataclasses import replace
 
@@ -50,11 +50,11 @@ def test_the_law_of_the_parameters() -> None:
     assert abs(d.mean()) < 0.01 and abs(d.std() - 0.05) < 0.006
 
 
-def test_colours_are_the_mean_plus_the_axes_times_the_fields() -> None:
+def test_colors_are_the_mean_plus_the_axes_times_the_fields() -> None:
     planes = np.random.default_rng(2).normal(0, 1, (3, 8, 8)).astype(np.float32)
-    mean, axes = spectrum.colour_axes(spectrum.draw(np.random.default_rng(3)).palette)
+    mean, axes = spectrum.color_axes(spectrum.draw(np.random.default_rng(3)).palette)
     expected = np.clip(np.einsum("cf,fyx->yxc", axes, planes) + mean, 0, 255)
-    assert np.abs(spectrum.coloured(planes, mean, axes) - expected).max() <= 0.51
+    assert np.abs(spectrum.colored(planes, mean, axes) - expected).max() <= 0.51
 
 
 def test_looser_phases_correlate_less_with_the_programs_own() -> None:

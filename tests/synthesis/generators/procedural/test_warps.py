@@ -22,13 +22,13 @@ def plainly(program: warps.Warp, size: int) -> np.ndarray:
                 p += a * (np.sin(q.real + phase[0]) + 1j * np.sin(q.imag + phase[1]))
             first, second = (wave[0] * p.real + wave[1] * p.imag + wave[2] for wave in program.waves)
             shade = np.sin(second)
-            colour = {
+            color = {
                 "stripes": first,
                 "rings": abs(p) * np.hypot(*program.waves[0, :2]),
                 "cells": np.pi * np.sin(first) * shade,
                 "marble": first + 2 * shade,
             }[program.kind]
-            level = 127.5 + 127.5 * np.sin(program.bands * colour)
+            level = 127.5 + 127.5 * np.sin(program.bands * color)
             image[row, column] = table[int(level)] * (1 - program.shade * (1 + shade) / 2)
     return image
 

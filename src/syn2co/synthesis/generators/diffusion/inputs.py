@@ -29,7 +29,7 @@ class VariedImages:
         return {"image": [self._picture(job) for job in jobs]}
 
     def _picture(self, job: Job) -> Any:
-        """Return the centre square of the job's source at the resolution that the model draws at."""
+        """Return the center square of the job's source at the resolution that the model draws at."""
         from PIL import Image
 
         if job.source is None:

@@ -1,4 +1,4 @@
-"""Where the model lies and what is known of it: folder or hub, its files, their hash, the licence of the card."""
+"""Where the model lies and what is known of it: folder or hub, its files, their hash, the license of the card."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ class ModelFolder:
     """The hub id, or the last part of the folder's path: it may be published."""
     path: Path
     revision: str | None
-    licence: str | None
+    license: str | None
     """As the model card says it."""
     index: Mapping[str, Any]
     """The content of its model_index.json."""
@@ -115,7 +115,7 @@ def _fetch_card(model: str, commit: str | None) -> None:
     """Put the model card, which a pipeline's download leaves out, beside the model; there may be none."""
     from huggingface_hub import hf_hub_download
 
-    with contextlib.suppress(OSError):  # no card, or no network: the licence is then unknown, and noted as such
+    with contextlib.suppress(OSError):  # no card, or no network: the license is then unknown, and noted as such
         hf_hub_download(model, CARD, revision=commit)
 
 
@@ -138,11 +138,11 @@ def _describe(name: str, path: Path, revision: str | None) -> ModelFolder:
         index = None
     if not isinstance(index, dict):
         raise ConfigError(f"model = {name}: its {INDEX} is damaged; copy or download the model again")
-    return ModelFolder(name, path, revision, _card_licence(path / CARD), index)
+    return ModelFolder(name, path, revision, _card_license(path / CARD), index)
 
 
-def _card_licence(card: Path) -> str | None:
-    """Return the licence in the front matter of a model card, or None."""
+def _card_license(card: Path) -> str | None:
+    """Return the license in the front matter of a model card, or None."""
     if not card.is_file():
         return None
     text = card.read_text(encoding="utf-8", errors="replace")

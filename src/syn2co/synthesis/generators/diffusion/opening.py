@@ -184,6 +184,6 @@ def _model_facts(model: ModelFolder, options: DiffusionOptions) -> dict[str, Any
         "model": model.name,
         "model_hash": files_hash(model, options.variant),
         "revision": model.revision,
-        "licence": options.licence or model.licence,
+        "license": options.license or model.license,
         "versions": {package: version(package) for package in _PACKAGES},
     }

@@ -44,8 +44,8 @@ class DiffusionOptions(Settings):
     """auto is float16 on a GPU and float32 on a CPU."""
     cpu_offload: bool = False
     """Keep only the part of the model that works on the GPU; slower, for little memory."""
-    licence: str | None = None
-    """Licence of the model; null takes it from the model card, if that says one."""
+    license: str | None = None
+    """License of the model; null takes it from the model card, if that says one."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

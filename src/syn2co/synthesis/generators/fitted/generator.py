@@ -1,4 +1,4 @@
-"""Images with the statistics of the user's own: spectrum, colours and palette per cluster or class, in closed form.
+"""Images with the statistics of the user's own: spectrum, colors and palette per cluster or class, in closed form.
 
 Axis letters: S side in pixels.
 """
@@ -54,7 +54,7 @@ def open_generator(options: FittedOptions, context: Context) -> Generator:
     """
     arrays, facts = _model(options, context)
     conditions = Conditions.restore(arrays, facts)
-    statistics = Statistics(**{name: arrays[name] for name in Statistics.__annotations__})
+    statistics = Statistics.restore(arrays)
     edges = _edges(context) if options.phases == "procedural" else None
 
     def make(jobs: Sequence[Job]) -> list[GeneratedImage | Skipped]:
@@ -67,7 +67,7 @@ def open_generator(options: FittedOptions, context: Context) -> Generator:
             "generator": "fitted",
             "model": model_hash(arrays),
             "revision": None,
-            "licence": "as the images it was fitted to",
+            "license": "as the images it was fitted to",
             "phases": options.phases,
             "procedural_revision": procedural.REVISION if options.phases == "procedural" else None,
             "guidance": None,

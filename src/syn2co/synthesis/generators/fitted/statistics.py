@@ -3,8 +3,9 @@
 Axis letters: N images, C conditions, S side in pixels, F = S // 2 + 1, Q quantile levels, P = 3 Q, M pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from jaxtyping import Complex, Float, UInt8
@@ -14,11 +15,15 @@ from syn2co.synthesis.generators.conditions import Conditions, Kind, assign
 from syn2co.synthesis.generators.real_images import squares, thumbnail
 
 LEVELS = np.array([0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
-GREY = np.full((1, 3), 3**-0.5)
+GRAY = np.full((1, 3), 3**-0.5)
 ACROSS = np.array([[1, 0, -1], [1, -2, 1]]) / np.sqrt([[2], [6]])
 ROUNDS = 3
 """Quantiles spoil the spectrum and the spectrum the quantiles: each is imposed so often, the quantiles last."""
 Planes = Float[np.ndarray, "3 S S"]
+
+
+_STORED = {"center": "centre"}
+"""Names under which model files hold arrays, where they differ: the hash of a model stays."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,8 @@ class Statistics:
     """What is known of the images of each condition."""
 
     basis: Float[np.ndarray, "C 3 3"]
-    """Columns are grey and two hues, decorrelated; planes = (rgb / 255 - centre) @ basis."""
-    centre: Float[np.ndarray, "C 3"]
+    """Columns are gray and two hues, decorrelated; planes = (rgb / 255 - center) @ basis."""
+    center: Float[np.ndarray, "C 3"]
     amplitude: Float[np.ndarray, "C 3 S F"]
     """Mean |rfft2| of the planes' periodic part."""
     palette_mean: Float[np.ndarray, "C P"]
@@ -37,7 +42,13 @@ class Statistics:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        return dict(vars(self))
+        """The arrays under the names that model files have for them."""
+        return {_STORED.get(name, name): array for name, array in vars(self).items()}
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Return what `arrays` were taken from."""
+        return cls(**{name: arrays[_STORED.get(name, name)] for name in cls.__annotations__})
 
 
 def fit(
@@ -48,25 +59,25 @@ def fit(
     conditions, own = assign(kind, images, thumbnails.reshape(len(images), -1), clusters=clusters, seed=seed)
     count = len(conditions.sizes)
     pixels = thumbnails.reshape(len(images), -1, 3).astype(np.float64)
-    colours = [_principal_colours(pixels[own == number].reshape(-1, 3)) for number in range(count)]
-    centre, basis = (np.stack(parts) for parts in zip(*colours, strict=True))
+    colors = [_principal_colors(pixels[own == number].reshape(-1, 3)) for number in range(count)]
+    center, basis = (np.stack(parts) for parts in zip(*colors, strict=True))
     amplitude = np.zeros((count, 3, size, size // 2 + 1))
     quantiles = np.empty((len(images), 3 * len(LEVELS)))
     for index, square in enumerate(squares(images, size)):
         number = own[index]
-        planes = to_planes(square, centre[number], basis[number])
+        planes = to_planes(square, center[number], basis[number])
         amplitude[number] += np.abs(np.fft.rfft2(periodic_part(planes))) / conditions.sizes[number]
         quantiles[index] = np.quantile(planes.reshape(3, -1), LEVELS, axis=1).T.ravel()
         advance()
     mean, factor = zip(*(_gaussian(quantiles[own == number]) for number in range(count)), strict=True)
-    return conditions, Statistics(basis, centre, amplitude, np.stack(mean), np.stack(factor))
+    return conditions, Statistics(basis, center, amplitude, np.stack(mean), np.stack(factor))
 
 
 def to_planes(
-    image: UInt8[np.ndarray, "S S 3"], centre: Float[np.ndarray, " 3"], basis: Float[np.ndarray, "3 3"]
+    image: UInt8[np.ndarray, "S S 3"], center: Float[np.ndarray, " 3"], basis: Float[np.ndarray, "3 3"]
 ) -> Planes:
-    """Return the image in decorrelated colours, first axis the plane."""
-    return np.einsum("hwc,cp->phw", image / 255.0 - centre, basis)
+    """Return the image in decorrelated colors, first axis the plane."""
+    return np.einsum("hwc,cp->phw", image / 255.0 - center, basis)
 
 
 def periodic_part(planes: Planes) -> Planes:
@@ -91,17 +102,17 @@ def periodic_part(planes: Planes) -> Planes:
     return planes - smooth
 
 
-def _principal_colours(
+def _principal_colors(
     pixels: Float[np.ndarray, "M 3"],
 ) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, "3 3"]]:
-    """Return the mean colour and, as columns, grey and the two principal directions of the colours across it.
+    """Return the mean color and, as columns, gray and the two principal directions of the colors across it.
 
-    Grey is kept apart because fine detail is grey: three plain principal colours mix some of it into the hues.
+    Gray is kept apart because fine detail is gray: three plain principal colors mix some of it into the hues.
     """
-    centre = pixels.mean(0)
-    across = np.einsum("mi,ji->mj", pixels - centre, ACROSS)
+    center = pixels.mean(0)
+    across = np.einsum("mi,ji->mj", pixels - center, ACROSS)
     vectors = np.linalg.eigh(np.einsum("mi,mj->ij", across, across))[1][:, ::-1]
-    return centre, np.concatenate([GREY, np.einsum("ji,jk->ki", ACROSS, vectors)]).T
+    return center, np.concatenate([GRAY, np.einsum("ji,jk->ki", ACROSS, vectors)]).T
 
 
 def _gaussian(rows: Float[np.ndarray, "N P"]) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, "P P"]]:
@@ -122,17 +133,17 @@ def draw(
     Afterwards the ranks of each plane's pixels are mapped to quantiles drawn from the Gaussian of the palettes.
     """
     size = statistics.amplitude.shape[2]
-    centre, basis = statistics.centre[number], statistics.basis[number]
+    center, basis = statistics.center[number], statistics.basis[number]
     field = rng.standard_normal((3, size, size))
-    if edges is not None:  # what is left of the noise breaks the ties of flat areas and gives grey images a colour
-        field = to_planes(edges, centre, basis) + field / 255
+    if edges is not None:  # what is left of the noise breaks the ties of flat areas and gives gray images a color
+        field = to_planes(edges, center, basis) + field / 255
     normal = rng.standard_normal(3 * len(LEVELS))
     palette = statistics.palette_mean[number] + np.einsum("pq,q->p", statistics.palette_factor[number], normal)
     palette = np.sort(palette.reshape(3, -1), axis=1)
     for _ in range(ROUNDS):
         shaped = np.fft.irfft2(statistics.amplitude[number] * _phases(field), s=(size, size))
         field = _with_quantiles(shaped, palette)
-    rgb = centre + np.einsum("phw,cp->hwc", field, basis)
+    rgb = center + np.einsum("phw,cp->hwc", field, basis)
     return np.rint(255 * rgb.clip(0, 1)).astype(np.uint8)
 
 

@@ -1,6 +1,6 @@
 """A small rectified flow trained on the user's images: new images, and variations of real ones (SDEdit).
 
-Ten minutes of a CPU give blobs in natural colours and layouts, not objects. Axis letters: B batch, S side in pixels.
+Ten minutes of a CPU give blobs in natural colors and layouts, not objects. Axis letters: B batch, S side in pixels.
 """
 
 from typing import Annotated, Literal, Self
@@ -105,7 +105,7 @@ def open_generator(options: FlowOptions, context: Context) -> Generator:
             "generator": "flow",
             "model": name,
             "revision": None,
-            "licence": "as the images it was trained on",
+            "license": "as the images it was trained on",
             "guidance": _guidance(options),
             "steps": options.sampling_steps,
             "sampler": "euler",

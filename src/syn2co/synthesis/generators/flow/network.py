@@ -21,13 +21,13 @@ class Velocity(nn.Module):
 
     For data with the power spectrum P the linear least-squares guess of v = x1 - x0 from x = (1 - t) x0 + t x1 is
     c x at each frequency, c = (t P - (1 - t)) / (t^2 P + (1 - t)^2), the mean m of the data taken out. So an untrained
-    flow already gives images of the right colours and smoothness, and the few steps of a CPU go into the rest.
-    Each image of a batch is treated by itself: group normalisation, no dropout.
+    flow already gives images of the right colors and smoothness, and the few steps of a CPU go into the rest.
+    Each image of a batch is treated by itself: group normalization, no dropout.
     """
 
     power: Float[Tensor, "3 S F"]
     mean: Float[Tensor, "3 1 1"]
-    colours: Float[Tensor, "3 3"]
+    colours: Float[Tensor, "3 3"]  # the name under which model files hold it: their hash stays
 
     def __init__(self, network: nn.Module, size: int, *, null: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Velocity(nn.Module):
 
     @torch.no_grad()
     def measure(self, images: Iterator[Float[Tensor, "B 3 S S"]]) -> None:
-        """Take mean, principal colours and power spectrum from images in -1..1, given in batches."""
+        """Take mean, principal colors and power spectrum from images in -1..1, given in batches."""
         sums, outer, count = torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64), 0
         spectra = torch.zeros(3, 3, *self.power.shape[1:], dtype=torch.complex128)
         for batch in images:
@@ -64,11 +64,11 @@ class Velocity(nn.Module):
             outer += torch.einsum("bchw,bdhw->cd", batch.double(), batch.double()) / batch[0, 0].numel()
             count += len(batch)
         mean = sums / count
-        colours = torch.linalg.eigh(outer / count - torch.outer(mean, mean))[1]
-        power = torch.einsum("cp,cdhf,dp->phf", colours, (spectra / count).real, colours)
-        power[:, 0, 0] -= (mean @ colours).square() * self.power.shape[1] ** 2
+        colors = torch.linalg.eigh(outer / count - torch.outer(mean, mean))[1]
+        power = torch.einsum("cp,cdhf,dp->phf", colors, (spectra / count).real, colors)
+        power[:, 0, 0] -= (mean @ colors).square() * self.power.shape[1] ** 2
         self.mean.copy_(mean[:, None, None])
-        self.colours.copy_(colours)
+        self.colours.copy_(colors)
         self.power.copy_(power.clamp(min=1e-6))
 
 

@@ -63,7 +63,7 @@ def open_generator(options: ProceduralOptions, context: Context) -> Generator:
         "generator": "procedural",
         "model": options.program,
         "revision": REVISION,
-        "licence": "CC0-1.0",
+        "license": "CC0-1.0",
         "versions": package_versions("numpy", "scipy", "cv2"),
     }
     return Generator(make, facts, exact=True, batch=1)

@@ -1,7 +1,7 @@
 """MixUp of several procedural pictures: the largest single gain of arXiv:2211.16412 (shaders21k).
 
 Weights are drawn from a flat Dirichlet, so that often one or two pictures lead and edges stay visible; equal weights
-would leave a grey haze. Axis letters: n pictures, S side in pixels.
+would leave a gray haze. Axis letters: n pictures, S side in pixels.
 """
 
 from dataclasses import dataclass, replace

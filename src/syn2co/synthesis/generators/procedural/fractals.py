@@ -28,7 +28,7 @@ _ENTRIES = 1024  # probabilities of the maps are multiples of 1 / 1024
 
 @dataclass(frozen=True)
 class Fractal:
-    """The maps, by singular values, the two rotations, and the shift; and how the picture is coloured."""
+    """The maps, by singular values, the two rotations, and the shift; and how the picture is colored."""
 
     s1: Float[np.ndarray, " N"]
     s2: Float[np.ndarray, " N"]
@@ -91,7 +91,7 @@ def singular_values(rng: np.random.Generator, maps: int) -> tuple[Float[np.ndarr
 
 
 def jitter(fractal: Fractal, rng: np.random.Generator, strength: float) -> Fractal:
-    """Return the program with its maps turned and shifted a little and its colours moved; singular values stay."""
+    """Return the program with its maps turned and shifted a little and its colors moved; singular values stay."""
     before, after, x, y = rng.standard_normal((4, len(fractal.s1)))
     return replace(
         fractal,
@@ -106,10 +106,10 @@ def jitter(fractal: Fractal, rng: np.random.Generator, strength: float) -> Fract
 def render(fractal: Fractal, rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "S S 3"]:
     """Return the picture: log density through the palette, on noise."""
     hits = density(chaos_game(fractal, rng, points_of(size)), fractal.margin, size)
-    return coloured(fractal, hits)
+    return colored(fractal, hits)
 
 
-def coloured(fractal: Fractal, hits: Int64[np.ndarray, "S S"]) -> UInt8[np.ndarray, "S S 3"]:
+def colored(fractal: Fractal, hits: Int64[np.ndarray, "S S"]) -> UInt8[np.ndarray, "S S 3"]:
     """Return log(1 + hits) through the palette where there are hits, their mean in the middle; else the background."""
     level = np.log(hits.astype(np.float32) + np.float32(1))
     level *= np.float32(128 * np.count_nonzero(hits) / float(level.sum(dtype=np.float64)))

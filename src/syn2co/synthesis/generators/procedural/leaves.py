@@ -48,7 +48,7 @@ class Leaves:
     """By which the shape is turned, in radians."""
     radius: Float[np.ndarray, " M"]
     """Radius of the disc with the leaf's area."""
-    centre: Float[np.ndarray, "M 2"]
+    center: Float[np.ndarray, "M 2"]
     """x and y; leaves may lie across the border."""
     tone: Float[np.ndarray, " M"]
     """Place on the palette's scale, 0..1."""
@@ -65,7 +65,7 @@ def draw(rng: np.random.Generator) -> Leaves:
 
 
 def draw_leaves(rng: np.random.Generator, style: Style, count: int) -> Leaves:
-    """Return `count` leaves: radius with density ~ r^-3, centre uniform wherever the leaf can touch the canvas."""
+    """Return `count` leaves: radius with density ~ r^-3, center uniform wherever the leaf can touch the canvas."""
     kind = rng.choice(len(KINDS), count, p=style.kinds)
     radius = radii(rng.random(count))
     return Leaves(
@@ -73,7 +73,7 @@ def draw_leaves(rng: np.random.Generator, style: Style, count: int) -> Leaves:
         shape=kind * VARIANTS + rng.integers(VARIANTS, size=count),
         angle=rng.uniform(0, 2 * np.pi, count),
         radius=radius,
-        centre=rng.random((count, 2)) * (1 + 2 * radius[:, None]) - radius[:, None],
+        center=rng.random((count, 2)) * (1 + 2 * radius[:, None]) - radius[:, None],
         tone=rng.random(count),
         texture=rng.integers(textures.TEXTURES * textures.TILE**2, size=count),
         tint=_tints(rng, style.textured, count),
@@ -120,8 +120,8 @@ def shapes() -> Shapes:
 
 
 def _tints(rng: np.random.Generator, textured: float, count: int) -> Float[np.ndarray, "M 3"]:
-    grey = rng.uniform(0.2, 1.0, (count, 1))
-    return (rng.random((count, 1)) < textured) * (grey + rng.normal(0, 0.3, (count, 3)))
+    gray = rng.uniform(0.2, 1.0, (count, 1))
+    return (rng.random((count, 1)) < textured) * (gray + rng.normal(0, 0.3, (count, 3)))
 
 
 def jitter(leaves: Leaves, rng: np.random.Generator, strength: float) -> Leaves:
@@ -132,16 +132,16 @@ def jitter(leaves: Leaves, rng: np.random.Generator, strength: float) -> Leaves:
         leaves,
         style=replace(leaves.style, palette=leaves.style.palette.jittered(rng, strength)),
         radius=leaves.radius * np.exp(strength * scale[:, 0]),
-        centre=leaves.centre + strength * np.minimum(leaves.radius, 0.3)[:, None] * move,
+        center=leaves.center + strength * np.minimum(leaves.radius, 0.3)[:, None] * move,
         angle=leaves.angle + 2 * strength * turn[:, 0],
         tone=np.clip(leaves.tone + 0.3 * strength * turn[:, 1], 0, 1),
     )
 
 
 def render(leaves: Leaves, rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Return the picture: each pixel in the colour of its topmost leaf, plus its tint times its texture."""
+    """Return the picture: each pixel in the color of its topmost leaf, plus its tint times its texture."""
     top, leaves = cover(leaves, rng, size)
-    base, tint = _colours(leaves)
+    base, tint = _colors(leaves)
     texture = _texture(leaves.texture, top, size)
     pixels = base.take(top, axis=0) + (texture[..., None] * tint.take(top, axis=0) >> 6)
     return np.clip(pixels, 0, 255).astype(np.uint8)
@@ -201,17 +201,17 @@ def _joined(above: Leaves, below: Leaves) -> Leaves:
 def _fixed_point(
     leaves: Leaves, part: slice, size: int
 ) -> tuple[Int32[np.ndarray, "M 2"], Int32[np.ndarray, " M"], Int32[np.ndarray, "M V 2"]]:
-    """Return centres, radii and corners in sixteenths of a pixel; pixel (0, 0) has its middle at (0, 0)."""
+    """Return centers, radii and corners in sixteenths of a pixel; pixel (0, 0) has its middle at (0, 0)."""
     unit = size << _SHIFT
-    middle, radius = unit * leaves.centre[part] - (1 << _SHIFT) / 2, unit * leaves.radius[part]
+    middle, radius = unit * leaves.center[part] - (1 << _SHIFT) / 2, unit * leaves.radius[part]
     turned = shapes().corners[leaves.shape[part]] * (radius * np.exp(1j * leaves.angle[part]))[:, None]
     corners = turned.view(np.float64).reshape(-1, CORNERS, 2) + middle[:, None]
     middle, radius, corners = (np.rint(values).astype(np.int32) for values in (middle, radius, corners))
     return middle, radius, corners
 
 
-def _colours(leaves: Leaves) -> tuple[Int16[np.ndarray, "M 3"], Int16[np.ndarray, "M 3"]]:
-    """Return the colour of each leaf and its tint in 1/64."""
+def _colors(leaves: Leaves) -> tuple[Int16[np.ndarray, "M 3"], Int16[np.ndarray, "M 3"]]:
+    """Return the color of each leaf and its tint in 1/64."""
     table = leaves.style.palette.table()[:, 0].astype(np.int16)
     tint = np.rint(64 * leaves.tint).clip(-128, 128).astype(np.int16)
     return table[np.rint(255 * leaves.tone).astype(np.intp)], tint

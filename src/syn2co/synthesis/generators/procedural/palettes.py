@@ -1,6 +1,6 @@
-"""Colours of procedural images: palettes with a wide span of lightness, and a floor under the contrast of a picture.
+"""Colors of procedural images: palettes with a wide span of lightness, and a floor under the contrast of a picture.
 
-Axis letters: A anchor colours, S side in pixels. Colours are RGB; lightness is ITU-R BT.601 luma.
+Axis letters: A anchor colors, S side in pixels. Colors are RGB; lightness is ITU-R BT.601 luma.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from jaxtyping import Float, UInt8
 ANCHORS = 6
 LUMA = np.array([0.299, 0.587, 0.114])
 LEAST_STD = 24.0
-"""Grey levels: a picture with less standard deviation of its luma is stretched."""
+"""Gray levels: a picture with less standard deviation of its luma is stretched."""
 _PURE = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 0, 0]], float)
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours in 0..255 that belong together, in the order in which a colour scale runs through them."""
+    """Colors in 0..255 that belong together, in the order in which a color scale runs through them."""
 
     anchors: Float[np.ndarray, "A 3"]
 
     def table(self) -> UInt8[np.ndarray, "256 1 3"]:
-        """Return the colour scale through the anchors, as `cv2.applyColorMap` wants it."""
+        """Return the color scale through the anchors, as `cv2.applyColorMap` wants it."""
         places = np.arange(256) * ((len(self.anchors) - 1) / 255)
         columns = [np.interp(places, np.arange(len(self.anchors)), column) for column in self.anchors.T]
         return np.rint(np.stack(columns, axis=1)).astype(np.uint8)[:, None]
@@ -41,21 +41,21 @@ class Palette:
 def draw_palette(rng: np.random.Generator) -> Palette:
     """Return a palette whose lightness spans at least half of the scale, in one of several schemes of hues.
 
-    Lightness is stratified, hues lie around one to three centres, and each colour has a drawn share of the greatest
+    Lightness is stratified, hues lie around one to three centers, and each color has a drawn share of the greatest
     saturation that its hue and lightness allow.
     """
     light = (np.arange(ANCHORS) + rng.random(ANCHORS)) / ANCHORS
     light = 0.04 + 0.92 * rng.permutation(light) if rng.random() < 0.6 else 0.04 + 0.92 * light
-    centres = rng.random() + np.arange(3) / rng.choice([1, 2, 3, 7])
-    hues = rng.choice(centres, ANCHORS) + rng.normal(0, 0.05, ANCHORS)
+    centers = rng.random() + np.arange(3) / rng.choice([1, 2, 3, 7])
+    hues = rng.choice(centers, ANCHORS) + rng.normal(0, 0.05, ANCHORS)
     saturation = np.clip(rng.uniform(0.3, 1.1) * rng.uniform(0.6, 1.0, ANCHORS), 0, 1)
-    return Palette(255 * _colours(hues, saturation, light))
+    return Palette(255 * _colors(hues, saturation, light))
 
 
-def _colours(
+def _colors(
     hues: Float[np.ndarray, " A"], saturation: Float[np.ndarray, " A"], light: Float[np.ndarray, " A"]
 ) -> Float[np.ndarray, "A 3"]:
-    """Return colours in 0..1 with exactly the lightness asked for: l + saturation * t * (pure - luma(pure)).
+    """Return colors in 0..1 with exactly the lightness asked for: l + saturation * t * (pure - luma(pure)).
 
     t is the largest step that stays within 0..1 in all channels.
     """

@@ -1,4 +1,4 @@
-"""Spectrum and colour: random phases under an amplitude that falls with frequency, three fields in correlated colours.
+"""Spectrum and color: random phases under an amplitude that falls with frequency, three fields in correlated colors.
 
 |F| = 1 / (|fx|^(s+d) + |fy|^(s-d)), s ~ U(0.5, 3.5), d ~ N(0, 0.05), f in cycles an image.
 Source: Baradad et al., arXiv:2106.05963. Axis letters: S side in pixels.
@@ -19,7 +19,7 @@ FLATTEST, STEEPEST = 0.5, 3.5
 
 @dataclass(frozen=True)
 class Spectrum:
-    """How fast the amplitude falls, in which colours, and which phases."""
+    """How fast the amplitude falls, in which colors, and which phases."""
 
     s: float
     d: float
@@ -46,10 +46,10 @@ def jitter(spectrum: Spectrum, rng: np.random.Generator, strength: float) -> Spe
     )
 
 
-def colour_axes(palette: Palette) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, "3 3"]]:
-    """Return the mean colour and, as columns, what one standard deviation of each field adds: light, hue, hue.
+def color_axes(palette: Palette) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, "3 3"]]:
+    """Return the mean color and, as columns, what one standard deviation of each field adds: light, hue, hue.
 
-    The first field runs from the palette's dark end to its light one, the others between colours of like lightness.
+    The first field runs from the palette's dark end to its light one, the others between colors of like lightness.
     """
     dark, *middle, light = palette.by_lightness()
     axes = np.stack([0.3 * (light - dark), 0.5 * (middle[1] - middle[0]), 0.5 * (middle[3] - middle[2])], axis=1)
@@ -57,18 +57,18 @@ def colour_axes(palette: Palette) -> tuple[Float[np.ndarray, " 3"], Float[np.nda
 
 
 def render(spectrum: Spectrum, rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Return the picture: mean colour + axes @ fields, clipped to 0..255."""
+    """Return the picture: mean color + axes @ fields, clipped to 0..255."""
     shape = (3, size, size // 2 + 1)
     bits = textures.bits16(keyed_rng.generator("phases", spectrum.phases), *shape)
     if spectrum.looseness:
         loose = textures.bits16(rng, *shape).view(np.int16) * np.float32(spectrum.looseness)
         bits = bits + loose.astype(np.int16).view(np.uint16)
     planes = textures.fields(textures.amplitude(size, spectrum.s, spectrum.d), textures.random_phases(bits))
-    mean, axes = colour_axes(spectrum.palette)
-    return coloured(planes, mean, axes)
+    mean, axes = color_axes(spectrum.palette)
+    return colored(planes, mean, axes)
 
 
-def coloured(
+def colored(
     planes: Float[np.ndarray, "3 S S"], mean: Float[np.ndarray, " 3"], axes: Float[np.ndarray, "3 3"]
 ) -> UInt8[np.ndarray, "S S 3"]:
     """Return clip(mean + axes @ planes), rounded."""

@@ -104,5 +104,5 @@ def _field(rng: np.random.Generator, s: float) -> Float[np.ndarray, "T T"]:
 
 
 def _as_int8(field: Float[np.ndarray, "T T"]) -> Int8[np.ndarray, "T T"]:
-    centred = field - field.mean()
-    return np.clip(np.rint(40 / centred.std() * centred), -127, 127).astype(np.int8)
+    centered = field - field.mean()
+    return np.clip(np.rint(40 / centered.std() * centered), -127, 127).astype(np.int8)

@@ -1,4 +1,4 @@
-"""Sinusoid domain warps: the plane is bent by waves of waves and then coloured, as a small fragment shader does.
+"""Sinusoid domain warps: the plane is bent by waves of waves and then colored, as a small fragment shader does.
 
 p <- p + a_i sin(f_i R_i p + phase_i), i = 1..n, with f_i growing and a_i falling; then two waves of p give the place on
 a palette and the shade. Source: the idea of shaders21k, Baradad et al., arXiv:2211.16412. Axis letters: S side in
@@ -21,7 +21,7 @@ class Warp:
     """A view of the plane, the waves that bend it, and what is painted on it."""
 
     kind: str
-    """Of `KINDS`: what the colour follows."""
+    """Of `KINDS`: what the color follows."""
     zoom: float
     """Half of the side of the image."""
     angle: float
@@ -31,9 +31,9 @@ class Warp:
     """Angle of R_i."""
     phase: Float[np.ndarray, "n 2"]
     waves: Float[np.ndarray, "2 3"]
-    """Wave vector and phase of the colour's wave and of the shade's."""
+    """Wave vector and phase of the color's wave and of the shade's."""
     bands: float
-    """How often the colours run through the palette and back."""
+    """How often the colors run through the palette and back."""
     shade: float
     """Depth of the shade, 0 to 1."""
     palette: Palette
@@ -78,18 +78,18 @@ def render(warp: Warp, rng: np.random.Generator, size: int) -> UInt8[np.ndarray,
     x, y = _bent(warp, size)
     (ax, ay, a0), (bx, by, b0) = warp.waves.tolist()
     second = np.sin(bx * x + by * y + b0)
-    colour = ax * x + ay * y + a0
+    color = ax * x + ay * y + a0
     if warp.kind == "rings":
-        colour = np.sqrt(x * x + y * y) * np.float32(np.hypot(ax, ay))
+        color = np.sqrt(x * x + y * y) * np.float32(np.hypot(ax, ay))
     elif warp.kind == "cells":
-        colour = np.sin(colour) * second * np.float32(np.pi)
+        color = np.sin(color) * second * np.float32(np.pi)
     elif warp.kind == "marble":
-        colour += 2 * second
-    level = 127.5 + 127.5 * np.sin(warp.bands * colour)
+        color += 2 * second
+    level = 127.5 + 127.5 * np.sin(warp.bands * color)
     image = cv2.applyColorMap(level.astype(np.uint8), warp.palette.table())
     light = 255 - np.float32(127.5 * warp.shade) * (1 + second)
-    grey = light.astype(np.uint8)
-    return cv2.multiply(image, cv2.merge([grey, grey, grey]), scale=1 / 255)
+    gray = light.astype(np.uint8)
+    return cv2.multiply(image, cv2.merge([gray, gray, gray]), scale=1 / 255)
 
 
 def _bent(warp: Warp, size: int) -> tuple[Float32[np.ndarray, "S S"], Float32[np.ndarray, "S S"]]:

@@ -27,15 +27,15 @@ Make = Callable[..., Path]
 
 
 def diagnosed(run: Path) -> "Diagnosis":
-    from syn2co.diagnostics.diagnose import diagnose
+    from syn2co.diagnostics.doctor import doctor
 
-    return diagnose(run)
+    return doctor(run)
 
 
 def finding(run: Path, verdict: str) -> Any:
     found = diagnosed(run)
-    assert verdict in found.verdicts, found.text()
-    return next(part for part in found.findings if part.verdict == verdict)
+    assert verdict in found.checks, found.text()
+    return next(part for part in found.findings if part.check == verdict)
 
 
 def train(config: "Config", out: Path) -> Path:
@@ -115,7 +115,7 @@ def test_slow_reading_is_starved(
 
 
 def test_the_same_run_with_quick_reading_is_not_starved(real: Make) -> None:
-    assert "starved" not in diagnosed(real()).verdicts
+    assert "starved" not in diagnosed(real()).checks
 
 
 def test_a_window_at_the_very_end_is_negatives_off(tiny: "Callable[..., Config]", tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_stop_on_a_loss_that_is_not_finite(tiny: "Callable[..., Config]", tmp_
         train(config, tmp_path / "run")
     part = finding(tmp_path / "run", "non-finite")
     assert "nonfinite-step-" in part.advice[0] and "set optimizer.base_lr=" in part.advice[1]
-    assert "unfinished" not in diagnosed(tmp_path / "run").verdicts  # the same command would only stop again
+    assert "unfinished" not in diagnosed(tmp_path / "run").checks  # the same command would only stop again
 
 
 def test_an_interrupted_run_names_the_command_that_ends_it(
@@ -178,7 +178,7 @@ def test_an_interrupted_run_names_the_command_that_ends_it(
     command = shlex.split(part.advice[0].partition("   (")[0])
     monkeypatch.setattr(sys, "argv", [*command, "--quiet"])
     cli.main()
-    assert "unfinished" not in diagnosed(run).verdicts
+    assert "unfinished" not in diagnosed(run).checks
 
 
 def test_broken_images_are_counted(tiny: "Callable[..., Config]", tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_broken_images_are_counted(tiny: "Callable[..., Config]", tmp_path: Path
     (images / "broken.png").write_bytes(b"no picture")
     config = tiny("training.steps=3", "data.max_broken_share=0.1", f'data.real=["{images.as_posix()}"]')
     part = finding(train(config, tmp_path / "run"), "broken images")
-    assert part.level == "problem" and part.evidence["quarantined"] == 1
+    assert part.level == "fail" and part.evidence["quarantined"] == 1
     assert part.evidence["share"] == pytest.approx(1 / 21)
 
 
@@ -195,11 +195,11 @@ def test_a_damaged_checkpoint_is_named(tiny: "Callable[..., Config]", tmp_path: 
     newest = run / "checkpoints" / "step-000000006.safetensors"
     newest.write_bytes(newest.read_bytes()[:-100])
     part = finding(run, "damaged checkpoint")
-    assert part.level == "note" and "step-000000006.safetensors does not verify; step 5 does" in part.reason
+    assert part.level == "info" and "step-000000006.safetensors does not verify; step 5 does" in part.reason
     for path in (run / "checkpoints").iterdir():
         path.write_bytes(b"")
     part = finding(run, "damaged checkpoint")
-    assert part.level == "problem" and part.evidence["files"] == 2
+    assert part.level == "fail" and part.evidence["files"] == 2
 
 
 # Metrics made by hand
@@ -269,25 +269,25 @@ BORDERS: list[tuple[dict[str, Any], str, bool]] = [
 @pytest.mark.parametrize(("changes", "verdict", "expected"), BORDERS)
 def test_borders(by_hand: Make, changes: dict[str, Any], verdict: str, expected: bool) -> None:
     found = diagnosed(by_hand(**changes))
-    assert (verdict in found.verdicts) == expected, found.text()
+    assert (verdict in found.checks) == expected, found.text()
     if expected:
         assert not found.healthy
-        part = next(part for part in found.findings if part.verdict == verdict)
-        assert part.level == "problem" and part.advice and part.evidence
+        part = next(part for part in found.findings if part.check == verdict)
+        assert part.level == "fail" and part.advice and part.evidence
 
 
 def test_the_rank_is_expected_to_be_lower_where_there_are_fewer_images(by_hand: Make) -> None:
     low = {"real_loss": 13.9, "effective_rank": 3.0}
-    assert "collapsing" in diagnosed(by_hand(**low)).verdicts
-    assert "collapsing" not in diagnosed(by_hand(("training.batch=32",), **low)).verdicts
-    assert "collapsing" not in diagnosed(by_hand(("training.micro_batches=2",), **low)).verdicts
+    assert "collapsing" in diagnosed(by_hand(**low)).checks
+    assert "collapsing" not in diagnosed(by_hand(("training.batch=32",), **low)).checks
+    assert "collapsing" not in diagnosed(by_hand(("training.micro_batches=2",), **low)).checks
 
 
 @pytest.mark.parametrize(("count", "short"), [(0, True), (4, True), (5, False)])
 def test_less_than_50_steps_are_too_short_to_tell(by_hand: Make, count: int, short: bool) -> None:
     found = diagnosed(by_hand(count=count))
-    assert ("too short to tell" in found.verdicts) == short
-    assert found.healthy != short and "unfinished" in found.verdicts
+    assert ("too short to tell" in found.checks) == short
+    assert found.healthy != short and "unfinished" in found.checks
 
 
 def test_a_finished_run_that_is_too_short_is_told_to_train_longer(by_hand: Make) -> None:
@@ -329,9 +329,9 @@ def test_values_that_were_not_finite_are_left_out(by_hand: Make) -> None:
 def test_a_step_that_was_not_finite_once_and_is_past_is_a_note(by_hand: Make) -> None:
     run = by_hand()
     (run / "nonfinite-step-42.json").write_text("{}")
-    assert finding(run, "non-finite once").level == "note"
+    assert finding(run, "non-finite once").level == "info"
     (run / "nonfinite-step-100.json").write_text("{}")
-    assert finding(run, "non-finite").level == "problem"
+    assert finding(run, "non-finite").level == "fail"
 
 
 def test_a_run_at_work_is_said_to_be_running(by_hand: Make) -> None:
@@ -347,10 +347,10 @@ def test_text_has_a_headline_marks_and_advice(by_hand: Make) -> None:
     lines = diagnosed(by_hand(data_wait=0.5)).text().splitlines()
     assert lines[0].endswith("run: starved")
     assert (
-        "ok healthy: real-negatives loss 10.00, uninformative line 14.00, 29 % under it; effective rank 20.0" in lines
+        "PASS healthy: real-negatives loss 10.00, uninformative line 14.00, 29 % under it; effective rank 20.0" in lines
     )
-    assert "!! starved: 50 % of the time goes to waiting for images (100 images/s, 200 without)" in lines
-    assert any(line.startswith("   -> the same command goes on with --set machine.workers=") for line in lines)
+    assert "FAIL starved: 50 % of the time goes to waiting for images (100 images/s, 200 without)" in lines
+    assert any(line.startswith("     -> the same command goes on with --set machine.workers=") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_the_command_prints_words_or_json(
     assert command(monkeypatch, str(run), "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["healthy"] is False and printed["headline"] == "starved"
-    assert [part["verdict"] for part in printed["findings"]] == ["healthy", "negatives on", "starved"]
+    assert [part["check"] for part in printed["findings"]] == ["healthy", "negatives on", "starved"]
 
 
 @pytest.mark.parametrize(

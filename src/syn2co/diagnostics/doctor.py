@@ -1,19 +1,17 @@
-"""What is wrong with a run, in words: `diagnose` reads a run folder, judges it and says which setting to change."""
+"""What is wrong with a run, in words: `doctor` reads a run folder, judges it and says which setting to change."""
 
 from pathlib import Path
 
-from syn2co.diagnostics.diagnosis import Diagnosis, Finding
+from syn2co.diagnostics.diagnosis import Diagnosis
 from syn2co.diagnostics.evidence import read_evidence
 from syn2co.diagnostics.learning import learning, unstable
 from syn2co.diagnostics.negatives import masked, negatives
 from syn2co.diagnostics.state import broken_images, damaged, nonfinite, starved, unfinished
 
-__all__ = ["Diagnosis", "Finding", "diagnose"]
-
 CHECKS = (nonfinite, damaged, learning, unstable, negatives, masked, starved, broken_images, unfinished)
 
 
-def diagnose(run: str | Path) -> Diagnosis:
+def doctor(run: str | Path) -> Diagnosis:
     """Return what the metrics and the folder of a run say about it; nothing is changed, a live run may be asked.
 
     Raises:

@@ -1,0 +1,124 @@
+"""The commands for runs: pretrain, doctor, demo, recipes, settings. Each is one library call."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from syn2co.cli.ranks import first_rank
+
+
+@click.command()
+@click.option("--recipe", help="Named complete settings; `syn2co recipes` lists them.")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="JSON settings, such as a run's config.json."
+)
+@click.option(
+    "--real",
+    "real",
+    multiple=True,
+    metavar="SRC",
+    help="Images: folder, tar, builtin:photos, torchvision:NAME, hf:NAME; repeatable; instead of the recipe's.",
+)
+@click.option(
+    "--synthetic",
+    "synthetic",
+    multiple=True,
+    metavar="SRC",
+    help="Synthetic images: data set of `syn2co generate`, procedural:PROGRAM:COUNT; repeatable.",
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command goes on with it."
+)
+@click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting; repeatable.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def pretrain(
+    recipe: str | None,
+    config_file: Path | None,
+    real: tuple[str, ...],
+    synthetic: tuple[str, ...],
+    out: Path,
+    settings: tuple[str, ...],
+    quiet: bool,
+) -> None:
+    """Pretrain an encoder on unlabeled images; the same command resumes a run that was stopped.
+
+    Real and synthetic images mix as settings say, such as --set mix.ratio=0.5.
+    Many ranks: torchrun --nproc-per-node 8 -m syn2co pretrain ...
+    """  # fmt: skip
+    if (recipe is None) == (config_file is None):
+        raise click.UsageError("give either --recipe NAME or --config FILE")
+    from syn2co.pretraining.train import pretrain as run
+
+    chosen: Any = config_file or recipe
+    done = run(chosen, out=out, real=real, synthetic=synthetic, settings=settings, progress=not quiet)
+    if first_rank():
+        click.echo(
+            f"{done.folder}: {done.steps} steps done. Next: syn2co evaluate {done.folder} --train SRC --test SRC"
+        )
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the findings and their numbers as JSON.")
+def doctor(run: Path, as_json: bool) -> None:
+    """Say in words whether the run folder RUN is healthy, and what to change if it is not."""
+    from syn2co.diagnostics.doctor import doctor as diagnose
+
+    diagnosis = diagnose(run)
+    click.echo(diagnosis.to_json() if as_json else diagnosis.text())
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option("--pretrain-only", is_flag=True, help="One longer run on the photographs alone, about five minutes.")
+@click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting of the recipe; repeatable.")
+def demo(out: Path, pretrain_only: bool, settings: tuple[str, ...]) -> None:
+    """Make synthetic images, look at them, pretrain with and without, score; offline, at most ten minutes."""
+    from syn2co.demonstration.demo import demo as run
+
+    run(out, pretrain_only=pretrain_only, settings=settings)
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the resolved settings of NAME as JSON, for --config.")
+def recipes(name: str | None, as_json: bool) -> None:
+    """List the recipes, or print the settings of one."""
+    from syn2co.pretraining.recipes import recipe
+    from syn2co.pretraining.recipes import recipes as listed
+
+    if as_json and name is None:
+        raise click.UsageError("--json needs the name of a recipe")
+    if name is not None:
+        click.echo(recipe(name).to_json(), nl=False)
+        return
+    summaries = listed()
+    width = max(map(len, summaries))
+    for known, summary in summaries.items():
+        click.echo(f"{known:<{width}}  {summary}")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print them as a JSON list.")
+def settings(name: str | None, as_json: bool) -> None:
+    """Explain the settings that --set takes: type, default and meaning.
+
+    NAME is a setting (queue.size) or a group (queue) of pretrain, generate for those of synthetic images, or a
+    generator (flow) for its options.
+    """  # fmt: skip
+    import json
+
+    from syn2co.reports.reference import settings as explained
+
+    found = explained(name)
+    if as_json:
+        click.echo(json.dumps([setting._asdict() for setting in found], indent=1))
+        return
+    for setting in found:
+        click.echo(f"{click.style(setting.name, bold=True)} = {setting.default}  ({setting.kind})")
+        click.echo(click.wrap_text(setting.meaning, 100, "    ", "    "))
+
+
+COMMANDS = (pretrain, doctor, demo, recipes, settings)
