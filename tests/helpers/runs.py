@@ -209,10 +209,10 @@ def _arm(point: str, number: int) -> None:
         "before a save": lambda: around(module, "save", before=True),
         "after a save": lambda: around(module, "save", before=False),
         "half a file": lambda: setattr(safetensors.torch, "save_file", half_written(safetensors.torch.save_file)),
-        "before a flush": lambda: around(checkpoint.os, "fsync", before=True),
-        "before a rename": lambda: around(checkpoint.os, "replace", before=True),
-        "after a rename": lambda: around(checkpoint.os, "replace", before=False),
-        "before config.json": lambda: around(checkpoint.os, "replace", before=True),
+        "before a flush": lambda: around(os, "fsync", before=True),
+        "before a rename": lambda: around(os, "replace", before=True),
+        "after a rename": lambda: around(os, "replace", before=False),
+        "before config.json": lambda: around(os, "replace", before=True),
         "before a deletion": lambda: around(checkpoint, "remove", before=True),
     }
     points[point]()

@@ -50,8 +50,8 @@ def _write_shard(stem: Path, entries: Sequence[tuple[int, np.ndarray, Mapping[st
         for row, image, line in entries:
             data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
             name = f"{row:032x}"
-            facts = {"id": name, "group": name, "size": list(image.shape[:2]), "sha256": sha256(data).hexdigest()}
-            texts.append(seal({**LINE, **facts, **line}))
+            metadata = {"id": name, "group": name, "size": list(image.shape[:2]), "sha256": sha256(data).hexdigest()}
+            texts.append(seal({**LINE, **metadata, **line}))
             for member, body in ((f"{name}.png", data), (f"{name}.json", texts[-1].encode())):
                 info = tarfile.TarInfo(member)
                 info.size = len(body)

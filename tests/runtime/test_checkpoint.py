@@ -13,7 +13,6 @@ from runs import assert_same_tensors
 
 from syn2co.core.errors import CheckpointError, FileError
 from syn2co.core.files import write_atomically
-from syn2co.runtime import checkpoint as module
 from syn2co.runtime.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 
 STATE = {"seed": 3, "averages": {"loss": [1.5, 2.0], "hardness": [float("nan"), 1.0]}, "name": "ünï"}
@@ -69,7 +68,7 @@ def test_defect_11_a_file_is_never_changed_in_place(tmp_path, monkeypatch):
             seen.append(found)
             return original(*args)
 
-        monkeypatch.setattr(module.os, name, watched)
+        monkeypatch.setattr(os, name, watched)
     _save(tmp_path, 2)
     assert seen == [[1], [1], [1, 2]]  # before the flush of the file, the rename, the flush of the folder
 
@@ -94,7 +93,7 @@ def test_what_killed_saves_left_is_removed(tmp_path):
 
 
 def test_damaged_later_ones_do_not_push_out_good_ones(tmp_path):
-    """After going on from step 10, step 20 is damaged and must not count as one of the two that are kept."""
+    """After a resume from step 10, step 20 is damaged and must not count as one of the two that are kept."""
     _save(tmp_path, 10)
     _save(tmp_path, 20).write_bytes(b"damaged")
     _save(tmp_path, 15)
@@ -183,7 +182,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_passed_over(tmp_path, monke
 
     monkeypatch.setattr("builtins.open", unwell)
     with pytest.raises(
-        CheckpointError, match=r"step-000000002.safetensors: cannot be read \(Input/output error\); mend"
+        CheckpointError, match=r"step-000000002.safetensors: cannot be read \(Input/output error\); fix"
     ):
         load_checkpoint(tmp_path)
 
@@ -216,7 +215,7 @@ def test_no_space_left_leaves_the_earlier_ones(where, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(CheckpointError, match=FULL):
-        patch.setattr(module.os, where, full)
+        patch.setattr(os, where, full)
         _save(tmp_path, 2)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000001.safetensors"]
     assert load_checkpoint(tmp_path).state["at"] == 1
@@ -256,8 +255,20 @@ def test_small_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FileError, match=r"config.json: cannot be written \(No space left on device\); nothing was"):
         write_atomically(path, "new\n")
     assert path.read_text() == "old\n"
     assert [found.name for found in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_checkpoint_of_another_layout_says_which_version_wrote_it(tmp_path, monkeypatch):
+    import syn2co.runtime.checkpoint as module
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "FORMAT", 9)
+        path = module.save_checkpoint(tmp_path, 1, {}, {"machine": {"syn2co": "7.0"}}, keep=2)
+    sentence = r"step-000000001.safetensors: was written by syn2co 7.0 in checkpoint format 9, .* \(.+\) reads format 1"
+    for where in (path, tmp_path):
+        with pytest.raises(CheckpointError, match=sentence):
+            load_checkpoint(where)

@@ -2,7 +2,7 @@
 
 
 class Syn2CoError(ValueError):
-    """Something that the user can mend; the command line prints it in one line and exits with 2.
+    """Something that the user can fix; the command line prints it in one line and exits with 2.
 
     Ranks that find the same error say it once; `one_rank` marks what one rank alone has met, so that it speaks.
     """
@@ -31,7 +31,7 @@ class EvaluationError(Syn2CoError):
 
 
 class TrainingError(Syn2CoError):
-    """Training cannot go on; the checkpoints saved so far stay."""
+    """Training must stop; the checkpoints saved so far stay."""
 
 
 class SynthesisError(Syn2CoError):

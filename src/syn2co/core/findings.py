@@ -10,7 +10,7 @@ LEVELS: tuple[Level, ...] = ("pass", "info", "warn", "fail")
 
 @dataclass(frozen=True)
 class Finding:
-    """How one check stands: "pass", "info" (good to know), "warn" (decide for yourself) or "fail" (fix it first)."""
+    """Outcome of one check: "pass", "info" (good to know), "warn" (decide for yourself) or "fail" (fix it first)."""
 
     check: str
     level: Level
@@ -18,10 +18,16 @@ class Finding:
     evidence: Mapping[str, float] = field(default_factory=dict)
     """The numbers behind the reason, by name."""
     advice: tuple[str, ...] = ()
-    """What to do, a sentence each."""
+    """Advice, one sentence each."""
 
     def lines(self) -> list[str]:
-        """Return the finding as lines for the terminal."""
+        """Return the finding as lines for the terminal.
+
+        Example:
+            >>> print(*Finding("leaks", "fail", "2 images", advice=("remove them",)).lines(), sep="\\n")
+            FAIL leaks: 2 images
+                 -> remove them
+        """
         return [
             f"{self.level.upper():<4} {self.check}: {self.reason}",
             *(f"     -> {advice}" for advice in self.advice),

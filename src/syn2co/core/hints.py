@@ -4,13 +4,28 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint such as "; did you mean queue.size?", by the whole path or else by its last part, or "" if none."""
+def nearest(name: str, known: Iterable[str], *, most: int = 1, separator: str = ".") -> str:
+    """Return a hint at the known names that are nearest, by their whole path or else by the last part of it.
+
+    Args:
+        name: what was given, such as "quue.size".
+        known: the names that there are, with separators or without.
+        most: names in the hint; the nearest comes first.
+        separator: the text between the parts of a path; names of files, whose dots part nothing, take "/".
+
+    Returns:
+        The end of a sentence, or "" if no name is near.
+
+    Example:
+        >>> nearest("batch", ["queue.size", "training.batch"]), nearest("temperature", ["queue.size"])
+        ('; did you mean training.batch?', '')
+    """
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    if not close:
-        by_leaf = {path.rpartition(".")[2]: path for path in reversed(known)}
-        close = [by_leaf[leaf] for leaf in difflib.get_close_matches(name.rpartition(".")[2], by_leaf, n=1, cutoff=0.6)]
-    if not close:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""
+    by_leaf = {path.rpartition(separator)[2]: path for path in reversed(known)}
+    leaves = difflib.get_close_matches(name.rpartition(separator)[2], by_leaf, most, 0.6)
+    close = (
+        difflib.get_close_matches(name, known, most, 0.7)
+        or [by_leaf[leaf] for leaf in leaves]
+        or difflib.get_close_matches(name, known, most, 0.5 if most == 1 else 0.4)  # several may be further away
+    )
+    return f"; did you mean {', '.join(close)}?" if close else ""

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Bar:
-    """A bar of `total` units with free text; `advance` may be called thousands of times a second.
+    """A bar of `total` units with free text; `advance` may be called thousands of times per second.
 
     Where the output is no terminal (a log file, CI), it prints one line every `quiet_seconds` instead.
     """
@@ -91,7 +91,11 @@ class Stages:
 
 
 def note(text: str) -> None:
-    """Print what the user should know and need not act on."""
+    """Print what the user should know and need not act on, to the error stream.
+
+    Args:
+        text: one sentence without a period.
+    """
     Console(stderr=True).print(f"note: {text}", highlight=False, soft_wrap=True)
 
 

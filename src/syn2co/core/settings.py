@@ -18,7 +18,16 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Settings(BaseModel):
-    """A frozen group of settings that refuses unknown names."""
+    """A frozen group of settings that refuses unknown names; a generator's own `Options` inherit from it.
+
+    The string below a field is its description, which `syn2co settings` shows.
+
+    Example:
+        >>> class Options(Settings):
+        ...     squares: int = 8
+        >>> Options().with_settings(["squares=4"])
+        Options(squares=4)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -26,7 +35,9 @@ class Settings(BaseModel):
     def parse(cls, values: Mapping[str, Any], *, under: str = "") -> Self:
         """Return the settings of nested plain values; what is not named keeps its default.
 
-        Errors name the settings below `under`, such as "options.".
+        Args:
+            values: nested mappings, as JSON has them.
+            under: prefix of the names in errors, such as "options.".
 
         Raises:
             ConfigError: naming the setting, the value seen and what is allowed; for an unknown name, the nearest one.
@@ -37,7 +48,10 @@ class Settings(BaseModel):
             raise ConfigError(_sentence(error, setting_names(cls), under)) from None
 
     def with_settings(self, assignments: Iterable[str]) -> Self:
-        """Return the settings with each "a.b=value" applied in order; values are JSON, or else plain text.
+        """Return the settings with each "a.b=value" applied in order.
+
+        Args:
+            assignments: such as "queue.size=1024"; values are JSON, or else plain text.
 
         Raises:
             ConfigError: on an assignment without "=", an unknown setting or a value out of range.
@@ -50,7 +64,12 @@ class Settings(BaseModel):
 
 
 def read_settings(path: str | Path, hint: str, *, leave_out: Collection[str] = ()) -> dict[str, Any]:
-    """Return the nested plain values in a JSON file but those of `leave_out`; `hint` says where one comes from.
+    """Return the nested plain values in a JSON file.
+
+    Args:
+        path: the file.
+        hint: the end of the error's sentence if the file is no JSON: where one comes from.
+        leave_out: names at the top level that are not settings, such as a hash.
 
     Raises:
         ConfigError: if the file cannot be read, or holds something else than one JSON object.
@@ -84,7 +103,21 @@ def _assign(values: dict[str, Any], assignment: str, free: Collection[str]) -> N
 
 
 def setting_names(kind: type[BaseModel], prefix: str = "") -> list[str]:
-    """Return the dotted name of every setting of a class of settings."""
+    """Return the dotted name of every setting of a class of settings.
+
+    Args:
+        kind: the class.
+        prefix: put before each name, such as "queue.".
+
+    Example:
+        >>> class Queue(Settings):
+        ...     size: int = 64
+        >>> class Run(Settings):
+        ...     queue: Queue = Queue()
+        ...     seed: int = 0
+        >>> setting_names(Run)
+        ['queue.size', 'seed']
+    """
     names: list[str] = []
     for name, field in kind.model_fields.items():
         group = _group(field.annotation)

@@ -13,18 +13,38 @@ def render(template: str, **values: Any) -> str:
     Args:
         template: its path below the package syn2co, such as "reports/templates/audit.html.j2". What goes into an HTML
             template is escaped; what goes into a cell of a Markdown table passes the filter `cell`.
-        values: what the template names; a name that is missing is an error.
+        values: what the template names.
+
+    Raises:
+        jinja2.UndefinedError: if the template names something that `values` lacks.
     """
     return _environment().get_template(template).render(**values)
 
 
 def cell(text: object) -> str:
-    """Return a text for a cell of a Markdown table: one line, without what would end the cell."""
+    """Return a text for a cell of a Markdown table: one line, without what would end the cell.
+
+    Args:
+        text: anything that `str` takes.
+
+    Example:
+        >>> cell("either | or,\\n  on two lines")
+        'either \\\\| or, on two lines'
+    """
     return " ".join(str(text).split()).replace("|", "\\|")
 
 
 def data_url(data: bytes, kind: str) -> str:
-    """Return an image as an address that holds it."""
+    """Return an image as an address that holds it, for pages of one file.
+
+    Args:
+        data: the encoded image.
+        kind: its format as in its media type, such as "png" or "jpeg".
+
+    Example:
+        >>> data_url(b"pixels", "png")
+        'data:image/png;base64,cGl4ZWxz'
+    """
     return f"data:image/{kind};base64,{b64encode(data).decode()}"
 
 

@@ -1,9 +1,15 @@
-"""Versions that checkpoints, manifests and reports carry: of syn2co, and of the packages that decide the last bits."""
+"""Versions that checkpoints, manifests and reports carry: of syn2co, and of the packages that decide the last bits.
+
+Example:
+    >>> package_versions()["syn2co"] == __version__
+    True
+"""
 
 import sys
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
+"""Version of syn2co, as checkpoints, manifests and reports carry it; `package_versions()["syn2co"]` is the same."""
 
 _CALLED = {"cv2": "opencv"}
 
@@ -14,6 +20,9 @@ def package_versions(*modules: str) -> dict[str, str]:
     Args:
         modules: names as they are imported, such as "numpy" or "cv2"; each is imported.
 
+    Returns:
+        A mapping from the name of each project to its version.
+
     Example:
         >>> sorted(package_versions("numpy", "cv2"))
         ['numpy', 'opencv', 'syn2co']
@@ -23,5 +32,10 @@ def package_versions(*modules: str) -> dict[str, str]:
 
 
 def python_version() -> str:
-    """Return the version of Python, such as "3.11.7"."""
+    """Return the version of Python.
+
+    Example:
+        >>> python_version().count(".")
+        2
+    """
     return ".".join(map(str, sys.version_info[:3]))

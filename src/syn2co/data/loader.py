@@ -1,22 +1,20 @@
-"""From (epoch, draw) keys to batches of views: which image when, on which rank, and who decodes it.
+"""From (epoch, sample id) keys to batches of views: which image when, on which rank, and who decodes it.
 
 Nothing here has state that a restart could lose: the images of a step are a function of (seed, step) and the number
 of ranks only says which of them this rank loads. Axes: N images, B images of this rank's part of a micro-batch.
 """
 
-import ctypes
-import signal
 import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from syn2co.core.errors import ConfigError, DataError
+from syn2co.core.processes import start_worker
 from syn2co.data.batch import Batch
 from syn2co.data.codec import Codec
 from syn2co.data.mixing import Mixer, image_index
@@ -30,7 +28,7 @@ AS_IT_IS = Codec()
 
 @dataclass(frozen=True)
 class Schedule:
-    """How epochs of N images are cut into steps, micro-batches and ranks; no padding, the rest of an epoch is left out.
+    """Schedule of epochs of N images: steps, micro-batches and ranks; no padding, the rest of an epoch is left out.
 
     Micro-batch m is a contiguous slice of the global batch and rank r a contiguous slice of that, so gathering in rank
     order gives the global order.
@@ -46,7 +44,7 @@ class Schedule:
     ranks: int
     seed: int
     mixer: Mixer | None = None
-    """Which images an epoch is made of; None is a permutation of N real ones."""
+    """Images of each epoch; None is a permutation of N real ones."""
 
     def __post_init__(self) -> None:
         if self.images < self.batch and self.mixer is not None and self.mixer.mode != "real":
@@ -87,24 +85,24 @@ class Schedule:
         """The mixer, the plain one included."""
         return self.mixer or Mixer.plain(self.images, self.seed)
 
-    def step_draws(self, step: int, order: np.ndarray) -> np.ndarray:
-        """Return the draws of a step's global batch, given the order of its epoch."""
+    def step_sample_ids(self, step: int, order: np.ndarray) -> np.ndarray:
+        """Return the sample ids of a step's global batch, given the order of its epoch."""
         first = step % self.steps_per_epoch * self.batch
         return order[first : first + self.batch]
 
     def keys(self, rank: int, start: int, stop: int) -> Iterator[Keys]:
-        """Yield this rank's (epoch, draw) keys of every micro-batch of the steps start .. stop.
+        """Yield this rank's (epoch, sample id) keys of every micro-batch of the steps start .. stop.
 
-        A draw is an image's index, unless the image comes again in the same epoch: see `images.mixing`.
+        A sample id is an image's index, unless the image comes again in the same epoch: see `data.mixing`.
         """
         epoch, order = -1, np.empty(0, np.int64)
         for step in range(start, stop):
             if self.epoch(step) != epoch:
                 epoch = self.epoch(step)
                 order = self.mix.order(epoch)
-            draws = self.step_draws(step, order).reshape(self.micro_batches, self.ranks, self.rank_rows)
-            for part in draws[:, rank]:
-                yield [(epoch, int(draw)) for draw in part]
+            sample_ids = self.step_sample_ids(step, order).reshape(self.micro_batches, self.ranks, self.rank_rows)
+            for part in sample_ids[:, rank]:
+                yield [(epoch, int(sample_id)) for sample_id in part]
 
 
 class _Stream(Sampler[Keys]):
@@ -128,38 +126,37 @@ class _Views(Dataset[Batch]):
     def __getitems__(self, keys: Keys) -> Batch | DataError:
         size = self.settings.size
         views = np.empty((2, len(keys), size, size, 3), np.uint8)
-        draws = np.array([draw for _, draw in keys])
+        sample_ids = np.array([sample_id for _, sample_id in keys])
         epoch = keys[0][0]  # of all keys: no batch spans two epochs
-        of_view = self.mixer.view_images(epoch, draws)
+        of_view = self.mixer.view_images(epoch, sample_ids)
         try:
-            for row, draw in enumerate(draws):
+            for row, sample_id in enumerate(sample_ids):
                 first, second = of_view[:, row].tolist()
                 image = self.codec(self.images.read(first))
                 other = image if second == first else self.codec(self.images.read(second))
                 for view, pixels in enumerate((image, other)):
                     views[view, row] = one_view(
-                        pixels, self.settings, seed=self.mixer.seed, epoch=epoch, index=int(draw), view=view
+                        pixels, self.settings, seed=self.mixer.seed, epoch=epoch, index=int(sample_id), view=view
                     )
         except DataError as error:
             return error
-        indices = image_index(draws)
+        indices = image_index(sample_ids)
         groups, synthetic = self.images.groups[indices], of_view >= self.mixer.boundary
-        return Batch(*map(torch.from_numpy, (views, indices, groups, draws, synthetic)))
+        return Batch(*map(torch.from_numpy, (views, indices, groups, sample_ids, synthetic)))
 
 
 def batches(
     images: ImageSet,
     settings: ViewsSettings,
     schedule: Schedule,
+    steps: range,
     *,
     rank: int,
-    start: int,
-    stop: int,
     workers: int,
     pin: bool = False,
     codec: Codec = AS_IT_IS,
 ) -> Generator[Batch, None, None]:
-    """Yield this rank's micro-batches of the steps start .. stop, in order; equal for any number of workers.
+    """Yield this rank's micro-batches of the steps, in order; equal for any number of workers.
 
     Every image passes through `codec` before its views.
 
@@ -171,7 +168,7 @@ def batches(
         workers = 0  # each would get a copy of all decoded images
     loader = DataLoader(
         _Views(images, settings, schedule.mix, codec),
-        batch_sampler=_Stream(schedule, rank, start, stop),
+        batch_sampler=_Stream(schedule, rank, steps.start, steps.stop),
         num_workers=workers,
         multiprocessing_context="fork" if workers and forks else None,  # shares images kept in memory
         collate_fn=_same,
@@ -194,18 +191,4 @@ def _same(batch: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    _die_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM):  # both may be sent to every process; the main one decides
-        signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-
-
-def _die_with_parent() -> None:
-    """Have Linux kill this process when the one that trains is gone, even if that was killed itself.
-
-    torch's loading processes notice by themselves only between two batches; one that waits on a full pipe never does.
-    """
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    start_worker()

@@ -7,7 +7,6 @@ verifies is the one that counts.
 
 import errno
 import json
-import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,8 @@ import torch
 from torch import Tensor
 
 from syn2co.core.errors import CheckpointError
-from syn2co.core.files import flush, remove
+from syn2co.core.files import atomic_file, remove
+from syn2co.core.versions import __version__
 
 FOLDER = "checkpoints"
 FORMAT = 1
@@ -40,7 +40,7 @@ def save_checkpoint(
 ) -> Path:
     """Write the checkpoint of `step` and delete all but it and the `keep` - 1 before it; return its path.
 
-    What lies there of a later step is damaged, else the run would have gone on from it; it goes too, as do the
+    A file of a later step is damaged, else the run would have resumed from it; it is deleted too, as are the
     temporary files of saves that were killed.
 
     Raises:
@@ -50,20 +50,16 @@ def save_checkpoint(
 
     folder = run / FOLDER
     path = folder / f"step-{step:09d}.safetensors"
-    temporary = path.with_suffix(".tmp")
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"format": FORMAT, "step": step, **state})
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file(on_cpu, temporary, metadata={"state": text, "crc32": str(_checksum(on_cpu, text))})
-        temporary.chmod(mode)  # safetensors leaves a file that nobody else may read, whatever the umask
-        flush(temporary)
-        os.replace(temporary, path)
-        flush(folder)
+        with atomic_file(path, temporary=path.with_suffix(".tmp")) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            save_file(on_cpu, temporary, metadata={"state": text, "crc32": str(_checksum(on_cpu, text))})
+            temporary.chmod(mode)  # safetensors leaves a file that nobody else may read, whatever the umask
     except Exception as error:  # safetensors wraps the system's error in its own class
-        remove(temporary)
         raise CheckpointError(_save_failure(path, error)) from None
     kept = [old for old in _newest_first(run) if old <= path][:keep]
     for old in {file for file in folder.iterdir() if _OWN.fullmatch(file.name)}.difference(kept):
@@ -122,15 +118,21 @@ def _read(path: Path) -> Checkpoint | None:
         with open(path, "rb") as raw:  # what cannot be read now is not damaged, and must not be passed over
             raw.read(1)
     except OSError as error:
-        raise CheckpointError(f"{path.name}: cannot be read ({error.strerror}); mend that and try again") from None
+        raise CheckpointError(f"{path.name}: cannot be read ({error.strerror}); fix that and try again") from None
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         state = json.loads(metadata["state"])
-        intact = int(metadata["crc32"]) == _checksum(tensors, metadata["state"]) and state["format"] == FORMAT
+        intact = int(metadata["crc32"]) == _checksum(tensors, metadata["state"])
     except (SafetensorError, OSError, KeyError, ValueError):
         return None
+    if intact and state.get("format") != FORMAT:
+        writer = state.get("machine", {}).get("syn2co", "of another layout")
+        raise CheckpointError(
+            f"{path.name}: was written by syn2co {writer} in checkpoint format {state.get('format')}, and this version "
+            f"({__version__}) reads format {FORMAT}; use that version, or start a new run"
+        )
     return Checkpoint(path, tensors, state) if intact else None
 
 

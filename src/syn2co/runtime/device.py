@@ -1,4 +1,4 @@
-"""Devices, and how many processes load images."""
+"""Devices, and the number of processes that load images."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Everything that ranks say to each other; the only module that touches torch.distributed.
+"""Collectives of the ranks of a run; the only module that touches torch.distributed.
 
 Without a process group every function is the one-rank identity, so callers never ask. Axes: n rows of this rank,
 N rows of all ranks.
@@ -73,7 +73,7 @@ def all_gather_rows(rows: Tensor) -> Tensor:
     count = torch.tensor([rows.shape[0]], device=rows.device)
     counts = [torch.zeros_like(count) for _ in range(world_size())]
     dist.all_gather(counts, count)
-    sizes = [int(c) for c in counts]
+    sizes = [int(c) for c in counts]  # all_gather wants equal shapes: shorter parts are padded, then cut
     padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
     padded[: rows.shape[0]] = rows
     parts = [torch.empty_like(padded) for _ in sizes]
@@ -141,7 +141,7 @@ class _SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        total = grads[0].clone()
+        total = grads[0].clone()  # every rank's loss depends on the sum, so every rank's gradient reaches it
         dist.all_reduce(total)
         return total
 

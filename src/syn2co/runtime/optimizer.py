@@ -1,4 +1,4 @@
-"""AdamW as the recipes want it: which parameters decay, which learning rate, which largest gradient."""
+"""AdamW of the recipes: groups of weight decay, learning rate, gradient clipping, and the state by parameter name."""
 
 from typing import Any
 
@@ -47,6 +47,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 def clip_gradient(online: nn.Module, largest: float | None) -> Tensor:
     """Return the global norm of the gradient before it is scaled down to `largest` (None: never), in place."""
+    # An infinite bound scales nothing, and the norm is measured all the same.
     bound = float("inf") if largest is None else largest
     return nn.utils.clip_grad_norm_(online.parameters(), bound)
 

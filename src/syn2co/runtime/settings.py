@@ -31,7 +31,7 @@ class OptimizerSettings(Settings):
 
 
 class MachineSettings(Settings):
-    """What may differ between two machines without changing what the run is; not part of the config's hash."""
+    """Settings of the machine, which do not change what the run is; not part of the config's hash."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
@@ -42,12 +42,12 @@ class MachineSettings(Settings):
     cache: Literal["auto", "always", "never"] = "auto"
     """Keep decoded images in memory (auto: if they are small)."""
     save_steps: int | None = Field(default=None, gt=0)
-    """Checkpoint every so many optimizer steps; null is once an epoch."""
+    """Optimizer steps between two checkpoints; null is one per epoch."""
     save_minutes: Positive = 10.0
-    """Checkpoint at least this often."""
+    """Most minutes between two checkpoints."""
     keep: int = Field(default=2, gt=1)
     """Checkpoints kept."""
     log_steps: int = Field(default=10, gt=0)
-    """Write metrics every so many optimizer steps."""
+    """Optimizer steps between two records of the metrics."""
     tensorboard: bool = True
     """Write the metrics for TensorBoard too."""

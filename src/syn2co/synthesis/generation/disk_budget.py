@@ -1,7 +1,9 @@
-"""How much a set will take on disk, and whether that fits."""
+"""Disk budget of a set: its expected size against the free space."""
 
 import shutil
 from pathlib import Path
+
+from rich.filesize import decimal
 
 from syn2co.core.errors import SynthesisError
 
@@ -15,15 +17,6 @@ OVERHEAD = 2 * 512 + 2 * 256
 def bytes_of(data: bytes, text: str) -> int:
     """Return what one stored image takes: in the tar with its line, and in the manifest."""
     return len(data) + 2 * len(text) + OVERHEAD
-
-
-def human(count: float) -> str:
-    """Return a number of bytes for people: "1.3 GB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 class DiskBudget:
@@ -54,11 +47,12 @@ class DiskBudget:
         needed, free = self.bytes / self.seen * self.left, shutil.disk_usage(self.folder).free
         if needed > free * MARGIN:
             raise SynthesisError(
-                f"--out {self.folder.name}: the {self.left} images that are left will take about {human(needed)} and "
-                f"{human(free)} are free; free some, lower --count, or store jpg (--set format=jpg)"
+                f"--out {self.folder.name}: the {self.left} images that are left will take about "
+                f"{decimal(round(needed))} and {decimal(free)} are free; free some, lower --count, or store jpg "
+                "(--set format=jpg)"
             )
 
     @property
     def expected(self) -> str:
         """The whole work's size in words, or "" if nothing is known yet."""
-        return human(self.bytes / self.seen * (self.seen + self.left)) if self.seen else ""
+        return decimal(round(self.bytes / self.seen * (self.seen + self.left))) if self.seen else ""

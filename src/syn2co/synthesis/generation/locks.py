@@ -1,13 +1,12 @@
-"""Who writes what in a data set folder, and what the system says to it."""
+"""Locks of a data set folder, one per shard, and the errors of the system in words."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from syn2co.core.errors import SynthesisError
 from syn2co.core.files import why_not_written
+from syn2co.core.locks import hold
 from syn2co.synthesis.sets.shards import stem
 
 LOCKS = ".locks"
@@ -45,28 +44,21 @@ def _locking(folder: Path) -> Iterator[None]:
     """Turn the system's errors of a lock into one sentence."""
     try:
         yield
-    except Timeout:  # is an OSError, too: somebody else holds it
-        raise
     except OSError as error:
         raise SynthesisError(
-            f"{folder.name}/{LOCKS}: must be a writable folder ({error.strerror or error}); mend or remove it"
+            f"{folder.name}/{LOCKS}: must be a writable folder ({error.strerror or error}); fix or remove it"
         ) from error
 
 
 @contextlib.contextmanager
 def lock(folder: Path, name: str) -> Iterator[None]:
-    """Hold a lock of the folder inside the block; the system lets go of it when the process ends, even killed.
+    """Hold a lock of the folder inside the block, once nobody else does.
 
     Raises:
         SynthesisError: if it cannot be held because the folder cannot be written.
     """
-    held = FileLock(make_locks(folder) / name)
-    with _locking(folder):
-        held.acquire()
-    try:
+    with _hold(folder, name, wait=True):
         yield
-    finally:
-        held.release()
 
 
 @contextlib.contextmanager
@@ -76,14 +68,15 @@ def shard_lock(folder: Path, number: int) -> Iterator[bool]:
     Raises:
         SynthesisError: if it cannot be held because the folder cannot be written.
     """
-    held = FileLock(make_locks(folder) / stem(number), timeout=0)
-    try:
+    with _hold(folder, stem(number), wait=False) as held:
+        yield held
+
+
+@contextlib.contextmanager
+def _hold(folder: Path, name: str, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock of the folder; only errors of the lock itself, not those of the block, become its sentence."""
+    path = make_locks(folder) / name
+    with contextlib.ExitStack() as stack:
         with _locking(folder):
-            held.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        held.release()
+            held = stack.enter_context(hold(path, wait=wait))
+        yield held

@@ -1,20 +1,18 @@
 """Worker processes that make images: batches of jobs out, results back in the order of the jobs.
 
 A process has one batch at a time and the next one is sent only to a process that waits, so no pipe can fill on both
-sides; results that come early are kept, at most four batches a process.
+sides; results that come early are kept, at most four batches per process.
 """
 
 import multiprocessing
-import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Self
 
 from syn2co.core.errors import Syn2CoError, SynthesisError
+from syn2co.core.processes import start_worker, use_one_thread
 from syn2co.synthesis.generation.encode import JobRunner, Result
 from syn2co.synthesis.generation.generator_factory import GeneratorFactory
 from syn2co.synthesis.sets.job import Job
@@ -47,13 +45,17 @@ class ProcessPool:
         context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
         self.connections: list[Connection] = []
         self.processes: list[Any] = []
-        for _ in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(factory, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            self.connections.append(ours)
-            self.processes.append(process)
+        try:
+            for _ in range(count):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_work, args=(factory, theirs), daemon=True)
+                process.start()
+                theirs.close()
+                self.connections.append(ours)
+                self.processes.append(process)
+        except BaseException:  # they ignore SIGTERM, so that multiprocessing would wait for them at exit
+            self.__exit__(None, None, None)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -118,15 +120,10 @@ class ProcessPool:
 
 def _work(factory: GeneratorFactory, connection: Connection) -> None:
     """Open the generator, then turn batches into results until the pipe closes."""
-    import cv2
-
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the main one decides
-    cv2.setNumThreads(1)
+    start_worker()
     try:
         runner = factory.open()
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(1)
+        use_one_thread()  # opening may have imported torch
     except Exception as error:
         runner, failure = None, _portable(error)
     while True:
@@ -147,11 +144,3 @@ def _portable(error: Exception) -> Exception:
     import traceback
 
     return RuntimeError("".join(traceback.format_exception(error)))
-
-
-def _leave_with_parent() -> None:
-    """End this process when the one that started it is gone, even if that was killed in the middle of a batch."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

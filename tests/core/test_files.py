@@ -1,0 +1,122 @@
+"""Files are written whole or not at all: nothing before the end, nothing left after a failure, flushed in order."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syn2co.core.errors import FileError
+from syn2co.core.files import atomic_file, public_path, why_not_written, write_atomically, write_whole
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is asked of the system, in order: flushes of files and folders, and renames."""
+    asked: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def flushed(descriptor: int) -> None:
+        asked.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")
+        fsync(descriptor)
+
+    def renamed(source: Path, target: Path) -> None:
+        asked.append(f"{Path(source).name} -> {Path(target).name}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    yield asked
+
+
+def _fail_at(monkeypatch: pytest.MonkeyPatch, call: int, error: OSError) -> None:
+    """Let the `call`-th flush, counted from 1, fail."""
+    asked: list[int] = []
+
+    def fails(descriptor: int) -> None:
+        asked.append(descriptor)
+        if len(asked) == call:
+            raise error
+
+    monkeypatch.setattr(os, "fsync", fails)
+
+
+def test_a_file_appears_at_the_end_of_the_block(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("old")
+    with atomic_file(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert {found.name for found in tmp_path.iterdir()} == {"rows.csv", ".rows.csv.tmp"}
+    assert path.read_text() == "new"
+    assert [found.name for found in tmp_path.iterdir()] == ["rows.csv"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="tells a folder from a file by /proc")
+def test_the_file_is_flushed_before_the_rename_and_the_folder_after_it(tmp_path: Path, calls: list[str]) -> None:
+    with atomic_file(tmp_path / "a", temporary=tmp_path / "mine") as temporary:
+        temporary.write_text("text")
+    assert calls == ["file", "mine -> a", "folder"]
+
+
+def test_a_cache_is_renamed_and_not_flushed(tmp_path: Path, calls: list[str]) -> None:
+    with atomic_file(tmp_path / "a", durable=False) as temporary:
+        temporary.write_text("text")
+    assert calls == [".a.tmp -> a"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+def test_an_error_in_the_block_leaves_what_was_there(error: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(type(error)), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    _fail_at(monkeypatch, 1, FULL)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_share_that_flushes_no_folders_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fail_at(monkeypatch, 2, OSError(errno.EINVAL, "Invalid argument"))
+    write_whole(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_a_text_is_utf_8_with_the_line_ends_that_it_has(tmp_path: Path) -> None:
+    write_whole(tmp_path / "new" / "folder" / "a", "ü\n\r\n")
+    assert (tmp_path / "new" / "folder" / "a").read_bytes() == b"\xc3\xbc\n\r\n"
+    write_whole(tmp_path / "b", b"\xff")
+    assert (tmp_path / "b").read_bytes() == b"\xff"
+
+
+def test_write_atomically_says_it_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match=r"^a.txt: cannot be written \(.+\); nothing was changed$"):
+        write_atomically(tmp_path / "file" / "a.txt", "text")
+
+
+def test_the_reason_of_a_full_disk_and_of_another_error() -> None:
+    assert why_not_written(FULL).startswith("no space is left on the device; free some")
+    assert why_not_written(OSError(errno.EDQUOT, "Quota")).startswith("no space is left on the device; free some")
+    assert why_not_written(OSError(errno.EROFS, "Read-only file system")).startswith("Read-only file system; ")
+
+
+@pytest.mark.parametrize("text, public", [
+    ("/home/me/models/flow", "flow"), ("~/flow", "flow"), ("./flow", "flow"), ("..\\flow", "..\\flow"),
+    ("org/model", "org/model"), ("procedural:mix", "procedural:mix"), ("/", "/"),
+])  # fmt: skip
+def test_a_published_path_does_not_tell_where_it_lies(text: str, public: str) -> None:
+    assert public_path(text) == public

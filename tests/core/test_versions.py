@@ -1,0 +1,29 @@
+"""Versions: of syn2co and of what decides the last bits, by the names of the projects."""
+
+import sys
+from importlib.metadata import version
+
+import numpy
+import pytest
+
+from syn2co.core.versions import __version__, package_versions, python_version
+
+
+def test_each_package_is_named_as_its_project() -> None:
+    found = package_versions("numpy", "cv2")
+    assert found == {"syn2co": __version__, "numpy": numpy.__version__, "opencv": found["opencv"]}
+    assert found["opencv"].split(".")[0] == version("opencv-python-headless").split(".")[0]
+
+
+def test_syn2co_comes_first_and_alone_if_nothing_is_asked() -> None:
+    assert list(package_versions("numpy"))[0] == "syn2co"
+    assert package_versions() == {"syn2co": __version__}
+
+
+def test_a_package_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        package_versions("no_such_package")
+
+
+def test_the_version_of_python_has_three_parts() -> None:
+    assert python_version() == ".".join(str(part) for part in sys.version_info[:3])

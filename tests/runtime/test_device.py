@@ -1,0 +1,34 @@
+"""Devices, and processes that load images."""
+
+import os
+
+import pytest
+import torch
+
+from syn2co.core.errors import ConfigError
+from syn2co.runtime.device import choose_device, choose_workers
+from syn2co.runtime.settings import MachineSettings
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("gpu", r"machine.device = gpu: must be auto, cpu, cuda, cuda:N or mps"),
+    ("cuda", r"machine.device = cuda: torch sees no CUDA GPU; use cpu or install a CUDA build of torch"),
+    ("mps", r"machine.device = mps: torch sees no Apple GPU; use cpu"),
+])  # fmt: skip
+def test_a_device_that_is_not_there(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=message):
+        choose_device(name)
+    assert choose_device("auto") == CPU
+
+
+def test_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 32)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert choose_workers(MachineSettings(workers=3), CPU, cached=True) == 3
+    assert choose_workers(MachineSettings(), CPU, cached=True) == 0
+    assert choose_workers(MachineSettings(), CPU, cached=False) == 4
+    assert choose_workers(MachineSettings(), torch.device("cuda"), cached=True) == 7
