@@ -56,9 +56,11 @@ def test_agreement_ignores_brightness_and_contrast_and_is_0_for_a_constant() -> 
     assert agreement(picture, np.full_like(picture, 9)) == 0.0
 
 
-def test_differing_bits_by_hand() -> None:
-    one, two = (np.array(values, np.uint64) for values in ([0, 0b1011, 2**64 - 1], [0, 0b0001, 0]))
-    assert hash_pairs.differing_bits(one, two).tolist() == [0, 2, 64]
+@pytest.mark.parametrize("one, two, bits", [(0, 0, 0), (0b1011, 0b0001, 2), (2**64 - 1, 0, 64)])
+def test_differing_bits_by_hand(one: int, two: int, bits: int) -> None:
+    first, second = np.array([one], np.uint64), np.array([two], np.uint64)
+    for radius in range(65):
+        assert len(hash_pairs.close_pairs(first, second, radius).first) == (radius >= bits)
 
 
 def spread_hashes(count: int, seed: int) -> np.ndarray:

@@ -15,9 +15,10 @@ from synthetic_folders import write_set
 
 from syn2co.audits.image_sets import AuditError
 from syn2co.audits.report import AuditReport
+from syn2co.audits.settings import AuditSettings
 from syn2co.cli.audits import audit as command
 from syn2co.cli.audits import default_name
-from syn2co.core.errors import DataError
+from syn2co.core.errors import ConfigError, DataError
 from syn2co.reports.audit import LeakError, audit
 from syn2co.reports.audit_page import to_html, to_markdown
 from syn2co.reports.audit_sections import sections
@@ -80,7 +81,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def report(folders: dict[str, Path]) -> AuditReport:
-    return audit(folders["made"], real=folders["real"], against=folders["test"], allow_leak=True)
+    return audit(
+        folders["made"], real=folders["real"], against=folders["test"], settings=AuditSettings(allow_leak=True)
+    )
 
 
 def names(found: list[dict]) -> set[str]:
@@ -134,11 +137,13 @@ def test_the_same_images_and_settings_give_the_same_json_wherever_they_lie(
     folders: dict[str, Path], report: AuditReport, tmp_path: Path
 ) -> None:
     moved = {name: shutil.copytree(folders[name], tmp_path / name) for name in ("made", "real", "test")}
-    again = audit(moved["made"], real=moved["real"], against=moved["test"], allow_leak=True)
+    again = audit(moved["made"], real=moved["real"], against=moved["test"], settings=AuditSettings(allow_leak=True))
     assert again.to_json() == report.to_json() and to_html(again) == to_html(report)
     for text in (again.to_json(), to_html(again), to_markdown(again)):
         assert str(tmp_path) not in text and str(folders["root"]) not in text
-    other = audit(folders["made"], real=folders["real"], against=folders["test"], allow_leak=True, seed=1)
+    other = audit(
+        folders["made"], real=folders["real"], against=folders["test"], settings=AuditSettings(allow_leak=True, seed=1)
+    )
     assert other.to_json() != report.to_json()
 
 
@@ -208,8 +213,8 @@ def test_an_empty_set_and_a_small_limit_are_refused(tmp_path: Path) -> None:
     (empty / "recipe.json").write_text("{}")
     with pytest.raises(AuditError, match="this data set folder has no shard yet"):
         audit(empty)
-    with pytest.raises(AuditError, match="max_images = 3: must be at least 20"):
-        audit(empty, max_images=3)
+    with pytest.raises(ConfigError, match="max_images = 3: input should be greater than or equal to 20"):
+        audit(empty, settings=AuditSettings.parse({"max_images": 3}))
     with pytest.raises(AuditError, match="synthetic: no source of images was given"):
         audit([])
     (tmp_path / "file").write_text("")

@@ -1,6 +1,7 @@
 """A folder as a source: what is found, in which order, under which label, and what is remembered."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(folder_module.os, "scandir", refuse)
-    with pytest.raises(DataError, match=r"data.*: this folder cannot be read \(Permission denied\); mend its perm"):
+    with pytest.raises(DataError, match=r"data.*: this folder cannot be read \(Permission denied\); fix its perm"):
         scan_folder(tmp_path / "data")
 
 
@@ -190,6 +191,9 @@ def test_default_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert default_cache_dir() == tmp_path / "own"
     monkeypatch.delenv("SYN2CO_CACHE")
     assert default_cache_dir().name == "syn2co"
+    if sys.platform == "linux":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+        assert default_cache_dir() == tmp_path / "caches" / "syn2co"
 
 
 def test_empty_folder(tmp_path: Path) -> None:

@@ -7,21 +7,13 @@ from syn2co.audits.duplicates import CopySearch, find_copies, find_duplicates
 from syn2co.audits.feature_space import FeatureSpace, encoder_space, pixel_space
 from syn2co.audits.fidelity import fidelity, mean_nearest, memorization, vendi
 from syn2co.audits.health import flat, health
-from syn2co.audits.image_sets import AuditedSet, AuditError, Specs, open_audited_set
+from syn2co.audits.image_sets import AuditedSet, Specs, open_audited_set
+from syn2co.audits.limits import ENOUGH
 from syn2co.audits.report import AuditReport, make_report
-from syn2co.audits.results import ENOUGH, RealComparison, Results, SyntheticStatistics
+from syn2co.audits.results import RealComparison, Results, SyntheticStatistics
 from syn2co.audits.scan import ImageStatistics, scan
 from syn2co.audits.separability import probe, trace_rows, trace_size
-
-
-class Comparison(NamedTuple):
-    """How images are compared: in which features, of how many images, chosen by which seed."""
-
-    encoder: str | Path | None
-    max_images: int
-    seed: int
-    device: str
-    progress: bool
+from syn2co.audits.settings import AuditSettings
 
 
 def measure(
@@ -30,27 +22,32 @@ def measure(
     real: Specs | None = None,
     against: Specs | None = None,
     encoder: str | Path | None = None,
-    max_images: int = 5000,
-    seed: int = 0,
-    device: str = "auto",
+    settings: AuditSettings,
     progress: bool = False,
 ) -> AuditReport:
     """Return what is wrong with synthetic images, and how they compare to real ones; see `reports.audit.audit`.
 
     Raises:
-        AuditError: if a setting is out of range.
+        AuditError: if a set has no images.
         DataError: if a source is missing or none of its images can be read.
         CheckpointError: if there is no such encoder.
     """
-    if max_images < ENOUGH:
-        raise AuditError(f"max_images = {max_images}: must be at least {ENOUGH}; the default is 5000")
+    made = open_audited_set("synthetic", synthetic)
     sets = {"real": real, "against": against}
     opened = {role: None if specs is None else open_audited_set(role, specs) for role, specs in sets.items()}
-    how = Comparison(encoder, max_images, seed, device, progress)
-    return make_report(_measure(open_audited_set("synthetic", synthetic), opened["real"], opened["against"], how))
+    how = _Comparison(encoder, settings, progress)
+    return make_report(_measure(made, opened["real"], opened["against"], how))
 
 
-def _measure(synthetic: AuditedSet, real: AuditedSet | None, against: AuditedSet | None, how: Comparison) -> Results:
+class _Comparison(NamedTuple):
+    """The comparison of images: its feature space and its settings."""
+
+    encoder: str | Path | None
+    settings: AuditSettings
+    progress: bool
+
+
+def _measure(synthetic: AuditedSet, real: AuditedSet | None, against: AuditedSet | None, how: _Comparison) -> Results:
     """Return all numbers."""
     sides = [side for side in (synthetic, real, against) if side is not None]
     scans = {side.role: scan(side, mirrored=side is not synthetic, progress=how.progress) for side in sides}
@@ -75,8 +72,8 @@ def _measure(synthetic: AuditedSet, real: AuditedSet | None, against: AuditedSet
         space=space,
         alone=alone,
         compared=compared,
-        seed=how.seed,
-        max_images=how.max_images,
+        seed=how.settings.seed,
+        max_images=how.settings.max_images,
     )
 
 
@@ -96,21 +93,21 @@ def _compare(
     synthetic: AuditedSet,
     real: AuditedSet | None,
     scans: dict[str, ImageStatistics],
-    how: Comparison,
+    how: _Comparison,
 ) -> tuple[FeatureSpace | None, SyntheticStatistics | None, RealComparison | None]:
     """Return what is measured in a space of features; None where a side has too few images."""
-    rows = synthetic.sample(how.max_images, how.seed)
+    rows = synthetic.sample(how.settings.max_images, how.settings.seed)
     if len(rows) < ENOUGH:
         return None, None, None
     chosen = [(synthetic, rows)]
     usable = real is not None and len(real) >= ENOUGH
     equal = min(len(rows), len(real)) if real is not None else 0
     if real is not None and usable:
-        chosen.append((real, real.sample(max(how.max_images, 2 * equal), how.seed)))
+        chosen.append((real, real.sample(max(how.settings.max_images, 2 * equal), how.settings.seed)))
     if how.encoder is None:
         space = pixel_space(chosen, progress=how.progress)
     else:
-        space = encoder_space(how.encoder, chosen, device=how.device, progress=how.progress)
+        space = encoder_space(how.encoder, chosen, device=how.settings.device, progress=how.progress)
     mine = space.parts[0][: equal or None] if usable else space.parts[0]
     alone = SyntheticStatistics(rows, vendi(mine), mean_nearest(mine))
     if real is None or not usable:
@@ -133,8 +130,8 @@ def _compare(
             _is_ordered(synthetic, real, int(index), int(real_rows[source]))
             for index, source in zip(rows, found.nearest, strict=True)
         ),
-        auc=probe(mine, theirs[:equal], seed=how.seed, groups=groups),
-        traces=probe(traces[0], traces[1], seed=how.seed, groups=groups),
+        auc=probe(mine, theirs[:equal], seed=how.settings.seed, groups=groups),
+        traces=probe(traces[0], traces[1], seed=how.settings.seed, groups=groups),
         trace_size=size,
     )
     return space, alone, compared

@@ -1,4 +1,4 @@
-"""Which images are the same picture: equal pixels, or a close perceptual hash confirmed on the pixels.
+"""Duplicates of a picture: equal pixels, or a close perceptual hash that the pixels confirm.
 
 Axis letters: N images of a side, P pairs, H height, W width in pixels, S side of a thumbnail.
 """
@@ -98,8 +98,9 @@ def find_copies(
 
 def find_duplicates(side: AuditedSet, scanned: ImageStatistics, ignore: Bool[np.ndarray, " N"]) -> Duplicates:
     """Return what in a side repeats itself; images marked in `ignore` are looked at for equal pixels only."""
+    from scipy.cluster.hierarchy import DisjointSet
+
     groups = side.group_numbers()
-    forest = list(range(len(side)))
     within = 0
     exact: list[tuple[int, int]] = []
     near: list[tuple[int, int]] = []
@@ -107,17 +108,15 @@ def find_duplicates(side: AuditedSet, scanned: ImageStatistics, ignore: Bool[np.
     for index, value in enumerate(scanned.pixels.tolist()):
         kept = first_of.setdefault(value, index)
         if kept != index:
-            _join(forest, kept, index)
             within += int(groups[kept] == groups[index])
             exact += [(kept, index)] if groups[kept] != groups[index] else []
-    different = np.flatnonzero(
-        ~ignore & (np.array([_root(forest, i) for i in range(len(side))]) == np.arange(len(side)))
-    )
+    different = np.array([index for index in first_of.values() if not ignore[index]], np.int64)
     pairs = close_pairs(scanned.hashes[different], None, RADIUS)
     confirm = _confirmer(side.images, side.images)
+    pictures = DisjointSet(different.tolist())
     for i, j in zip(different[pairs.first].tolist(), different[pairs.second].tolist(), strict=True):
-        if _root(forest, i) != _root(forest, j) and confirm(i, j, False) >= AGREEMENT:
-            _join(forest, i, j)
+        if not pictures.connected(i, j) and confirm(i, j, False) >= AGREEMENT:
+            pictures.merge(i, j)
             within += int(groups[i] == groups[j])
             near += [(i, j)] if groups[i] != groups[j] else []
     return Duplicates(tuple(exact), tuple(near), within, pairs.complete)
@@ -169,17 +168,3 @@ def _keep(best: dict[int, Copy], copy: Copy) -> None:
     known = best.get(copy.first)
     if known is None or (copy.exact, copy.agreement) > (known.exact, known.agreement):
         best[copy.first] = copy
-
-
-def _root(forest: list[int], index: int) -> int:
-    """Return the image that stands for all that are the same picture, and shorten the way to it."""
-    while forest[index] != index:
-        forest[index] = forest[forest[index]]
-        index = forest[index]
-    return index
-
-
-def _join(forest: list[int], one: int, two: int) -> None:
-    """Make two sets of the same picture one; the lowest number stands for it."""
-    low, high = sorted((_root(forest, one), _root(forest, two)))
-    forest[high] = low

@@ -1,4 +1,4 @@
-"""Where images are compared: the features of the user's own encoder, or pixels where there is none.
+"""Feature spaces that images are compared in: the features of the user's own encoder, or pixels where there is none.
 
 Axis letters: N images, D features, P pixel values.
 """
@@ -27,7 +27,7 @@ class FeatureSpace:
 
     parts: tuple[Rows, ...]
     words: str
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def pixel_space(
@@ -90,6 +90,8 @@ def whiten(parts: Sequence[Rows], components: int) -> tuple[Rows, ...]:
     """
     from scipy.linalg import eigh
 
+    # Not scikit-learn's PCA: its exact solvers take 6 s where this takes 0.9 s (2,000 images), and its ARPACK draws the
+    # empty directions of repeated images anew on each call and fails if all images are constant.
     together = np.concatenate(parts)
     mean = together.mean(axis=0)
     centered = together - mean

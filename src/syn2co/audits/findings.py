@@ -1,7 +1,7 @@
-"""What the numbers mean, in words: one finding per check; only a defect can fail, and a comparison warns at most.
+"""Findings, the numbers in words: one per check; only a defect can fail, and a comparison warns at most.
 
-Defects can be bad: leaks, copies, duplicates, dead or broken images. How much the images look like real ones is never
-bad, only worth a look: procedural images are useful though nobody takes them for photographs.
+Defects can fail: leaks, copies, duplicates, dead or broken images. Unlikeness to real images warns at most: procedural
+images are useful though nobody takes them for photographs.
 """
 
 from collections.abc import Iterator

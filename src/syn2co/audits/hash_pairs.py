@@ -1,20 +1,20 @@
-"""Pairs of perceptual hashes that differ in few bits, without comparing all pairs.
+"""Pairs of perceptual hashes that differ in few bits, among all pairs.
 
 Axis letters: N and M hashes of two lists, U and V different values among them, P pairs.
 """
 
 from collections.abc import Iterator
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-BANDS = (13, 13, 13, 13, 12)
-"""Bits of each band; two hashes within `radius` bits differ by at most radius // 5 bits in one band (pigeonhole)."""
 MOST_PAIRS = 1_000_000
 ALIKE = 16
-_CHUNK = 1 << 22
+# Blocks of 512 kB stay in a core's cache: 1.0 ns a pair, and 2.5 ns in blocks of 2 MB. So all pairs cost no more than
+# multi-index hashing (Norouzi et al., CVPR 2012) on one core: 50,000 hashes among themselves 1.5 s instead of 2.3 s,
+# with 50,000 others 2.6 s instead of 2.4 s; 100,000 with 100,000 others 10 s instead of 11 s.
+_ROWS, _COLUMNS = 64, 1024
 
 
 class Pairs(NamedTuple):
@@ -32,28 +32,22 @@ def close_pairs(
 
     `second` None compares `first` with itself. Of images with the same hash only the first 16 stand for the others
     when they are compared, and the search stops at `most` pairs: a set that reaches this is broken as a whole.
-    Source: multi-index hashing, Norouzi, Punjani and Fleet, CVPR 2012.
     """
     own = second is None
     left = _Values.of(first)
     right = left if second is None else _Values.of(second)
-    pairs, complete = [], True
-    for u, v in _close_values(left.values, right.values, radius):
+    pairs, count = [np.zeros((0, 2), np.int64)], 0
+    for u, v in _close_values(left.values, right.values, radius, own):
+        found = np.stack(_members(left, right, u, v), axis=1)
         if own:
-            u, v = u[u <= v], v[u <= v]
-        i, j = _members(left, right, u, v)
-        if own:
-            i, j = i[i != j], j[i != j]
-            i, j = np.minimum(i, j), np.maximum(i, j)
-        pairs.append(np.stack([i, j], axis=1))
-        if sum(map(len, pairs)) > most:
-            pairs, complete = [np.unique(np.concatenate(pairs), axis=0)], True
-            if len(pairs[0]) > most:
-                pairs, complete = [pairs[0][:most]], False
-                break
-    found = np.unique(np.concatenate([np.zeros((0, 2), np.int64), *pairs]), axis=0)
+            found = np.unique(np.sort(found[found[:, 0] != found[:, 1]], axis=1), axis=0)
+        pairs.append(found)
+        count += len(found)
+        if count > most:
+            break
     crowded = max(int(part.counts.max(initial=0)) for part in (left, right)) > ALIKE
-    return Pairs(found[:, 0], found[:, 1], complete and not crowded)
+    found = np.unique(np.concatenate(pairs)[:most], axis=0)
+    return Pairs(found[:, 0], found[:, 1], count <= most and not crowded)
 
 
 class _Values(NamedTuple):
@@ -84,46 +78,17 @@ def _members(
 
 
 def _close_values(
-    left: UInt64[np.ndarray, " U"], right: UInt64[np.ndarray, " V"], radius: int
+    left: UInt64[np.ndarray, " U"], right: UInt64[np.ndarray, " V"], radius: int, own: bool
 ) -> Iterator[tuple[Int64[np.ndarray, " P"], Int64[np.ndarray, " P"]]]:
-    """Yield the close pairs of different values, perhaps several times, in chunks of bounded memory."""
-    shift = 0
-    for bits in BANDS:
-        mask = np.uint64((1 << bits) - 1)
-        mine, others = ((part >> np.uint64(shift)) & mask for part in (left, right))
-        order = np.argsort(others, kind="stable")
-        edges = np.searchsorted(others[order], np.arange((1 << bits) + 1, dtype=np.uint64))
-        for flip in _flips(bits, radius // len(BANDS)):
-            wanted = (mine ^ np.uint64(flip)).astype(np.int64)
-            starts, counts = edges[wanted], edges[wanted + 1] - edges[wanted]
-            for rows in _chunks(counts):
-                u = np.repeat(np.arange(rows.start, rows.stop), counts[rows])
-                within = np.arange(len(u)) - np.repeat(np.cumsum(counts[rows]) - counts[rows], counts[rows])
-                v = order[np.repeat(starts[rows], counts[rows]) + within]
-                near = differing_bits(left[u], right[v]) <= radius
-                yield u[near], v[near]
-        shift += bits
-
-
-def _flips(bits: int, most: int) -> list[int]:
-    """Return every pattern of at most `most` ones among `bits` bits."""
-    return [sum(1 << bit for bit in chosen) for count in range(most + 1) for chosen in combinations(range(bits), count)]
-
-
-def _chunks(counts: Int64[np.ndarray, " U"]) -> Iterator[slice]:
-    """Yield slices of the values with about 4 million candidates each, at least one value."""
-    ends, start, done = np.cumsum(counts), 0, 0
-    while start < len(counts):
-        stop = max(start + 1, int(np.searchsorted(ends, done + _CHUNK, side="right")))
-        yield slice(start, stop)
-        start, done = stop, int(ends[stop - 1])
-
-
-def differing_bits(first: UInt64[np.ndarray, " P"], second: UInt64[np.ndarray, " P"]) -> Int64[np.ndarray, " P"]:
-    """Return the Hamming distance of each pair of hashes."""
-    two, four, eight = (np.uint64(value) for value in (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F))
-    bits = first ^ second
-    bits = bits - ((bits >> np.uint64(1)) & two)
-    bits = (bits & four) + ((bits >> np.uint64(2)) & four)
-    bits = (bits + (bits >> np.uint64(4))) & eight
-    return ((bits * np.uint64(0x0101010101010101)) >> np.uint64(56)).astype(np.int64)
+    """Yield the close pairs of values, block by block; u <= v where the values are `own`."""
+    differing, bits = np.empty((_ROWS, _COLUMNS), np.uint64), np.empty((_ROWS, _COLUMNS), np.uint8)
+    for row in range(0, len(left), _ROWS):
+        for column in range(row // _COLUMNS * _COLUMNS if own else 0, len(right), _COLUMNS):
+            one, two = left[row : row + _ROWS, None], right[column : column + _COLUMNS]
+            block = slice(len(one)), slice(len(two))
+            np.bitwise_xor(one, two, out=differing[block])
+            np.bitwise_count(differing[block], out=bits[block])
+            if bits[block].min() <= radius:  # a minimum costs 0.03 ns a pair, a comparison 0.5 ns
+                u, v = np.divmod(np.flatnonzero(bits[block] <= radius), len(two))
+                u, v = u + row, v + column
+                yield (u[u <= v], v[u <= v]) if own else (u, v)

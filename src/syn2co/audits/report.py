@@ -89,7 +89,7 @@ def make_report(results: Results) -> AuditReport:
         "real_duplicates": _counts(results.real_duplicates),
         "health": _health(results),
         "classes": _classes(results.synthetic),
-        "space": None if results.space is None else results.space.facts,
+        "space": None if results.space is None else results.space.metadata,
         "diversity": None
         if results.alone is None
         else {"vendi": results.alone.vendi, "nearest": results.alone.nearest},

@@ -16,12 +16,10 @@ from syn2co.audits.image_sets import AuditedSet
 from syn2co.audits.scan import ImageStatistics
 from syn2co.audits.separability import Auc
 
-ENOUGH = 20
-
 
 @dataclass(frozen=True)
 class SyntheticStatistics:
-    """What can be said of the synthetic images in a space of features without any other images."""
+    """Statistics of the synthetic images in a feature space that need no other images."""
 
     rows: Int64[np.ndarray, " N"]
     vendi: float

@@ -17,7 +17,7 @@ from syn2co.images.perceptual_hash import phash_bits
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """What the pass found, 44 bytes an image."""
+    """Statistics of the images of one side, 44 bytes per image."""
 
     pixels: UInt64[np.ndarray, " N"]
     """blake2b of shape and pixels: equal for images that are equal, whatever file they came from."""

@@ -1,4 +1,4 @@
-"""How easily a linear classifier tells real images from synthetic ones, by content and by traces of storage.
+"""Separability of real and synthetic images by a linear classifier, by content and by traces of storage.
 
 Axis letters: N synthetic images, M real images, D features, H height, W width in pixels.
 """
@@ -55,6 +55,7 @@ def probe(synthetic: Rows, real: Rows, *, seed: int, groups: Int64[np.ndarray, "
 
 def _folds(groups: Int64[np.ndarray, " N"], seed: int, side: str) -> Int64[np.ndarray, " N"]:
     """Return the fold of each image, a function of its group."""
+    # Not scikit-learn's GroupKFold: its shuffle draws from MT19937, so every AUC of earlier audits would change.
     values, which = np.unique(groups, return_inverse=True)
     return (keyed_rng.permutation(len(values), "audit folds", seed, side) % FOLDS)[which.reshape(-1)]
 

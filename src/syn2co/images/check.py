@@ -22,7 +22,7 @@ _PROBES = 64
 
 
 class BatchCheck(NamedTuple):
-    """What the check of some consecutive images found."""
+    """Check results of some consecutive images."""
 
     checksums: list[int]
     reasons: dict[int, str]

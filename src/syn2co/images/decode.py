@@ -17,10 +17,9 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from syn2co.images.quarantine import BrokenImage
+from syn2co.images.quarantine import MAX_PIXELS, BrokenImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-MAX_PIXELS = 178_956_970
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _TAIL = 64
 _MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8")
@@ -28,7 +27,7 @@ _pillow_lock = threading.Lock()
 
 
 class JpegFrame(NamedTuple):
-    """What a JPEG's frame header says."""
+    """Frame header of a JPEG."""
 
     height: int
     width: int
@@ -55,7 +54,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H
 
 
 class Inspected(NamedTuple):
-    """How many bytes the decoded image takes, and its pixels if they were asked for."""
+    """Bytes of the decoded image, and its pixels if they were asked for."""
 
     nbytes: int
     image: UInt8[np.ndarray, "H W 3"] | None

@@ -6,6 +6,7 @@ Axis letters: N images of the set, H W height and width in pixels.
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate
@@ -24,6 +25,7 @@ from syn2co.images.quarantine import BrokenImage, Quarantined
 from syn2co.images.source import Source, SyntheticSource
 
 
+@dataclass(eq=False, repr=False)
 class ImageSet:
     """Images of several sources under one numbering, 0..N-1; made by `open_images`, cheap to fork and to pickle.
 
@@ -33,29 +35,20 @@ class ImageSet:
     counts the files that are no images by their names.
     """
 
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        *,
-        rows: Int64[np.ndarray, " N"],
-        groups: Int64[np.ndarray, " N"],
-        labels: Int64[np.ndarray, " N"],
-        classes: tuple[str, ...],
-        checksums: Sequence[UInt32[np.ndarray, " M"] | None],
-        quarantined: Sequence[Quarantined],
-        cache: PixelCache | None,
-        max_pixels: int,
-    ) -> None:
-        self.sources = tuple(sources)
-        self.rows = rows
-        self.groups = groups
-        self.labels = labels
-        self.classes = classes
-        self.quarantined = list(quarantined)
-        self.max_pixels = max_pixels
+    sources: tuple[Source, ...]
+    rows: Int64[np.ndarray, " N"]
+    """Position of each image in the concatenation of the sources."""
+    groups: Int64[np.ndarray, " N"]
+    labels: Int64[np.ndarray, " N"]
+    classes: tuple[str, ...]
+    checksums: tuple[UInt32[np.ndarray, " M"] | None, ...]
+    """Of each source; None where it was opened without a check."""
+    quarantined: list[Quarantined]
+    cache: PixelCache | None
+    max_pixels: int
+
+    def __post_init__(self) -> None:
         self.ignored = sum(source.ignored for source in self.sources)
-        self._checksums = tuple(checksums)
-        self._cache = cache
         self._starts = [0, *accumulate(len(source) for source in self.sources)]
 
     def __len__(self) -> int:
@@ -64,7 +57,7 @@ class ImageSet:
     @property
     def cached(self) -> bool:
         """Whether the decoded images lie in memory, all of them."""
-        return self._cache is not None and not any(made.on_the_fly for made in self.synthetic_sources)
+        return self.cache is not None and not any(made.on_the_fly for made in self.synthetic_sources)
 
     @property
     def synthetic_sources(self) -> list[SyntheticSource]:
@@ -102,7 +95,7 @@ class ImageSet:
         Raises:
             BrokenImage: if the image cannot be read (any more), or has more pixels than `max_pixels`.
         """
-        kept = None if self._cache is None else self._cache[int(self.rows[index])]
+        kept = None if self.cache is None else self.cache[int(self.rows[index])]
         if kept is not None:
             return kept
         try:
@@ -128,7 +121,7 @@ class ImageSet:
             DataError: if the images were opened without a check, so that there is no checksum.
         """
         number, row = self._locate(index)
-        checksums = self._checksums[number]
+        checksums = self.checksums[number]
         if checksums is None:
             raise DataError("data.check = false: images can be named by content only after a check; set true")
         return image_key(self.sources[number].name(row), int(checksums[row]))
@@ -137,7 +130,7 @@ class ImageSet:
     def fingerprint(self) -> str:
         """Return 32 hex digits of the names, byte sizes and (after a check) contents, wherever the sources lie."""
         hasher = blake2b(digest_size=16)
-        for source, checksums in zip(self.sources, self._checksums, strict=True):
+        for source, checksums in zip(self.sources, self.checksums, strict=True):
             hasher.update(source.digest())
             hasher.update(digest("checksums") if checksums is None else checksums.tobytes())
         hasher.update(self.rows.astype("<i8").tobytes())
@@ -147,31 +140,21 @@ class ImageSet:
     def nbytes_index(self) -> int:
         """Return the memory of names, sizes, labels, groups and checksums in bytes (decoded images not counted)."""
         own = self.rows.nbytes + self.labels.nbytes + (0 if self.groups is self.rows else self.groups.nbytes)
-        sums = sum(0 if sums is None else sums.nbytes for sums in self._checksums)
+        sums = sum(0 if sums is None else sums.nbytes for sums in self.checksums)
         return own + sums + sum(source.nbytes for source in self.sources)
 
     @property
     def nbytes_cache(self) -> int:
         """Return the memory of the decoded images in bytes, 0 if they are decoded at every read."""
-        return 0 if self._cache is None else self._cache.nbytes
+        return 0 if self.cache is None else self.cache.nbytes
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageSet":
         """Return the images at `indices`, in that order, with their groups, labels and `classes` unchanged."""
         chosen = np.asarray(indices, dtype=np.int64)
-        return ImageSet(
-            self.sources,
-            rows=self.rows[chosen],
-            groups=self.groups[chosen],
-            labels=self.labels[chosen],
-            classes=self.classes,
-            checksums=self._checksums,
-            quarantined=self.quarantined,
-            cache=self._cache,
-            max_pixels=self.max_pixels,
-        )
+        return replace(self, rows=self.rows[chosen], groups=self.groups[chosen], labels=self.labels[chosen])
 
     def write_quarantine(self, path: str | Path) -> None:
-        """Write one JSON object a line, {"name", "reason"}, for every image left out; no file if there is none."""
+        """Write one JSON object per line, {"name", "reason"}, for every image left out; no file if there is none."""
         if self.quarantined:
             lines = [json.dumps(entry._asdict()) + "\n" for entry in self.quarantined]
             write_atomically(Path(path), "".join(lines))

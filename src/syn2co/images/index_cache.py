@@ -6,7 +6,6 @@ Files are .npz without pickled objects, written to a temporary name and renamed.
 import contextlib
 import json
 import os
-import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
@@ -16,7 +15,9 @@ from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Int64, UInt32
+from platformdirs import user_cache_path
 
+from syn2co.core.files import atomic_file
 from syn2co.images.index import FileIndex
 from syn2co.images.quarantine import Quarantined
 
@@ -25,17 +26,9 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, IndexError, z
 
 
 def default_cache_dir() -> Path:
-    """Return $SYN2CO_CACHE, or the user's cache folder of the platform with "syn2co" in it."""
+    """Return $SYN2CO_CACHE, or the folder "syn2co" in the user's cache folder of the platform."""
     chosen = os.environ.get("SYN2CO_CACHE")
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "syn2co"
+    return Path(chosen) if chosen else user_cache_path("syn2co", appauthor=False, opinion=False)
 
 
 def _file(cache_dir: Path, kind: str, key: str) -> Path:
@@ -48,16 +41,15 @@ def _file(cache_dir: Path, kind: str, key: str) -> Path:
 
 
 def _write(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write the arrays under a temporary name and rename; a folder that cannot be written is no error."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    try:
+    """Write the arrays under a temporary name and rename; a folder that cannot be written is no error.
+
+    Ranks write the same file at once, so that each has a temporary name of its own.
+    """
+    own = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with atomic_file(path, temporary=own, durable=False) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _pack(value: Any) -> np.ndarray[Any, Any]:
@@ -136,7 +128,7 @@ def _consistent(listing: FileIndex) -> bool:
 
 
 class CheckResults(NamedTuple):
-    """What the check of one source found."""
+    """Check results of one source."""
 
     checksums: UInt32[np.ndarray, " M"]
     reasons: dict[int, str]

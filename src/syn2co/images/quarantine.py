@@ -1,8 +1,13 @@
-"""What happens to an image that cannot be used: it leaves the set, with its name and a reason in words."""
+"""Quarantine: an image that cannot be used leaves the set, with its name and a reason in words."""
 
 from typing import NamedTuple
 
 from syn2co.core.errors import DataError
+
+MAX_PIXELS = 178_956_970
+"""Pixels of the largest image that is read unless told otherwise: Pillow's own limit against decompression bombs."""
+MAX_BROKEN_SHARE = 0.01
+"""Largest share of the images that may be left out before a set is refused, unless told otherwise."""
 
 
 class Quarantined(NamedTuple):

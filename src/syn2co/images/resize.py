@@ -41,7 +41,7 @@ def resize_and_crop(image: Image, size: int, crop_ratio: float) -> Square:
     """
     if size < 1 or not 0 < crop_ratio <= 1:
         raise ConfigError(
-            f"size = {size}, crop_ratio = {crop_ratio}: size must be at least 1 and crop_ratio in (0, 1]; mend them"
+            f"size = {size}, crop_ratio = {crop_ratio}: size must be at least 1 and crop_ratio in (0, 1]; fix them"
         )
     check_image(image)
     height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""What every image source offers to an `ImageSet`.
+"""The interface that every image source offers to an `ImageSet`.
 
 Axis letters: M images of the source, H W height and width in pixels.
 """
@@ -50,7 +50,7 @@ class SyntheticSource(Source, Protocol):
     """A source that knows how its images were made."""
 
     group_ids: Int64[np.ndarray, " M"]
-    """Group of each image, a hash of its text (`groups.group_id`)."""
+    """Group of each image, a hash of its text (`identity.group_id`)."""
     source_ids: Int64[np.ndarray, " M"]
     """Hash of the key of the real image that each one is a variation of; -1 for none."""
     labels_used: bool

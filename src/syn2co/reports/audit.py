@@ -5,6 +5,7 @@ from pathlib import Path
 from syn2co.audits.audit import measure
 from syn2co.audits.image_sets import AuditError, Specs
 from syn2co.audits.report import AuditReport
+from syn2co.audits.settings import AuditSettings
 from syn2co.reports.audit_page import write_audit
 
 
@@ -14,40 +15,44 @@ def audit(
     real: Specs | None = None,
     against: Specs | None = None,
     encoder: str | Path | None = None,
-    max_images: int = 5000,
-    allow_leak: bool = False,
+    settings: AuditSettings | None = None,
     out: str | Path | None = None,
-    seed: int = 0,
-    device: str = "auto",
     progress: bool = False,
 ) -> AuditReport:
-    """Return what is wrong with synthetic images, and how they compare to real ones.
+    """Return the findings on synthetic images: defects, copies and leaks, and the comparison to real images.
 
-    `synthetic` are sources as `open_images` takes them, or data set folders. `real` are the images that the generator
-    may have seen (memorization, diversity, how easily the two are told apart); `against` are those that an evaluation
-    will use and that must not occur (leak). Hashes are taken of all images, features of at most `max_images` of each
-    side, chosen by `seed`. `encoder` is a run folder, a checkpoint file or timm:NAME; without one, pixels are compared.
-    With `out`, audit.json, audit.md and audit.html are written there. Nothing of the images is changed.
+    Nothing of the images is changed. Hashes are taken of all of them, features of at most `settings.max_images` of each
+    side, chosen by the seed.
+
+    Args:
+        synthetic: data set folders, or any sources as `open_images` takes them.
+        real: images that the generator may have seen, for memorization, diversity, and how easily the two are told
+            apart; None leaves these out.
+        against: images that an evaluation will use and that must not occur; None leaves the search for leaks out.
+        encoder: a run folder, a checkpoint file or `timm:NAME`, whose features are compared; None compares pixels.
+        settings: None gives the defaults of `AuditSettings`.
+        out: folder for audit.json, audit.md and audit.html, made if needed; None writes nothing.
+
+    Returns:
+        The report: `headline`, one finding per check, and all numbers.
 
     Raises:
-        AuditError: if images of `against` occur and `allow_leak` is False (after the report was written; the error has
-            it as `report`), or if a setting is out of range.
+        AuditError: if images of `against` occur and `settings.allow_leak` is False (after the report was written; the
+            error has it as `report`), or if a source names no images.
         DataError: if a source is missing or none of its images can be read.
         CheckpointError: if there is no such encoder, or the report cannot be written.
+
+    Example:
+        >>> info = syn2co.generate(syn2co.SynthesisSettings(size=16), "leaves", count=4)
+        >>> report = audit(info.folder)
+        >>> report.images, report.finding("broken").level
+        (4, 'pass')
     """
-    report = measure(
-        synthetic,
-        real=real,
-        against=against,
-        encoder=encoder,
-        max_images=max_images,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
+    settings = settings or AuditSettings()
+    report = measure(synthetic, real=real, against=against, encoder=encoder, settings=settings, progress=progress)
     if out is not None:
         write_audit(report, Path(out))
-    if report.leaks and not allow_leak:
+    if report.leaks and not settings.allow_leak:
         raise LeakError(report, out is not None)
     return report
 

@@ -1,4 +1,4 @@
-"""What the page shows: chosen images, encoded once, with captions; and charts.
+"""Sections of the audit page: chosen images, encoded once, with captions; and charts.
 
 Axis letters: H height, W width in pixels.
 """

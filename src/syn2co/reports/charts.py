@@ -33,12 +33,11 @@ def class_bars(counts: Mapping[str, int]) -> Figure:
 
 def scatter(synthetic: Float64[np.ndarray, "N D"], real: Float64[np.ndarray, "M D"]) -> Figure:
     """Return both sets along the first two principal components of all: real as circles, synthetic as crosses."""
+    from sklearn.decomposition import PCA
+
     together = np.concatenate([synthetic, real])
-    centered = together - together.mean(axis=0)
-    _, vectors = np.linalg.eigh(centered.T @ centered)
-    first = vectors[:, ::-1][:, :2]
-    signs = np.sign(first[np.abs(first).argmax(axis=0), np.arange(first.shape[1])])
-    points = centered @ (first * signs)
+    with np.errstate(invalid="ignore"):  # equal images have no variance to take a share of
+        points = PCA(min(2, together.shape[1]), svd_solver="covariance_eigh").fit_transform(together)
     points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.subplots()

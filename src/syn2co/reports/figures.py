@@ -26,7 +26,7 @@ _CELL = 1.0  # inches a thumbnail
 
 
 class ScoreRow(Protocol):
-    """What `bars` reads of a score; numbers are percent."""
+    """Fields of a score that `bars` reads; numbers are percent."""
 
     @property
     def encoder(self) -> str: ...

@@ -1,19 +1,27 @@
 """The reference of settings, made from the settings themselves: `syn2co settings` and docs/reference/settings.md."""
 
+import json
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from syn2co.audits.settings import AuditSettings
 from syn2co.core.errors import ConfigError
 from syn2co.core.hints import nearest
+from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.pretraining.config import Config
 from syn2co.synthesis.generators.registry import load_generator
 from syn2co.synthesis.sets.settings import SynthesisSettings
 from syn2co.synthesis.sets.spec import BUILTIN
 
+_COMMANDS: dict[str, type[BaseModel]] = {
+    "generate": SynthesisSettings,
+    "evaluate": EvaluationSettings,
+    "audit": AuditSettings,
+}
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "multiple_of": "a multiple of"}
 
 
@@ -25,15 +33,17 @@ class Setting(NamedTuple):
     kind: str
     """Type and bounds, such as "int > 0"."""
     default: str
+    """As JSON writes it; long values are cut."""
     meaning: str
+    """Description of the setting, on one line."""
 
 
 def settings(name: str | None = None) -> tuple[Setting, ...]:
     """Return settings with their type, default and meaning.
 
     Args:
-        name: a setting ("queue.size") or a group ("queue") of `pretrain`; "generate" for those of synthetic images; or
-            a generator ("flow") for its options. None: all settings of `pretrain`.
+        name: a setting ("queue.size") or a group ("queue") of `pretrain`; "generate", "evaluate" or "audit" for those
+            of that command; or a generator ("flow") for its options. None: all settings of `pretrain`.
 
     Returns:
         The settings in the order of their classes.
@@ -48,14 +58,15 @@ def settings(name: str | None = None) -> tuple[Setting, ...]:
     training = tuple(_settings_of(Config))
     if name is None:
         return training
-    if name == "generate":
-        return tuple(_settings_of(SynthesisSettings))
+    if name in _COMMANDS:
+        return tuple(_settings_of(_COMMANDS[name]))
     if name in BUILTIN:
         return tuple(_settings_of(load_generator(name).options, "options."))
-    chosen = tuple(setting for setting in training if setting.name == name or setting.name.startswith(f"{name}."))
+    every = [*training, *(setting for kind in _COMMANDS.values() for setting in _settings_of(kind))]
+    chosen = tuple(setting for setting in every if setting.name == name or setting.name.startswith(f"{name}."))
     if not chosen:
-        groups = [setting.name.partition(".")[0] for setting in training if "." in setting.name]
-        known = ["generate", *BUILTIN, *dict.fromkeys(groups), *(setting.name for setting in training)]
+        groups = [setting.name.partition(".")[0] for setting in every if "." in setting.name]
+        known = [*_COMMANDS, *BUILTIN, *dict.fromkeys(groups), *(setting.name for setting in every)]
         raise ConfigError(f"settings {name}: there is no setting or group of this name{nearest(name, known)}")
     return chosen
 
@@ -86,11 +97,20 @@ def _kind(field: FieldInfo) -> str:
     text = text.removesuffix(" | None")
     bounds = [
         f"{words} {getattr(bound, key):g}"
-        for bound in field.metadata
+        for bound in [*field.metadata, *_inner_bounds(field.annotation)]
         for key, words in _BOUNDS.items()
         if hasattr(bound, key)
     ]
     return " ".join([text, ", ".join(bounds)]).strip() + (" or null" if optional else "")
+
+
+def _inner_bounds(annotation: Any) -> Iterator[Any]:
+    """Yield the bounds of the one type in an Optional, or of the items of a tuple."""
+    for part in get_args(annotation):
+        if get_origin(part) is Annotated:
+            for found in get_args(part)[1:]:
+                yield from getattr(found, "metadata", ())
+            return
 
 
 def _plain(value: Any) -> str:
@@ -99,5 +119,5 @@ def _plain(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    text = str(list(value) if isinstance(value, tuple) else value)
+    text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

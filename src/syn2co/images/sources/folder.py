@@ -77,7 +77,7 @@ def printable(name: str) -> str:
 
 @dataclass
 class Scan:
-    """What a walk through a folder found."""
+    """Files that a walk through a folder found."""
 
     builder: FileIndexBuilder = field(default_factory=FileIndexBuilder)
     folders: list[str] = field(default_factory=list)
@@ -161,7 +161,7 @@ def _scan_one(root: Path, folder: str, scan: Scan, seen: set[tuple[int, int]]) -
                 if not entry.name.startswith("."):
                     _sort_entry(entry, folder, scan, subfolders, images)
     except OSError as error:
-        raise DataError(f"{path}: this folder cannot be read ({error.strerror}); mend its permissions.") from error
+        raise DataError(f"{path}: this folder cannot be read ({error.strerror}); fix its permissions.") from error
     images.sort()
     scan.images += len(images)
     scan.builder.add(folder, [name for name, _, _ in images], (size for _, size, _ in images))

@@ -64,9 +64,9 @@ class TarSource:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # bound: `os` may be gone at the end
         for descriptor in self.__dict__.get("_open", {}).values():
-            os.close(descriptor)
+            close(descriptor)
 
     @property
     def nbytes(self) -> int:
@@ -158,7 +158,7 @@ def _open_tar(path: Path, cache_dir: Path) -> FileIndex:
 
 @dataclass
 class Members:
-    """What a pass through a tar found."""
+    """Members that a pass through a tar found."""
 
     images: list[tuple[str, str, int, int]] = field(default_factory=list)
     label_of: dict[str, str] = field(default_factory=dict)
