@@ -454,7 +454,7 @@ def test_a_set_of_which_nothing_is_left(bad, own, tmp_path):
     with pytest.raises(SynthesisError, match="^--out set: all 4 images are skipped .see skipped.jsonl., a set needs"):
         generate(chosen, tmp_path / "set", count=4)
     assert (
-        "skipped.jsonl: lists all 4 images and a set needs at least one; mend the generator"
+        "skipped.jsonl: lists all 4 images and a set needs at least one; fix the generator"
         in verify(tmp_path / "set").problems
     )
 
@@ -489,7 +489,7 @@ def test_licenses(bad, tmp_path):
 # --- disks -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", [3, 6, 7])
+@pytest.mark.parametrize("call", [3, 7, 9])  # the first shard, the second, its manifest; even ones flush a folder
 def test_a_disk_that_fills_up_loses_nothing_finished(call, own, sixty, tmp_path, monkeypatch):
     import syn2co.core.files as module
 
@@ -528,21 +528,19 @@ def test_a_folder_that_cannot_be_written(own, tmp_path):
         generate(settings(own), tmp_path / "file" / "set", count=4)
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / ".locks").write_text("")
-    with pytest.raises(
-        SynthesisError, match="^set/.locks: must be a writable folder .File exists.; mend or remove it$"
-    ):
+    with pytest.raises(SynthesisError, match="^set/.locks: must be a writable folder .File exists.; fix or remove it$"):
         generate(settings(own), tmp_path / "set", count=4)
 
 
 def test_locks_that_cannot_be_written(own, tmp_path, monkeypatch):
-    import syn2co.synthesis.generation.locks as module
+    import syn2co.core.locks as module
 
     class Refused(module.FileLock):
         def acquire(self, *arguments: object, **named: object) -> None:  # type: ignore[override]
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(module, "FileLock", Refused)
-    with pytest.raises(SynthesisError, match="^set/.locks: must be a writable folder .Permission denied.; mend or rem"):
+    with pytest.raises(SynthesisError, match="^set/.locks: must be a writable folder .Permission denied.; fix or rem"):
         generate(settings(own), tmp_path / "set", count=4)
 
 

@@ -315,9 +315,7 @@ def test_a_replay_of_a_learned_model_needs_locks_that_can_be_written(tmp_path):
     generate(SynthesisSettings.parse({"generator": "fitted", "size": 16}), out, count=2, real=[real])
     shutil.rmtree(out / ".locks")
     (out / ".locks").write_text("")
-    with pytest.raises(
-        SynthesisError, match="^set/.locks: must be a writable folder .File exists.; mend or remove it$"
-    ):
+    with pytest.raises(SynthesisError, match="^set/.locks: must be a writable folder .File exists.; fix or remove it$"):
         replay(out, lines(out)[0]["id"])
 
 
@@ -381,5 +379,5 @@ def test_a_card_is_not_written_from_a_damaged_manifest(own, tmp_path):
     generate(settings(own), tmp_path / "set", count=20, shard="1/2")
     path = tmp_path / "set" / "000000.jsonl"
     path.write_text(path.read_text().replace('"k": 0', '"k": 1', 1))
-    with pytest.raises(SynthesisError, match="^set/000000.jsonl: line 1 was changed .* again to mend it"):
+    with pytest.raises(SynthesisError, match="^set/000000.jsonl: line 1 was changed .* again to fix it"):
         generate(settings(own), tmp_path / "set", count=20, shard="2/2")

@@ -102,7 +102,7 @@ def test_every_task_draws_the_same_image_alone_and_in_a_batch(
     assert max(difference(one, *made(generator, [job])) for one, job in zip(batch, asked, strict=True)) <= 1
     assert all(one.image.shape == (SIZE, SIZE, 3) and one.image.dtype == np.uint8 for one in batch)
     assert min(difference(batch[0], other) for other in batch[1:]) > 20
-    assert generator.facts["task"] == task and not generator.exact
+    assert generator.metadata["task"] == task and not generator.exact
     assert generator.labels_used == (task == "class-conditional")
 
 
@@ -140,9 +140,9 @@ def test_the_seed_of_the_manifest_is_the_seed_of_a_plain_diffusers_call(models: 
 
 def test_images_are_stored_at_their_size_and_drawn_at_the_resolution(models: Models) -> None:
     folder, asked = models(STABLE_DIFFUSION), jobs(1)
-    assert opened(folder).facts["resolution"] == tiny_diffusion.SIDE
+    assert opened(folder).metadata["resolution"] == tiny_diffusion.SIDE
     larger = open_generator(options(folder, resolution=48), Context(size=40))
-    assert larger.facts["resolution"] == 48 and made(larger, asked)[0].image.shape == (40, 40, 3)
+    assert larger.metadata["resolution"] == 48 and made(larger, asked)[0].image.shape == (40, 40, 3)
     with pytest.raises(ConfigError, match="size = 40: must be at most the 32 pixels that the model draws at"):
         open_generator(options(folder), Context(size=40))
     with pytest.raises(ConfigError, match="resolution = 64: this model draws at 32 pixels only"):
@@ -163,8 +163,8 @@ def test_images_are_stored_at_their_size_and_drawn_at_the_resolution(models: Mod
     ],
 )
 def test_samplers_and_their_steps(models: Models, name: str, sampler: str, scheduler: str, steps: int) -> None:
-    facts = opened(models(name), sampler=sampler, steps=None).facts
-    assert (facts["sampler"], facts["steps"]) == (scheduler, steps)
+    metadata = opened(models(name), sampler=sampler, steps=None).metadata
+    assert (metadata["sampler"], metadata["steps"]) == (scheduler, steps)
 
 
 def test_samplers_keep_the_noise_schedule_and_never_clip_latents(models: Models) -> None:
@@ -198,35 +198,42 @@ def test_cut_prompts_are_noted(models: Models) -> None:
         opened(models(STABLE_DIFFUSION), negative_prompt=cut)
 
 
-def test_facts_name_model_license_and_versions_and_no_path(models: Models, copy: Path) -> None:
-    facts = opened(models(STABLE_DIFFUSION), revision="v1").facts
+def test_metadata_name_model_license_and_versions_and_no_path(models: Models, copy: Path) -> None:
+    metadata = opened(models(STABLE_DIFFUSION), revision="v1").metadata
     assert {
         "generator": "diffusion",
         "model": "stable_diffusion",
         "revision": "v1",
         "guidance": 2.0,
-    }.items() <= facts.items()
-    assert facts["license"] is None and set(facts["versions"]) == {"torch", "diffusers", "transformers"}
-    assert "/" not in json.dumps(facts) and "private-models" not in json.dumps(facts)
+    }.items() <= metadata.items()
+    assert metadata["license"] is None and set(metadata["versions"]) == {"torch", "diffusers", "transformers"}
+    assert "/" not in json.dumps(metadata) and "private-models" not in json.dumps(metadata)
     for front, license in {
         "license: creativeml-openrail-m\ntags:\n- a": "creativeml-openrail-m",
         'license: other\nlicense_name: "my-license"': "my-license",
         "tags:\n- license": None,
+        "license:\n- mit\n- other": None,
+        "license: [mit": None,
+        "license: mit\nprompt: a cat: sitting": "mit",
+        "license: mit\n\ttags: a": "mit",
+        "just a sentence": None,
     }.items():
         (copy / "README.md").write_text(f"---\n{front}\n---\n# A model\nlicense: no-front-matter\n")
-        assert opened(copy).facts["license"] == license
-    assert opened(copy, license="mine").facts["license"] == "mine"
+        assert opened(copy).metadata["license"] == license
+    (copy / "README.md").write_bytes(b"---\nlicense: mit\n---\n\xff")
+    assert opened(copy).metadata["license"] == "mit"
+    assert opened(copy, license="mine").metadata["license"] == "mine"
 
 
 def test_the_hash_covers_what_is_loaded_and_nothing_else(copy: Path) -> None:
-    before = opened(copy).facts["model_hash"]
+    before = opened(copy).metadata["model_hash"]
     (copy / "README.md").write_text("other words")
     (copy / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"another variant")
     (copy / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"another format")
-    assert opened(copy).facts["model_hash"] == before
+    assert opened(copy).metadata["model_hash"] == before
     config = copy / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace("0.012", "0.013"))
-    assert opened(copy).facts["model_hash"] != before
+    assert opened(copy).metadata["model_hash"] != before
 
 
 def test_a_variant_is_read_where_it_is_named(copy: Path) -> None:
@@ -527,8 +534,10 @@ class TestHub:
         monkeypatch.setattr(DiffusionPipeline, "load_config", config)
         monkeypatch.setattr(DiffusionPipeline, "download", download)
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", card)
-        facts = open_generator(DiffusionOptions(model="owner/name", revision="main", steps=1), Context(size=SIZE)).facts
-        assert (facts["model"], facts["revision"], facts["license"]) == ("owner/name", commit, "mit")
+        metadata = open_generator(
+            DiffusionOptions(model="owner/name", revision="main", steps=1), Context(size=SIZE)
+        ).metadata
+        assert (metadata["model"], metadata["revision"], metadata["license"]) == ("owner/name", commit, "mit")
         assert asked == [("owner/name", "main", None), ("owner/name", "README.md", commit)]
 
     def test_an_unsupported_model_is_refused_before_it_is_fetched(self, monkeypatch: pytest.MonkeyPatch) -> None:

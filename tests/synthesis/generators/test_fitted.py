@@ -141,13 +141,13 @@ def test_the_recipe_follows_the_revision_of_procedural_phases(real, monkeypatch)
     monkeypatch.setattr(procedural, "REVISION", "another")
     assert digest("random") == before[0] and digest("procedural") != before[1]
     generator = open_generator(FittedOptions(phases="procedural", clusters=2), Context(size=SIZE, real=real))
-    assert generator.facts["procedural_revision"] == "another"
+    assert generator.metadata["procedural_revision"] == "another"
 
 
 def test_a_job_that_the_procedural_generator_skips_is_skipped(real, monkeypatch):
     from syn2co.synthesis.sets.spec import Generator
 
-    skipping = Generator(make=lambda jobs: [Skipped("why")] * len(jobs), facts={})
+    skipping = Generator(make=lambda jobs: [Skipped("why")] * len(jobs), metadata={})
     monkeypatch.setattr(procedural, "open_generator", lambda options, context: skipping)
     assert open_generator(FittedOptions(), Context(size=SIZE, real=real)).make(_jobs(2)) == [Skipped("why")] * 2
 
@@ -160,12 +160,12 @@ def test_labels_used_is_said_of_classes_alone(real):
     assert used == {"cluster": False, "class": True, "none": False}
 
 
-def test_the_facts_name_the_model_and_not_the_place(real, tmp_path):
+def test_the_metadata_name_the_model_and_not_the_place(real, tmp_path):
     generator = open_generator(RANDOM, Context(size=SIZE, real=real, folder=tmp_path / "model"))
-    facts = dict(generator.facts)
-    assert facts["generator"] == "fitted" and facts["license"] == "as the images it was fitted to"
-    assert re.fullmatch("[0-9a-f]{16}", facts["model"]) and facts["versions"]["numpy"] == np.__version__
-    assert str(tmp_path) not in json.dumps(facts)
+    metadata = dict(generator.metadata)
+    assert metadata["generator"] == "fitted" and metadata["license"] == "as the images it was fitted to"
+    assert re.fullmatch("[0-9a-f]{16}", metadata["model"]) and metadata["versions"]["numpy"] == np.__version__
+    assert str(tmp_path) not in json.dumps(metadata)
     assert str(tmp_path).encode() not in (tmp_path / "model" / fitted.FILE).read_bytes()
 
 
@@ -174,7 +174,7 @@ def test_the_model_file_is_reused_even_without_the_images(real, tmp_path, monkey
     monkeypatch.setattr(fitted, "fit", None)
     for again in (real, None):
         second = open_generator(RANDOM, Context(size=SIZE, real=again, folder=tmp_path))
-        assert second.facts == first.facts
+        assert second.metadata == first.metadata
         for job in _jobs(5):
             np.testing.assert_array_equal(second.make([job])[0].image, first.make([job])[0].image)
 
@@ -217,7 +217,7 @@ def test_what_cannot_be_made_is_said(real):
     with pytest.raises(ConfigError, match="source = a#1: the fitted generator makes no variations of an image"):
         generator.make(_jobs(1, source="a#1"))
     by_class = open_generator(FittedOptions(phases="random", condition="class"), Context(size=SIZE, real=real))
-    with pytest.raises(ConfigError, match="class 'rde': the model knows 2 classes and not this one; did you mean 're"):
+    with pytest.raises(ConfigError, match="class 'rde': the model knows 2 classes and not this one; did you mean red"):
         by_class.make(_jobs(1, class_name="rde"))
     with pytest.raises(DataError, match="made from real images and was given 0; name at least 2 with --real"):
         open_generator(RANDOM, Context(size=SIZE))

@@ -20,8 +20,9 @@ from syn2co.synthesis.generation.generate import generate
 from syn2co.synthesis.generation.replay import replay
 from syn2co.synthesis.generators.flow import model as flow_model
 from syn2co.synthesis.generators.flow import training as flow_training
-from syn2co.synthesis.generators.flow.generator import FlowOptions, open_generator
+from syn2co.synthesis.generators.flow.generator import open_generator
 from syn2co.synthesis.generators.flow.network import Velocity, build_velocity
+from syn2co.synthesis.generators.flow.options import FlowOptions
 from syn2co.synthesis.generators.flow.sampling import euler, to_pixels
 from syn2co.synthesis.generators.flow.training import draw_batch, to_unit
 from syn2co.synthesis.sets.job import Job, make_job
@@ -113,12 +114,12 @@ def test_a_run_killed_at_any_step_ends_bit_for_bit_like_one_that_was_not(step, r
         patch.setattr(flow_training, "draw_batch", lambda *args: (steps.append(args[-1]), draw_batch(*args))[1])
         again = open_generator(TINY, Context(size=SIZE, real=real, folder=place))
     assert steps == list(range(step // 2 * 2, 6)), "it went on from the newest checkpoint"
-    assert _weights(place) == _weights(trained[1]) and again.facts == trained[0].facts
+    assert _weights(place) == _weights(trained[1]) and again.metadata == trained[0].metadata
     assert not (place / FOLDER).exists()
 
 
 def test_a_run_without_a_folder_gives_the_same_model(real, trained):
-    assert open_generator(TINY, Context(size=SIZE, real=real)).facts == trained[0].facts
+    assert open_generator(TINY, Context(size=SIZE, real=real)).metadata == trained[0].metadata
 
 
 @pytest.mark.parametrize("number, leaves", [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
@@ -174,7 +175,7 @@ def test_training_learns(real):
     velocity = build_velocity(size=SIZE, channels=(32,), blocks=1, attention=False, conditions=2, seed=0)
     labels = np.asarray(real.labels)
     recipe = _with(steps=40, batch=16)
-    named = {"seed": 0, "folder": None, "state": {}, "device": torch.device("cpu"), "progress": False}
+    named = {"seed": 0, "folder": None, "state": {}, "progress": False}
     mean = flow_training.train(velocity, pixels, labels, recipe, **named)
     x0, x1, t, condition = draw_batch(pixels, labels, _with(batch=200), 2, 1, 0)
     spread = t[:, None, None, None]
@@ -318,7 +319,7 @@ def test_classes_use_labels_and_clusters_do_not(real, trained):
 
 def test_without_conditions_there_is_no_guidance(real):
     generator = open_generator(_with(condition="none", guidance=3.0, steps=2), Context(size=SIZE, real=real))
-    assert generator.facts["guidance"] == 1.0 and not generator.labels_used
+    assert generator.metadata["guidance"] == 1.0 and not generator.labels_used
     assert generator.make(_jobs(1))[0].notes == {}
 
 
@@ -336,7 +337,7 @@ def test_a_source_that_cannot_be_found_is_an_error(trained, real):
 def test_another_stored_size_is_resized_and_said(size, made_at, real):
     generator = open_generator(_with(steps=1, train_size=8), Context(size=size, real=real))
     assert generator.make(_jobs(1))[0].image.shape == (size, size, 3)
-    assert generator.facts["made_at"] == made_at
+    assert generator.metadata["made_at"] == made_at
 
 
 def test_the_trained_side_fits_every_resolution():
@@ -354,13 +355,13 @@ def test_the_trained_side_fits_every_resolution():
 def test_a_finished_model_is_reused(real, trained, monkeypatch):
     monkeypatch.setattr(flow_model, "train", None)
     again = open_generator(_with(guidance=2.0, sampling_steps=3), Context(size=SIZE, real=real, folder=trained[1]))
-    assert again.facts["model"] == trained[0].facts["model"]
-    assert (again.facts["guidance"], again.facts["steps"], again.facts["sampler"]) == (2.0, 3, "euler")
+    assert again.metadata["model"] == trained[0].metadata["model"]
+    assert (again.metadata["guidance"], again.metadata["steps"], again.metadata["sampler"]) == (2.0, 3, "euler")
 
 
-def test_facts_name_no_place(trained):
-    text = json.dumps(dict(trained[0].facts))
-    assert str(trained[1]) not in text and {"torch", "diffusers"} <= trained[0].facts["versions"].keys()
+def test_metadata_name_no_place(trained):
+    text = json.dumps(dict(trained[0].metadata))
+    assert str(trained[1]) not in text and {"torch", "diffusers"} <= trained[0].metadata["versions"].keys()
     assert str(trained[1].parent).encode() not in _weights(trained[1])
 
 

@@ -242,7 +242,7 @@ def test_bad_settings_and_lists(values, content, sentence, own, tmp_path):
         ("def f(options, context): pass\n", "f", "needs a class Options(syn2co.synthesis.Settings) in the same file"),
         ("import no_such_thing\n", "f", "the file cannot be imported (ModuleNotFoundError: No module named"),
         ("def f(:\n", "f", "the file cannot be imported (SyntaxError"),
-        ("raise SystemExit(3)\n", "f", "the file cannot be imported (SystemExit: 3); mend it"),
+        ("raise SystemExit(3)\n", "f", "the file cannot be imported (SystemExit: 3); fix it"),
         ("f = 3\n", "f", "the file has no such function"),
     ],
 )

@@ -17,6 +17,7 @@ from syn2co.synthesis.sets.manifest import read_lines
 from syn2co.synthesis.sets.recipe import public_settings
 from syn2co.synthesis.sets.settings import SET, SHARD_SIZE, SynthesisSettings
 from syn2co.synthesis.sets.shards import stem
+from syn2co.synthesis.sets.spec import BUILTIN
 
 EXAMPLES = 8
 SHEET_IMAGES = 64
@@ -39,7 +40,7 @@ def write_card(folder: Path) -> None:
         chosen = _spread(folder, recipe, seen.images)
         write_whole(folder / SHEET, contact_sheet(folder, chosen, recipe["format"]))
     except ValueError as error:
-        raise SynthesisError(f"{folder.name}/{error}; run the same `syn2co generate` again to mend it") from None
+        raise SynthesisError(f"{folder.name}/{error}; run the same `syn2co generate` again to fix it") from None
     write_whole(folder / CARD, card(recipe, seen, Counter(line["reason"] for line in read_skipped(folder).values())))
 
 
@@ -53,7 +54,7 @@ def manifest_lines(folder: Path, recipe: Mapping[str, Any]) -> Iterator[dict[str
 
 @dataclass
 class _Seen:
-    """What a pass over the manifests counts; nothing grows with the number of images."""
+    """Counts of a pass over the manifests; nothing grows with the number of images."""
 
     images: int = 0
     cut: int = 0
@@ -112,7 +113,7 @@ def card(recipe: Mapping[str, Any], seen: _Seen, skipped: Mapping[str, int]) -> 
         sheet=SHEET,
         recipe_file=RECIPE,
         command=command(recipe),
-        code=about["code"],
+        code=None if recipe["generator"] in BUILTIN else about["code"],
         from_real=about["real"] is not None or about["subjects"]["kind"] == "real images",
     )
 

@@ -12,7 +12,7 @@ from syn2co.synthesis.sets.dataset_folder import (
     RECIPE,
     SHEET,
     SKIPPED,
-    check_facts,
+    check_metadata,
     check_recipe,
     read_recipe,
     read_skipped,
@@ -24,13 +24,13 @@ from syn2co.synthesis.sets.plan import Plan
 from syn2co.synthesis.sets.settings import SET
 
 
-def save_recipe(folder: Path, plan: Plan, facts: dict[str, Any]) -> None:
+def save_recipe(folder: Path, plan: Plan, metadata: dict[str, Any]) -> None:
     """Write recipe.json unless it says the same already; the facts of the beginning stay."""
     with lock(folder, "recipe"):
         saved = read_recipe(folder)
         check_recipe(folder, saved, plan)
-        check_facts(folder, saved, facts)
-        recipe = recipe_of(plan, facts if saved is None else saved[SET]["facts"])
+        check_metadata(folder, saved, metadata)
+        recipe = recipe_of(plan, metadata if saved is None else saved[SET]["facts"])
         if recipe != saved:
             write_whole(folder / RECIPE, json.dumps(recipe, indent=2) + "\n")
 

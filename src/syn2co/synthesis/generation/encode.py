@@ -85,13 +85,13 @@ class JobRunner:
             return made
         data = encode(made.image, self.settings.format, self.settings.quality)
         size = [made.image.shape[0], made.image.shape[1]]
-        facts = {"size": size, "sha256": sha256(data).hexdigest(), "phash": phash(made.image)}
-        line = make_line(job, self.generator, facts, made.notes)
+        metadata = {"size": size, "sha256": sha256(data).hexdigest(), "phash": phash(made.image)}
+        line = make_line(job, self.generator, metadata, made.notes)
         try:
             return EncodedImage(job.id, seal(line), data)
         except (TypeError, ValueError) as error:
             raise SynthesisError(
-                f"generator {self.name}: job {job.id}: a note or fact cannot be written as JSON ({error}); mend that"
+                f"generator {self.name}: job {job.id}: a note or fact cannot be written as JSON ({error}); fix that"
             ) from None
 
 

@@ -35,19 +35,32 @@ WAIT_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a data set folder holds after a call of `generate`."""
+    """Contents of a data set folder after a call of `generate`.
+
+    Example:
+        >>> info = generate(SynthesisSettings(size=16), "leaves", count=4)
+        >>> info.planned, info.images, info.shards, info.complete
+        (4, 4, 1, True)
+    """
 
     folder: Path
+    """The data set folder, `out` of the call."""
     recipe_hash: str
+    """32 hex digits of the settings that determine the images."""
     planned: int
+    """Images of the whole set."""
     images: int
     """Images stored so far, by all calls."""
     skipped: int
+    """Images that cannot be made, listed in skipped.jsonl."""
     shards: int
+    """Finished shards, each a .tar and its manifest."""
     made: int
     """Images made by this call."""
     bytes: int
+    """Size of the finished shards and their manifests."""
     complete: bool
+    """Every image of the plan is stored or skipped."""
 
 
 def generate(
@@ -60,16 +73,35 @@ def generate(
     shard: str | None = None,
     progress: bool = False,
 ) -> DatasetInfo:
-    """Make the images of `settings` that the folder `out` lacks, and return what it holds then.
+    """Make the images of `settings` that the folder `out` lacks, and return the folder's contents.
 
-    The same call goes on where one was stopped or killed, and with a larger `count` the set grows. `count` and
-    `workers` stand for `work.count` and `work.workers`. `shard` "i/n" makes part i (from 1) of n of the shards, "auto"
-    the part of this rank of torchrun or task of a SLURM array; several calls in one folder share the work in any case.
+    The same call resumes where one was stopped or killed, and with a larger `count` the set grows. Several calls in one
+    folder share the work.
+
+    Args:
+        settings: the set; each image is a function of them, of its subject and of its number.
+        out: data set folder, made if needed; a folder of another set is refused.
+        count: images of the whole set; None is `work.count`, else the count of the set in the folder, else
+            `per_subject` images of each subject.
+        real: sources of real images, or an opened set, for generators that learn from them or vary them.
+        workers: processes that make images; None is `work.workers`, 0 makes them in this process.
+        shard: "i/n" makes part i (from 1) of n of the shards, "auto" the part of this rank of torchrun or task of a
+            SLURM array; None makes all.
+
+    Returns:
+        The contents of the folder after this call.
 
     Raises:
         ConfigError: if settings contradict each other or the folder, which may hold another set.
         DataError: if a list or real images are missing or unfit.
         SynthesisError: if an image or shard cannot be made or written, or all images are skipped; finished shards stay.
+
+    Example:
+        >>> settings = SynthesisSettings(size=16, options={"program": "leaves"})
+        >>> generate(settings, "leaves", count=4).made
+        4
+        >>> generate(settings, "leaves", count=6).made  # the set grows
+        2
     """
     folder = Path(out)
     images = open_real(real)
@@ -98,7 +130,7 @@ def _finish(folder: Path, info: DatasetInfo) -> None:
     if not info.images:
         raise SynthesisError(
             f"--out {folder.name}: all {info.skipped} images are skipped (see {SKIPPED}), a set needs at least one; "
-            "mend the generator, and begin again in a new folder"
+            "fix the generator, and begin again in a new folder"
         )
     with writing_to(folder), lock(folder, "card"):
         if not ((folder / CARD).exists() and (folder / SHEET).exists()):
@@ -120,10 +152,10 @@ class _Work:
     def make(self, missing: Sequence[int]) -> int:
         """Make the shards and return how many images that took."""
         with writing_to(self.folder):
-            save_recipe(self.folder, self.jobs, dict(self.runner.generator.facts))
+            save_recipe(self.folder, self.jobs, dict(self.runner.generator.metadata))
             saved = read_recipe(self.folder)
             assert saved is not None
-            self.facts = saved[SET]["facts"]
+            self.metadata = saved[SET]["facts"]
             for name in (CARD, SHEET):  # they speak of a whole set; the last shard brings them back
                 (self.folder / name).unlink(missing_ok=True)
             images = sum(map(self.jobs.shard_length, missing))
@@ -193,14 +225,14 @@ class _Work:
     def _left(self, leftovers: PartialShard, job: Job) -> EncodedImage | None:
         """Return the image of an earlier attempt, unless its line tells of another job or model."""
         found = leftovers.get(job.id)
-        return None if found is None or mismatch(unseal(found.text), job, self.facts) else found
+        return None if found is None or mismatch(unseal(found.text), job, self.metadata) else found
 
     def _skipped_elsewhere(self, number: int) -> int:
         """Return how many images of other shards are skipped."""
         return sum(index // self.jobs.shard_size != number for index in read_skipped(self.folder))
 
     def _check_skipped(self, number: int, before: int, skipped: list[tuple[int, Job, str]]) -> None:
-        """Refuse to go on if too many images cannot be made; they are listed all the same."""
+        """Refuse to make more if too many images cannot be made; they are listed all the same."""
         share = self.settings.work.max_skipped_share
         total = before + len(skipped)
         if total > share * len(self.jobs):
@@ -208,7 +240,7 @@ class _Work:
             _, job, reason = skipped[-1]
             raise SynthesisError(
                 f"{total} of {len(self.jobs)} images cannot be made, more than work.max_skipped_share = {share:g} "
-                f"allows (job {job.id}: {reason}; all in {SKIPPED}); mend the generator, or allow a larger share"
+                f"allows (job {job.id}: {reason}; all in {SKIPPED}); fix the generator, or allow a larger share"
             )
 
     def _tell(self) -> None:

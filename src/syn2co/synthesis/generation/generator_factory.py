@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GeneratorFactory:
-    """What a process needs to open the generator."""
+    """Everything that a process needs to open the generator."""
 
     settings: SynthesisSettings
     context: Context
@@ -68,9 +68,9 @@ def check_license(runner: JobRunner, work: WorkSettings) -> None:
     Raises:
         ConfigError: if there is a model, its license is unknown and `allow_unknown_license` is false.
     """
-    facts = runner.generator.facts
-    if facts.get("model") is not None and facts.get("license") is None and not work.allow_unknown_license:
+    metadata = runner.generator.metadata
+    if metadata.get("model") is not None and metadata.get("license") is None and not work.allow_unknown_license:
         raise ConfigError(
-            f"model = {facts['model']}: its license is unknown, so nobody could tell what the images may be used for; "
-            "look it up, and name it in options.license or set work.allow_unknown_license=true"
+            f"model = {metadata['model']}: its license is unknown, so nobody could tell what the images may be used "
+            "for; look it up, and name it in options.license or set work.allow_unknown_license=true"
         )

@@ -18,14 +18,24 @@ def plan(
     real: Sequence[str | Path] | ImageSet | None = None,
     fingerprint: str | None = None,
 ) -> Plan:
-    """Return the plan of `count` images (default: `work.count`, else `per_subject` images of each subject).
+    """Return the plan of a set: one job per image; the plan of more images begins with the plan of fewer.
 
-    The plan of more images begins with the plan of fewer. `real` are the real images that the generator learns from
-    or varies; where they are not at hand, `fingerprint` stands for those it learned from.
+    Args:
+        settings: the set.
+        count: images of the set; None is `work.count`, else `per_subject` images of each subject.
+        real: sources of the real images that the generator learns from or varies, or an opened set.
+        fingerprint: stands for the real images that the generator learned from where they are not at hand.
+
+    Returns:
+        The jobs in order, made when they are asked for.
 
     Raises:
         ConfigError, DataError: if there is no such generator, on settings that contradict each other, and on lists
             that are missing or empty or name a subject twice.
+
+    Example:
+        >>> [(job.subject, job.k) for job in plan(SynthesisSettings(per_subject=2), count=3)]
+        [('program:0', 0), ('program:0', 1), ('program:1', 0)]
     """
     generator = load_generator(settings.generator)
     return make_plan(settings, generator, count=count, real=open_real(real), fingerprint=fingerprint)
@@ -46,7 +56,7 @@ def plan_in(
     count: int | None = None,
     workers: int | None = None,
 ) -> Plan:
-    """Return the plan of settings for a folder; what they leave open is taken from the set that it holds.
+    """Return the plan of settings for a folder; counts that they leave open are those of the set in it.
 
     `count` and `workers` stand for `work.count` and `work.workers`.
 

@@ -1,4 +1,4 @@
-"""What a call of `generate` would do: how many images and shards, which first, how long, how large."""
+"""Preview of a call of `generate`: images, shards, the first jobs, and the expected time and size."""
 
 import time
 from collections.abc import Sequence
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syn2co.synthesis.generation.disk_budget import bytes_of, human
+from rich.filesize import decimal
+
+from syn2co.synthesis.generation.disk_budget import bytes_of
 from syn2co.synthesis.generation.generator_factory import open_generator_for
 from syn2co.synthesis.generation.plan import open_real
 from syn2co.synthesis.sets.dataset_folder import is_done
@@ -44,7 +46,7 @@ class Preview:
                 f"images     {len(self.jobs)}, of which {self.missing} are missing",
                 f"shards     {self.jobs.shards} of {self.jobs.shard_size}",
                 f"subjects   {number}{subjects.kind}",
-                f"disk       {'unknown before the first images' if size is None else f'about {human(size)}'}",
+                f"disk       {'unknown before the first images' if size is None else f'about {decimal(round(size))}'}",
                 f"time       {'unknown before the first images' if seconds is None else _about(seconds, work.workers)}",
                 f"recipe     {self.jobs.recipe_hash}",
                 f"first {len(first)}",
@@ -70,7 +72,7 @@ def preview(jobs: Plan, out: Path | None, real: "Sequence[str | Path] | ImageSet
 
 
 def _try(jobs: Plan, real: "Sequence[str | Path] | ImageSet") -> tuple[float | None, float | None]:
-    """Return bytes and seconds an image, from a few images that are spread over the plan; the first warms up."""
+    """Return bytes and seconds per image, from a few images that are spread over the plan; the first warms up."""
     runner = open_generator_for(None, jobs.recipe, open_real(real), progress=False)[1]
     runner(jobs[:1])
     chosen = [jobs[place * len(jobs) // min(TRIED, len(jobs))] for place in range(min(TRIED, len(jobs)))]

@@ -17,7 +17,7 @@ from syn2co.synthesis.generation.generator_factory import open_generator_for
 from syn2co.synthesis.generation.locks import writing_to
 from syn2co.synthesis.generation.plan import open_real
 from syn2co.synthesis.generators.registry import load_generator
-from syn2co.synthesis.sets.dataset_folder import MODEL, RECIPE, check_facts, read_recipe
+from syn2co.synthesis.sets.dataset_folder import MODEL, RECIPE, check_metadata, read_recipe
 from syn2co.synthesis.sets.job import Job, make_job
 from syn2co.synthesis.sets.manifest import mismatch, read_lines
 from syn2co.synthesis.sets.recipe import Recipe, resolve
@@ -42,11 +42,13 @@ class Replay:
     same: bool
     """The same file, or for generators that are not exact the same image within 1/255."""
     identical: bool
+    """The same file, byte for byte."""
     difference: int
     """Largest difference of a pixel's channel, of 255."""
     versions: tuple[str, ...]
     """Packages whose version changed since the image was stored."""
     png: bytes
+    """The image made now, as a PNG file."""
 
     def text(self) -> str:
         """Return the outcome in one line."""
@@ -66,14 +68,28 @@ def replay(
     settings: Iterable[str] = (),
     to: str | Path | None = None,
 ) -> Replay:
-    """Make image `id` of the data set `out` again, compare it to the stored one, and write it to `to` (PNG) if given.
+    """Make one image of a data set again, and return its comparison to the stored one.
 
-    `real`: the images that it is a variation of, if it is one. `generator` and `settings` say where a user's own
-    function or a local model lies now, because a set does not know; they must not change the recipe's hash.
+    Args:
+        out: data set folder; nothing is written there.
+        id: 32 hex digits, from a manifest line, a file name in a shard, or `Job.id`.
+        real: sources of the real images, if the image is a variation of one of them.
+        generator: where a user's own function lies now, because a set does not know; its file must not have changed.
+        settings: assignments that say where a local model lies now; they must not change the recipe's hash.
+        to: file for the image made now, as PNG; None writes none.
+
+    Returns:
+        The comparison; exact generators must give the same file, others the same image within 1/255.
 
     Raises:
         SynthesisError: if the folder is no data set, has no such image, or the image cannot be made.
         ConfigError: if the generator, its model or the settings are not those of the set.
+
+    Example:
+        >>> settings = syn2co.SynthesisSettings(size=16)
+        >>> info = syn2co.generate(settings, "leaves", count=4)
+        >>> replay(info.folder, syn2co.plan(settings, count=4)[3].id).identical
+        True
     """
     folder = Path(out)
     saved = read_recipe(folder)
@@ -95,7 +111,7 @@ def replay(
     if complaint is not None:
         raise SynthesisError(f"{folder.name}: image {id} {complaint}; run `syn2co verify`")
     runner = open_generator_for(_with_model(folder, recipe), recipe, images, progress=False)[1]
-    check_facts(folder, saved, runner.generator.facts, "give the model and the settings of the set")
+    check_metadata(folder, saved, runner.generator.metadata, "give the model and the settings of the set")
     made = runner.make([job])[0]
     if isinstance(made, Skipped):
         raise SynthesisError(f"job {id}: is in the set and is skipped now ({made.reason})")
@@ -170,7 +186,7 @@ def _compare(line: dict[str, Any], data: bytes, stored: bytes, generator: Genera
     # Files of lossy formats may differ by several levels after a last-bit difference of the pixels: their mean is asked
     difference = np.abs(decode(data).astype(int) - decode(stored).astype(int))
     near = difference.max() <= TOLERANCE if kind == "png" else difference.mean() <= TOLERANCE
-    now, then = generator.facts.get("versions") or {}, line["versions"] or {}
-    changed = tuple(f"{n} {then.get(n)} -> {now.get(n)}" for n in sorted(now | then) if now.get(n) != then.get(n))
+    now, then = generator.metadata.get("versions") or {}, line["versions"] or {}
+    changed = tuple(f"{n} {then.get(n)} -> {now.get(n)}" for n in sorted(then) if now.get(n) != then[n])
     same = identical or bool(not generator.exact and near)
     return Replay(line["id"], same, identical, int(difference.max()), changed, png)

@@ -1,11 +1,10 @@
-"""Is a data set what its recipe says? Every file, member, hash and line is looked at."""
+"""Verification of a data set against its recipe: every file, member, hash and line."""
 
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from syn2co.core.errors import SynthesisError
 from syn2co.core.progress import Bar
@@ -16,7 +15,7 @@ from syn2co.synthesis.sets.job import Job, make_job
 from syn2co.synthesis.sets.manifest import KEYS, mismatch, read_lines, unseal
 from syn2co.synthesis.sets.recipe import recipe_hash
 from syn2co.synthesis.sets.settings import SET
-from syn2co.synthesis.sets.shards import headers, stem
+from syn2co.synthesis.sets.shards import Member, read_shard, stem
 from syn2co.synthesis.sets.text_lists import SYNSET
 
 MOST = 1000
@@ -29,14 +28,18 @@ BYTES_A_PIXEL = 8
 
 @dataclass(frozen=True)
 class Verification:
-    """What is wrong with a data set, in words; nothing if `problems` is empty."""
+    """Problems of a data set, in words; `valid` if there is none."""
 
     folder: Path
+    """The data set folder, `out` of the call."""
     images: int
     """Images that were found and are as they should be."""
     skipped: int
+    """Images that cannot be made, as skipped.jsonl lists them."""
     planned: int
+    """Images of the whole set."""
     problems: tuple[str, ...]
+    """One sentence each, at most 1000."""
     more: int
     """Problems beyond the first 1000."""
 
@@ -45,7 +48,7 @@ class Verification:
         return not self.problems
 
     def text(self) -> str:
-        """Return the verdict and the problems, one a line."""
+        """Return the problems, one per line, and the verdict."""
         counts = f"{self.images} of {self.planned} images verified, {self.skipped} skipped and listed"
         if self.valid:
             return f"{self.folder.name}: {counts}; everything is as it should be"
@@ -55,14 +58,25 @@ class Verification:
 
 
 def verify(out: str | Path, *, progress: bool = False) -> Verification:
-    """Return whether a data set folder holds exactly the images of its recipe, undamaged.
+    """Return the problems of a data set folder: it must hold exactly the images of its recipe, undamaged.
 
     Every manifest line must bear its seal, the id that follows from recipe, subject and number, and the generator,
     model and settings of the set; every image must lie in its shard, have the hash of its line, decode, and have the
     right size; nothing else may lie in a shard.
 
+    Args:
+        out: data set folder; nothing is changed there.
+
+    Returns:
+        The counts and the problems; `generate` with the same settings makes damaged shards again.
+
     Raises:
         SynthesisError: if the folder is no data set or its recipe.json or skipped.jsonl is damaged.
+
+    Example:
+        >>> info = syn2co.generate(syn2co.SynthesisSettings(size=16), "leaves", count=4)
+        >>> verify(info.folder).text()
+        'leaves: 4 of 4 images verified, 0 skipped and listed; everything is as it should be'
     """
     folder = Path(out)
     recipe = read_recipe(folder)
@@ -123,7 +137,7 @@ class _Order:
         about = recipe[SET]
         self.hash, self.skipped, self.found = recipe["hash"], skipped, found
         self.count, self.kind, self.number = about["count"], about["subjects"]["kind"], about["subjects"]["number"]
-        self.per_subject, self.facts = recipe["per_subject"], about["facts"]
+        self.per_subject, self.metadata = recipe["per_subject"], about["facts"]
         self.first: dict[int, bytes] = {}
         """A short hash of each subject, from the first image of it."""
         for index, line in skipped.items():
@@ -143,7 +157,7 @@ class _Order:
         subject = f"program:{place}" if self.kind == "programs" else line["subject"]
         if (line["subject"], line["k"]) != (subject, k) or self._other(place, line["subject"]):
             self.found.add(f"{where}: image {line['id']} is not image {index} of the plan")
-        complaint = mismatch(line, self._job(line), self.facts)
+        complaint = mismatch(line, self._job(line), self.metadata)
         if complaint is not None:
             self.found.add(f"{where}: image {line['id']} {complaint}")
 
@@ -178,7 +192,7 @@ class _Order:
     def finish(self) -> None:
         """Say if two places of the list hold the same subject, or if nothing is left of the set."""
         if len(self.skipped) >= self.count:
-            self.found.add(f"{SKIPPED}: lists all {self.count} images and a set needs at least one; mend the generator")
+            self.found.add(f"{SKIPPED}: lists all {self.count} images and a set needs at least one; fix the generator")
         if len(set(self.first.values())) != len(self.first):
             self.found.add(f"{RECIPE}: a subject occurs twice in its list")
 
@@ -231,19 +245,18 @@ def _tar(tar: Path, lines: Mapping[str, Mapping[str, Any]], recipe: Mapping[str,
     """Return the number of good images in a tar and add its problems."""
     good, seen = set[str](), set[str]()
     try:
-        with open(tar, "rb") as file:
-            for member in headers(tar):
-                complaint = _foreign(member, lines, recipe["format"], recipe["size"])
-                if complaint is None and member.name in seen:
-                    complaint = "is there twice"
-                seen.add(member.name)
-                name, _, kind = member.name.partition(".")
-                if complaint is None:
-                    complaint = _content(_read(file, member), kind, lines[name], recipe["size"])
-                if complaint is not None:
-                    found.add(f"{tar.name}: member {member.name!r} {complaint}")
-                elif kind != "json":
-                    good.add(name)
+        for member in read_shard(tar):
+            whole = member.header.name
+            complaint = _foreign(member, lines, recipe["format"], recipe["size"])
+            if complaint is None and whole in seen:
+                complaint = "is there twice"
+            seen.add(whole)
+            if complaint is None:
+                complaint = _content(member.read(), member.kind, lines[member.name], recipe["size"])
+            if complaint is not None:
+                found.add(f"{tar.name}: member {whole!r} {complaint}")
+            elif member.kind != "json":
+                good.add(member.name)
     except (ValueError, OSError) as error:
         found.add(str(error))
     for name in lines:
@@ -253,22 +266,16 @@ def _tar(tar: Path, lines: Mapping[str, Mapping[str, Any]], recipe: Mapping[str,
     return len(good)
 
 
-def _foreign(member: tarfile.TarInfo, lines: Mapping[str, Any], suffix: str, size: int) -> str | None:
+def _foreign(member: Member, lines: Mapping[str, Any], suffix: str, size: int) -> str | None:
     """Return why a member must not be read, or None; nothing is read for that."""
-    if member.name.startswith("/") or ".." in member.name.split("/"):
+    if member.header.name.startswith("/") or ".." in member.header.name.split("/"):
         return "leads out of the tar; nothing of the kind is ever written there"
-    if not member.isreg() or member.issparse():
+    if not member.is_plain:
         return "is a link or something else than a plain file"
-    name, _, kind = member.name.partition(".")
-    if kind not in (suffix, "json") or name not in lines:
+    if member.kind not in (suffix, "json") or member.name not in lines:
         return "is not in the manifest"
-    most = LARGEST_LINE if kind == "json" else BYTES_A_PIXEL * size * size + 2**16
-    return f"has {member.size:,} bytes, more than such a file can need" if member.size > most else None
-
-
-def _read(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
-    file.seek(member.offset_data)
-    return file.read(member.size)
+    most = LARGEST_LINE if member.kind == "json" else BYTES_A_PIXEL * size * size + 2**16
+    return f"has {member.header.size:,} bytes, more than such a file can need" if member.header.size > most else None
 
 
 def _content(data: bytes, kind: str, line: Mapping[str, Any], size: int) -> str | None:

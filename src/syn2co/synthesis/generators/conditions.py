@@ -1,9 +1,8 @@
-"""What an image is made conditional on: a cluster of the real images, a class, or nothing.
+"""Conditions that an image is made on: a cluster of the real images, a class, or nothing.
 
 Axis letters: N images, C conditions, D numbers of a thumbnail.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int64
 
 from syn2co.core import keyed_rng
 from syn2co.core.errors import ConfigError, DataError
+from syn2co.core.hints import nearest
 from syn2co.images.image_set import ImageSet
 from syn2co.synthesis.generators.real_images import Square, thumbnail
 from syn2co.synthesis.sets.job import Job
@@ -46,10 +46,9 @@ class Conditions:
                 "class, or ask for images without class names"
             )
         if job.class_name not in self.names:
-            close = difflib.get_close_matches(job.class_name, self.names, 1) or self.names[:1]
+            hint = nearest(job.class_name, self.names) or f"; the first of them is {self.names[0]}"
             raise ConfigError(
-                f"class {job.class_name!r}: the model knows {len(self.names)} classes and not this one; "
-                f"did you mean {close[0]!r}?"
+                f"class {job.class_name!r}: the model knows {len(self.names)} classes and not this one{hint}"
             )
         return self.names.index(job.class_name)
 
@@ -63,7 +62,7 @@ class Conditions:
 
     @property
     def note(self) -> str:
-        """What the manifest calls the condition of an image: "cluster" or "of_class"."""
+        """Name of an image's condition in the manifest: "cluster" or "of_class"."""
         return "of_class" if self.kind == "class" else self.kind
 
     @property
@@ -71,14 +70,14 @@ class Conditions:
         return {"conditions.sizes": self.sizes, _CENTERS: self.centers}
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return {"condition": self.kind, "condition_names": list(self.names)}
 
     @classmethod
-    def restore(cls, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> "Conditions":
-        """Return what `arrays` and `facts` were taken from."""
-        names = tuple(facts["condition_names"])
-        return cls(facts["condition"], names, arrays["conditions.sizes"], arrays[_CENTERS])
+    def restore(cls, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> "Conditions":
+        """Return what `arrays` and `metadata` were taken from."""
+        names = tuple(metadata["condition_names"])
+        return cls(metadata["condition"], names, arrays["conditions.sizes"], arrays[_CENTERS])
 
 
 def assign(

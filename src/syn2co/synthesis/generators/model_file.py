@@ -24,7 +24,7 @@ def model_hash(arrays: Arrays) -> str:
     return hasher.hexdigest()
 
 
-def write_model(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+def write_model(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
     """Write arrays and facts: temporary file in the same folder, fsync, rename.
 
     Raises:
@@ -32,10 +32,9 @@ def write_model(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
     """
     from safetensors.numpy import save
 
-    text = json.dumps({"format": FORMAT, "hash": model_hash(arrays), **facts}, sort_keys=True)
+    text = json.dumps({"format": FORMAT, "hash": model_hash(arrays), **metadata}, sort_keys=True)
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata={"model": text})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
     except OSError as error:
         raise CheckpointError(f"{path.name}: the model cannot be written ({why_not_written(error)})") from None
@@ -51,14 +50,14 @@ def read_model(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            facts = json.loads((file.metadata() or {})["model"])
+            metadata = json.loads((file.metadata() or {})["model"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        intact = facts["format"] == FORMAT and facts["hash"] == model_hash(arrays)
+        intact = metadata["format"] == FORMAT and metadata["hash"] == model_hash(arrays)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         intact = False
     if not intact:
         raise CheckpointError(f"{path.name}: is damaged or not a model of syn2co; delete it and the model is made anew")
-    return arrays, facts
+    return arrays, metadata
 
 
 def refuse_other(what: str, there: Mapping[str, Any], now: Mapping[str, Any], fingerprint: str | None) -> None:

@@ -69,7 +69,7 @@ def _import(file: Path, code: str, name: str) -> ModuleType:
     except (Exception, SystemExit) as error:  # a script that ends by exit() is no module
         del sys.modules[module_name]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"generator = {name}: the file cannot be imported ({reason}); mend it") from error
+        raise ConfigError(f"generator = {name}: the file cannot be imported ({reason}); fix it") from error
     return module
 
 
@@ -99,13 +99,13 @@ def _opener(function: Callable[..., Any], name: str) -> Callable[[Any, Context],
         def make(jobs: Sequence[Job]) -> list[Any]:
             return [function(job, context.size, **chosen) for job in jobs]
 
-        facts = {
+        metadata = {
             "generator": name,
             "model": None,
             "revision": None,
             "license": None,
             "versions": package_versions("numpy"),
         }
-        return Generator(make, facts, batch=16)
+        return Generator(make, metadata, batch=16)
 
     return open_generator

@@ -1,1 +1,1 @@
-"""What a set of synthetic images is: job, plan, manifest, shards. Reads sets and never writes one."""
+"""Sets of synthetic images: job, plan, manifest, shards. Reads sets and never writes one."""

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syn2co.core.errors import ConfigError, SynthesisError
-from syn2co.synthesis.sets.manifest import IDENTITY, mismatch, read_lines
+from syn2co.synthesis.sets.manifest import IDENTITY, mismatch, read_lines, unseal
 from syn2co.synthesis.sets.plan import Plan
 from syn2co.synthesis.sets.recipe import public_settings
-from syn2co.synthesis.sets.settings import SET
-from syn2co.synthesis.sets.shards import headers, holds_exactly, stem
+from syn2co.synthesis.sets.settings import SET, in_todays_words
+from syn2co.synthesis.sets.shards import holds_exactly, read_shard, stem
 
 if TYPE_CHECKING:
     pass
@@ -31,7 +31,7 @@ def read_recipe(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / RECIPE
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = in_todays_words(json.loads(path.read_text(encoding="utf-8")))
         about = saved[SET]
         number = about["subjects"]["number"]
         whole = (
@@ -53,7 +53,7 @@ def read_recipe(folder: Path) -> dict[str, Any] | None:
     raise SynthesisError(f"{folder.name}/{RECIPE}: is damaged; restore it, or begin the set again in a new folder")
 
 
-def recipe_of(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
+def recipe_of(plan: Plan, metadata: dict[str, Any]) -> dict[str, Any]:
     """Return what recipe.json is to hold of a plan and the facts of its opened generator."""
     about = {
         "count": len(plan),
@@ -61,7 +61,7 @@ def recipe_of(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
         "subjects": {"kind": plan.subjects.kind, "number": plan.subjects.number, "digest": plan.subjects.digest},
         "real": plan.recipe.real,
         "code": plan.recipe.generator.code,
-        "facts": facts,
+        "facts": metadata,
     }
     return {"hash": plan.recipe_hash, SET: about, **public_settings(plan.recipe.settings)}
 
@@ -103,23 +103,23 @@ def check_recipe(folder: Path, saved: dict[str, Any] | None, plan: Plan) -> None
         )
 
 
-def check_facts(
+def check_metadata(
     folder: Path,
     saved: dict[str, Any] | None,
-    facts: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     advice: str = "use that model again, or choose another folder",
 ) -> None:
-    """Refuse to go on with another model than the set was begun with.
+    """Refuse to add to a set with another model than it was begun with.
 
     Raises:
         ConfigError: naming the first fact that differs, with advice.
     """
-    before = saved[SET]["facts"] if saved is not None else facts
+    before = saved[SET]["facts"] if saved is not None else metadata
     for name in IDENTITY:
-        if before.get(name) != facts.get(name):
+        if before.get(name) != metadata.get(name):
             raise ConfigError(
                 f"--out {folder.name}: was begun with {name} = {before.get(name)} and the generator now has "
-                f"{facts.get(name)}; {advice}"
+                f"{metadata.get(name)}; {advice}"
             )
 
 
@@ -150,10 +150,9 @@ def _is_intact(tar: Path, lines: Sequence[Mapping[str, Any]], suffix: str) -> bo
     if not holds_exactly(tar, [line["id"] for line in lines], suffix):
         return False
     with open(tar, "rb") as file:
-        for place, member in enumerate(headers(tar)):
-            file.seek(member.offset_data)
-            data, line = file.read(member.size), lines[place // 2]
-            if place % 2 and data != json.dumps(line, sort_keys=True).encode():
+        for place, member in enumerate(read_shard(tar)):
+            data, line = member.read(file), lines[place // 2]
+            if place % 2 and unseal(data.decode()) != line:  # as read: version 0.1 spelled a key otherwise
                 return False
             if not place % 2 and sha256(data).hexdigest() != line.get("sha256"):
                 return False

@@ -10,7 +10,15 @@ from syn2co.core import keyed_rng
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one synthetic image is made from; `id` and `seed` follow from the recipe, the subject and `k`."""
+    """Job of one synthetic image; `id` and `seed` follow from the recipe, the subject and `k`.
+
+    Example:
+        >>> job = make_job("recipe hash", "heron", 0, class_name="heron")
+        >>> len(job.id), job.group == job.id
+        (32, True)
+        >>> bool(job.rng("noise").random() == job.rng("noise").random())  # a function of job and purpose
+        True
+    """
 
     id: str
     """32 hex digits: blake2b(recipe hash, subject, k)."""
@@ -19,11 +27,13 @@ class Job:
     subject: str
     """The class, caption, real image (its key) or program that the image is of; "" where there is none."""
     k: int
-    """Which image of the subject, from 0."""
+    """Number of the image among those of its subject, from 0."""
     group: str
-    """Images of one group are never each other's negatives: see `synthesis.subjects`."""
+    """Images of one group are never each other's negatives: see `synthesis.sets.subjects`."""
     class_name: str | None = None
+    """Name of the class that the image is of; None where it is of none."""
     prompt: str | None = None
+    """Text that a text-to-image model is asked with; None for other generators."""
     source: str | None = None
     """Key of the real image that this one is a variation of (`ImageSet.key`)."""
 

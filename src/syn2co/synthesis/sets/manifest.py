@@ -1,4 +1,4 @@
-"""Manifest lines: one JSON object an image, sealed with a hash so that edits by hand are found."""
+"""Manifest lines: one JSON object per image, sealed with a hash so that edits by hand are found."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -38,18 +38,20 @@ def make_line(job: Job, generator: Generator, made: Mapping[str, Any], notes: Ma
         "labels": "used" if generator.labels_used or job.class_name is not None else "none",
         **made,
     }
-    taken = (line.keys() & (generator.facts.keys() | notes.keys())) | (generator.facts.keys() & notes.keys())
+    if "licence" in generator.metadata or "licence" in notes:
+        raise SynthesisError(f"job {job.id}: the generator notes licence, which manifests spell license; rename that")
+    taken = (line.keys() & (generator.metadata.keys() | notes.keys())) | (generator.metadata.keys() & notes.keys())
     if taken or "check" in notes:
         what = ", ".join(sorted(taken)) or "check"
         raise SynthesisError(f"job {job.id}: the generator notes {what}, which the manifest writes itself; rename that")
-    return dict.fromkeys(KEYS[:-1]) | line | dict(generator.facts) | dict(notes)
+    return dict.fromkeys(KEYS[:-1]) | line | dict(generator.metadata) | dict(notes)
 
 
-def mismatch(line: Mapping[str, Any], job: Job, facts: Mapping[str, Any]) -> str | None:
+def mismatch(line: Mapping[str, Any], job: Job, metadata: Mapping[str, Any]) -> str | None:
     """Return in words what of a line follows neither from its job nor from the set's facts, or None."""
     expected = {"group": job.group, "class": job.class_name, "prompt": job.prompt, "source": job.source}
     expected |= {"labels": "used"} if job.class_name is not None else {}
-    expected |= {name: facts[name] for name in IDENTITY if name in facts}
+    expected |= {name: metadata[name] for name in IDENTITY if name in metadata}
     for name, value in expected.items():
         if line.get(name) != value:
             return f"has {name} = {line.get(name)!r} where the set has {value!r}"
@@ -81,7 +83,9 @@ def unseal(text: str) -> dict[str, Any]:
     rest = {key: value for key, value in line.items() if key != "check"}
     if _hash(_canonical(rest)) != line["check"] or _canonical(line) != text:
         raise ValueError(f"was changed after it was written (image {line.get('id')})")
-    if "licence" in line:  # as version 0.1 wrote it; sealed, so the file itself stays as it is
+    if (
+        "licence" in line and "license" not in line
+    ):  # as version 0.1 wrote it; sealed, so the file itself stays as it is
         line["license"] = line.pop("licence")
     return line
 

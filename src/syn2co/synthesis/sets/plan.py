@@ -1,4 +1,4 @@
-"""From settings to jobs, one an image: a pure function, and lazy."""
+"""The plan of a set, from settings to one job per image: a pure function, and lazy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan(Sequence[Job]):
-    """The jobs of a set in order; each is made when it is asked for, so a plan of millions takes no memory."""
+    """The jobs of a set in order; each is made when it is asked for, so a plan of millions takes no memory.
+
+    Example:
+        >>> jobs = syn2co.plan(syn2co.SynthesisSettings(size=16), count=2500)
+        >>> len(jobs), jobs.shards, jobs.shard_length(2), jobs[2499].subject
+        (2500, 3, 500, 'program:2499')
+    """
 
     recipe: Recipe
+    """Settings and generator, which determine each image."""
     recipe_hash: str
+    """32 hex digits of the recipe, part of every job's id."""
     subjects: Subjects
+    """Programs, classes, captions or real images, taken in turn."""
     length: int
+    """Images of the set."""
     shard_size: int
+    """Images per shard; the last one may have fewer."""
 
     def __len__(self) -> int:
         return self.length

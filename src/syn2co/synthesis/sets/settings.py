@@ -1,4 +1,4 @@
-"""What a synthetic data set is made from: settings that determine each image, and settings of the work alone."""
+"""Settings of a synthetic data set: those that determine each image, and those of the work alone."""
 
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,15 +14,15 @@ SET = "set"
 
 
 class WorkSettings(Settings):
-    """How many images, and how the work is done; nothing here changes an image."""
+    """Settings of the work, such as the number of images; nothing here changes an image."""
 
     count: int | None = Field(default=None, gt=0)
     """Images of the set, which may grow later; null is that of the set in the folder, or else `per_subject` for each
     class, caption or real image."""
     shard_size: int | None = Field(default=None, gt=0)
-    """Images a shard; null is that of the set in the folder, or else 1000."""
+    """Images per shard; null is that of the set in the folder, or else 1000."""
     batch: int | None = Field(default=None, gt=0)
-    """Jobs a call of the generator; null leaves it to the generator."""
+    """Jobs per call of the generator; null leaves it to the generator."""
     workers: int = Field(default=0, ge=0)
     """Processes that make images; 0 makes them in the main process."""
     device: str = "auto"
@@ -30,11 +30,17 @@ class WorkSettings(Settings):
     max_skipped_share: Share = 0.01
     """The work is refused if a larger share of the images cannot be made."""
     allow_unknown_license: bool = False
-    """Whether a model of unknown license may be used."""
+    """Allow a model of unknown license."""
 
 
 class SynthesisSettings(Settings):
-    """One synthetic data set. `work` and the lists of subjects are not part of the recipe's hash."""
+    """Settings of one synthetic data set; `work` and the lists of subjects are not part of the recipe's hash.
+
+    Example:
+        >>> settings = SynthesisSettings(size=64, options={"program": "leaves"}).with_settings(["work.count=100"])
+        >>> settings.generator, settings.work.count
+        ('procedural', 100)
+    """
 
     generator: str = "procedural"
     """procedural, fitted, flow, diffusion, or a function of yours: path.py:function."""
@@ -43,15 +49,15 @@ class SynthesisSettings(Settings):
     size: int = Field(default=128, ge=8)
     """Side of the images in pixels."""
     seed: int = 0
-    """Of everything that is drawn; another seed gives other images."""
+    """Seed of everything that is drawn; another seed gives other images."""
     format: Literal["png", "jpg", "webp"] = "png"
-    """How the images are stored; png loses nothing."""
+    """File format of the stored images; png loses nothing."""
     quality: int = Field(default=95, ge=1, le=100)
-    """Of jpg and webp."""
+    """Quality of jpg and webp, from 1 to 100."""
     classes: tuple[str, ...] | str | None = None
-    """Class names; or a text file with a name or an ImageNet synset a line; or imagenet-1k."""
+    """Class names; or a text file with a name or an ImageNet synset per line; or imagenet-1k."""
     captions: str | None = None
-    """A file with a caption a line, or JSONL or CSV with a "caption" or "text"."""
+    """A file with a caption per line, or JSONL or CSV with a "caption" or "text"."""
     vary: bool = False
     """Make variations of the real images."""
     per_subject: int = Field(default=1, gt=0)
@@ -59,8 +65,9 @@ class SynthesisSettings(Settings):
     templates: dict[str, float] = TEMPLATES
     """Prompts of classes with their weights; {class}, {gloss} and {background} are filled in."""
     backgrounds: tuple[str, ...] = BACKGROUNDS
-    """What {background} stands for, each equally likely."""
+    """Texts that {background} stands for, each equally likely."""
     work: WorkSettings = WorkSettings()
+    """Number of images, and the way the work is done."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -75,13 +82,26 @@ class SynthesisSettings(Settings):
         return self
 
 
+def in_todays_words(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a set in today's spelling: version 0.1 wrote licence where it is license now."""
+    renamed = {"options": {"licence": "license"}, "work": {"allow_unknown_licence": "allow_unknown_license"}}
+    groups = {
+        group: {names.get(name, name): value for name, value in values[group].items()}
+        for group, names in renamed.items()
+        if isinstance(values.get(group), dict)
+    }
+    return {**values, **groups}
+
+
 def load_settings(path: str | Path) -> SynthesisSettings:
     """Return the settings in a JSON file; in the recipe.json of a data set, count and shard size are those of the set.
 
     Raises:
         ConfigError: if the file cannot be read, is not JSON, or names an unknown setting.
     """
-    values = read_settings(path, "give settings as JSON, such as a set's recipe.json", leave_out={"hash"})
+    values = in_todays_words(
+        read_settings(path, "give settings as JSON, such as a set's recipe.json", leave_out={"hash"})
+    )
     about, work = values.pop(SET, None), values.get("work", {})
     if isinstance(about, dict) and isinstance(work, dict):
         of_set = {name: about[name] for name in ("count", "shard_size") if name in about and work.get(name) is None}

@@ -5,7 +5,6 @@ Members are <id>.<format> and <id>.json (the manifest line), in the order of the
 
 import contextlib
 import io
-import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,10 @@ class EncodedImage:
 
 
 class ShardWriter:
-    """Writes a tar under a temporary name; `finish` flushes it and puts it in place. Times and owners are 0."""
+    """Writes a tar under a temporary name; `finish` flushes it and puts it in place. Times and owners are 0.
+
+    Without `finish` the temporary file stays: the next attempt at the shard takes its images from it.
+    """
 
     def __init__(self, path: Path, suffix: str) -> None:
         self.path, self.suffix = path, suffix
@@ -61,23 +63,48 @@ class ShardWriter:
     def finish(self) -> None:
         """Put the tar in place."""
         self._tar.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
         self._file.close()
         put_in_place(self.temporary, self.path)
 
 
-def headers(path: Path) -> Iterator[tarfile.TarInfo]:
-    """Yield the headers of a tar, in order.
+@dataclass(frozen=True)
+class Member:
+    """A member of a shard: <name>.<kind>, its header, and its bytes on demand."""
+
+    path: Path
+    name: str
+    kind: str
+    header: tarfile.TarInfo
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether it is a file as shards hold it: no link, no folder, nothing sparse."""
+        return self.header.isreg() and not self.header.issparse()
+
+    def read(self, file: BinaryIO | None = None) -> bytes:
+        """Return its bytes, fewer where the tar is torn; the size that its header claims may be anything.
+
+        `file`: the tar, where it is open already; opening it for every member costs on network shares.
+        """
+        if file is None:
+            with open(self.path, "rb") as opened:
+                return self.read(opened)
+        file.seek(self.header.offset_data)
+        return file.read(self.header.size)
+
+
+def read_shard(path: Path) -> Iterator[Member]:
+    """Yield the members of a tar, in order; only their headers are read.
 
     Raises:
         ValueError: if the file is no plain tar, is torn, or holds something behind its end.
     """
     try:
         with tarfile.open(path, "r:") as archive:
-            while (member := archive.next()) is not None:
+            while (header := archive.next()) is not None:
                 archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
-                yield member
+                name, _, kind = header.name.partition(".")
+                yield Member(path, name, kind, header)
             end = archive.offset
         with open(path, "rb") as file:
             file.seek(end)
@@ -92,8 +119,8 @@ def holds_exactly(path: Path, ids: Sequence[str], suffix: str) -> bool:
     """Return whether a tar is whole and holds these images with their lines, in this order, as plain files."""
     expected = (f"{name}.{kind}" for name in ids for kind in (suffix, "json"))
     try:
-        for member in headers(path):
-            if member.name != next(expected, None) or not member.isreg() or member.issparse():
+        for member in read_shard(path):
+            if member.header.name != next(expected, None) or not member.is_plain:
                 return False
     except ValueError:
         return False
@@ -104,37 +131,29 @@ class PartialShard:
     """Images of earlier attempts at a shard, whole ones of torn files too; only what verifies is handed out."""
 
     def __init__(self, paths: Sequence[Path], suffix: str) -> None:
-        self._places: dict[str, tuple[Path, tarfile.TarInfo, tarfile.TarInfo]] = {}
+        self._found: dict[str, tuple[Member, Member]] = {}
         for path in paths:
             self._index(path, suffix)
 
     def _index(self, path: Path, suffix: str) -> None:
-        image: tarfile.TarInfo | None = None
+        image: Member | None = None
         with contextlib.suppress(ValueError):
-            for member in headers(path):
-                name, _, kind = member.name.partition(".")
-                if kind == "json" and image is not None and image.name == f"{name}.{suffix}":
-                    self._places[name] = (path, image, member)
-                image = member if kind == suffix and member.isreg() else None
+            for member in read_shard(path):
+                if member.kind == "json" and image is not None and image.name == member.name:
+                    self._found[member.name] = (image, member)
+                image = member if member.kind == suffix and member.is_plain else None
 
     def get(self, name: str) -> EncodedImage | None:
         """Return the image of an id if it lies there undamaged."""
-        if name not in self._places:
+        if name not in self._found:
             return None
-        path, image, json_member = self._places[name]
         try:
-            with open(path, "rb") as file:
-                data, text = (_bytes(file, member) for member in (image, json_member))
+            data, text = (member.read() for member in self._found[name])
             line: dict[str, Any] = unseal(text.decode())
         except (OSError, ValueError):
             return None
         intact = line["id"] == name and line.get("sha256") == sha256(data).hexdigest()
         return EncodedImage(name, text.decode(), data) if intact else None
-
-
-def _bytes(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
-    file.seek(member.offset_data)
-    return file.read(member.size)
 
 
 def stored_images(path: Path, ids: Sequence[str], suffix: str) -> dict[str, bytes]:
@@ -143,12 +162,12 @@ def stored_images(path: Path, ids: Sequence[str], suffix: str) -> dict[str, byte
     Raises:
         ValueError: if the tar is damaged or an image is not in it.
     """
-    wanted = {f"{name}.{suffix}": name for name in ids}
-    found = {}
-    with open(path, "rb") as file:
-        for member in headers(path):
-            if member.name in wanted and member.isreg():
-                found[wanted[member.name]] = _bytes(file, member)
+    wanted = set(ids)
+    found = {
+        member.name: member.read()
+        for member in read_shard(path)
+        if member.kind == suffix and member.name in wanted and member.is_plain
+    }
     missing = [name for name in ids if name not in found]
     if missing:
         raise ValueError(f"{path.name}: lacks image {missing[0]}")

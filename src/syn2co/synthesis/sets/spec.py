@@ -1,4 +1,4 @@
-"""What a generator of images is: jobs in, uint8 images out, and the facts that its manifest lines carry.
+"""Generators of images: jobs in, uint8 images out, and the facts that the manifest lines carry.
 
 Axis letters: H height, W width in pixels.
 """
@@ -22,50 +22,79 @@ Image = UInt8[np.ndarray, "H W 3"]
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """One image with what is to be noted about it in the manifest, such as {"prompt_cut": True, "attempt": 1}."""
+    """One image with notes for its manifest line.
+
+    Example:
+        >>> GeneratedImage(np.zeros((8, 8, 3), np.uint8), {"attempt": 1}).notes
+        {'attempt': 1}
+    """
 
     image: Image
+    """uint8 RGB, at the stored size."""
     notes: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values by name, such as {"prompt_cut": True, "attempt": 1}."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Says that a job has no image, and why; it is listed and counted in place of one."""
+    """A job without an image; it is listed in skipped.jsonl and counted in place of one.
+
+    Example:
+        >>> Skipped("the safety checker refused it").reason
+        'the safety checker refused it'
+    """
 
     reason: str
+    """The reason in words, as skipped.jsonl shows it."""
 
 
 @dataclass(frozen=True)
 class Generator:
-    """Makes images from jobs; the image of a job must not depend on the other jobs of the call.
+    """Maker of images from jobs; the image of a job must not depend on the other jobs of the call.
 
-    `facts` go into every manifest line: at least "generator", "model", "revision" and "license" (None where there is
-    none), further "guidance", "steps", "sampler", and "versions", a mapping package -> version.
+    Example:
+        >>> def gray(jobs):
+        ...     return [np.full((8, 8, 3), job.rng("level").integers(256), np.uint8) for job in jobs]
+        >>> facts = {"generator": "gray", "model": None, "revision": None, "license": None}
+        >>> generator = Generator(make=gray, metadata=facts, batch=64)
+        >>> [image.shape for image in generator.make(syn2co.plan(syn2co.SynthesisSettings(size=8), count=2)[:])]
+        [(8, 8, 3), (8, 8, 3)]
     """
 
     make: Callable[[Sequence[Job]], Sequence[Image | GeneratedImage | Skipped]]
-    facts: Mapping[str, Any]
+    """Jobs to one outcome each, in their order."""
+    metadata: Mapping[str, Any]
+    """Facts for every manifest line: at least "generator", "model", "revision" and "license" (None where there is
+    none), further "guidance", "steps", "sampler", and "versions", a mapping from package to version."""
     exact: bool = True
-    """Whether a repeat gives the same bytes; else it is compared within 1/255."""
+    """A repeat gives the same bytes; else it is compared within 1/255."""
     labels_used: bool = False
-    """Whether somebody's labels went into the generator (class-conditional models)."""
+    """Somebody's labels went into the generator (class-conditional models)."""
     batch: int = 1
-    """Jobs a call that it likes best."""
+    """Jobs per call that suit it best."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a generator is opened with, besides its own options."""
+    """Context that a generator is opened in, besides its own options.
+
+    Example:
+        >>> Context(size=32).device
+        'cpu'
+    """
 
     size: int
     """Side of the stored images in pixels."""
     seed: int = 0
+    """Seed of the set; draws of an image come from its job instead."""
     real: "ImageSet | None" = None
     """The user's images, for generators that are fitted to them or vary them."""
     folder: Path | None = None
-    """Where a fitted or trained model is kept between two calls (created if needed); None keeps it in memory."""
+    """Folder for a fitted or trained model between two calls (made if needed); None keeps the model in memory."""
     device: str = "cpu"
+    """auto, cpu, cuda, cuda:N or mps, for generators that use torch."""
     progress: bool = False
+    """Show bars on standard error."""
 
 
 BUILTIN = ("procedural", "fitted", "flow", "diffusion")
@@ -82,17 +111,17 @@ class GeneratorSpec:
     options: type[Settings]
     open: Callable[[Any, Context], Generator]
     subjects: frozenset[str] = SUBJECTS
-    """Which of classes, captions and vary it can make images of."""
+    """Those of classes, captions and vary that it can make images of."""
     needs_subjects: bool = False
     programs: bool = False
-    """Whether an image without a subject is of a program with jittered parameters, not of nothing in particular."""
+    """An image without a subject is of a program with jittered parameters, not of nothing in particular."""
     learns: bool = False
-    """Whether its images depend on the real images as a whole, not just on the one that is varied."""
+    """Its images depend on the real images as a whole, not just on the one that is varied."""
     prompts: bool = False
-    """Whether images of classes get prompts."""
+    """Images of classes get prompts."""
     torch: bool = False
     quick: bool = False
-    """Whether it opens and makes a few images in seconds, so that a dry run may try."""
+    """It opens and makes a few images in seconds, so that a dry run may try."""
     code: str | None = None
     """Hash of the file of a user's own function; of a built-in generator, what its `code` says of the options."""
     code_of: Callable[[Any], str | None] | None = None

@@ -1,4 +1,4 @@
-"""What the images of a set are of: programs, nothing in particular, classes, captions or real images.
+"""Subjects of the images of a set: programs, nothing in particular, classes, captions or real images.
 
 Every kind answers for the i-th image of the plan alone, so no list of jobs is kept. Subjects come in turn (0, 1, ..,
 S - 1, 0, 1, ..), so that the plan of more images begins with the plan of fewer.
@@ -37,7 +37,7 @@ class Subjects(Protocol):
 
     @property
     def number(self) -> int | None:
-        """How many subjects; None if there is no end of them."""
+        """Number of subjects; None if there is no end of them."""
         ...
 
     def job(self, recipe_hash: str, index: int) -> Job:

@@ -121,23 +121,21 @@ def _column(path: Path, rows: "csv.DictReader[str]", column: str) -> Iterator[st
 
 
 def _no_table(path: Path, rows: "csv.DictReader[str]", error: csv.Error) -> DataError:
-    return DataError(
-        f"captions = {path.name}: line {rows.reader.line_num} cannot be read ({error}); shorten or mend it"
-    )
+    return DataError(f"captions = {path.name}: line {rows.reader.line_num} cannot be read ({error}); shorten or fix it")
 
 
 def _json_caption(path: Path, number: int, line: str) -> str:
     try:
         value = json.loads(line)
     except ValueError:
-        raise DataError(f"captions = {path.name}: line {number} is not JSON; mend it") from None
+        raise DataError(f"captions = {path.name}: line {number} is not JSON; fix it") from None
     text = value if isinstance(value, str) else None
     if isinstance(value, dict):
         text = next((value[name] for name in COLUMNS if name in value), None)
     if not isinstance(text, str):
         raise DataError(f'captions = {path.name}: line {number} has no text under "caption" or "text"; add it')
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise DataError(f"captions = {path.name}: line {number} holds half a character (a lone surrogate); mend it")
+        raise DataError(f"captions = {path.name}: line {number} holds half a character (a lone surrogate); fix it")
     return text
 
 

@@ -110,11 +110,11 @@ def test_a_blend_has_as_many_parts_as_asked_for() -> None:
     assert len(program.names) == len(program.parts) == len(program.weights) == 5
 
 
-def test_facts_say_what_a_manifest_needs() -> None:
+def test_metadata_say_what_a_manifest_needs() -> None:
     generator = opened(program="leaves")
     assert generator.exact and not generator.labels_used and generator.batch == 1
-    assert generator.facts["generator"] == "procedural" and generator.facts["model"] == "leaves"
-    assert generator.facts["license"] == "CC0-1.0" and set(generator.facts["versions"]) == {
+    assert generator.metadata["generator"] == "procedural" and generator.metadata["model"] == "leaves"
+    assert generator.metadata["license"] == "CC0-1.0" and set(generator.metadata["versions"]) == {
         "syn2co",
         "numpy",
         "scipy",

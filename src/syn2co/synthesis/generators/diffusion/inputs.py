@@ -1,4 +1,4 @@
-"""What the pipeline is called with for each job: prompts, source images, class numbers."""
+"""Inputs of the pipeline for each job: prompts, source images, class numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property

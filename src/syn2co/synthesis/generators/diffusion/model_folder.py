@@ -1,4 +1,4 @@
-"""Where the model lies and what is known of it: folder or hub, its files, their hash, the license of the card."""
+"""The model of a pipeline: its folder or hub id, its files, their hash, and the license on its card."""
 
 import contextlib
 import json
@@ -143,14 +143,19 @@ def _describe(name: str, path: Path, revision: str | None) -> ModelFolder:
 
 def _card_license(card: Path) -> str | None:
     """Return the license in the front matter of a model card, or None."""
-    if not card.is_file():
+    from huggingface_hub import ModelCard
+    from yaml import YAMLError
+
+    try:
+        text = card.read_text(encoding="utf-8-sig", errors="replace")
+        data: Any = ModelCard(text, ignore_metadata_errors=True).data  # not ModelCard.load, which may ask the hub
+    except OSError:  # no card
         return None
-    text = card.read_text(encoding="utf-8", errors="replace")
-    front = re.match(r"\s*---\s*\n(.*?)\n---", text, re.DOTALL)
-    found = dict(
-        re.findall(r"""^(license|license_name):[ \t]*["']?([^\s"'#]+)""", front[1] if front else "", re.MULTILINE)
-    )
-    return found.get("license_name") if found.get("license") == "other" else found.get("license")
+    except (ValueError, TypeError, YAMLError):  # cards are written by hand: an unquoted colon makes them no YAML
+        found = re.search(r"^license:[ \t]*[\"']?(\w[\w.+-]*)", text.partition("\n---")[0], re.MULTILINE)
+        return found[1] if found and found[1] != "other" else None
+    found = data.license_name if data.license == "other" else data.license
+    return found if isinstance(found, str) else None
 
 
 def _check_files(model: ModelFolder, variant: str | None) -> None:

@@ -72,8 +72,8 @@ def open_generator(options: DiffusionOptions, context: Context) -> Generator:
             max_attempts=options.max_attempts,
             checker=options.safety if "safety_checker" in model.parts else "none",
         ),
-        facts={
-            **_model_facts(model, options),
+        metadata={
+            **_model_metadata(model, options),
             "task": task,
             "guidance": options.guidance,
             "steps": steps,
@@ -178,7 +178,7 @@ def _notes(prompts: Prompts | None, job: Job) -> dict[str, Any]:
         return {"prompt_cut": prompts.is_cut(job.prompt)}
 
 
-def _model_facts(model: ModelFolder, options: DiffusionOptions) -> dict[str, Any]:
+def _model_metadata(model: ModelFolder, options: DiffusionOptions) -> dict[str, Any]:
     return {
         "generator": "diffusion",
         "model": model.name,

@@ -14,16 +14,16 @@ _STEPS = {"DDIMScheduler": 50, "DPMSolverMultistepScheduler": 20, "LCMScheduler"
 
 
 class DiffusionOptions(Settings):
-    """Which model, and how it samples; the defaults are for training data, not for beauty."""
+    """Model and sampling; the defaults are for training data, not for beauty."""
 
     model: str = ""
     """The folder of a diffusers pipeline, or the id (owner/name) of one on the Hugging Face hub, then downloaded."""
     revision: str | None = None
     """Commit, tag or branch of a hub id; of a folder it is only noted."""
     variant: str | None = None
-    """Which weights of several are read, such as fp16."""
+    """Weights that are read where there are several, such as fp16."""
     task: Literal["auto"] | Task = "auto"
-    """What the model is asked for; auto follows from its pipeline class."""
+    """Task that the model is asked to do; auto follows from its pipeline class."""
     guidance: NonNegative = 2.0
     """Scale of classifier-free guidance; up to 1 switches it off. Turbo models want 0."""
     sampler: Sampler = "auto"
@@ -35,7 +35,7 @@ class DiffusionOptions(Settings):
     strength: Annotated[Share, Field(gt=0)] = 0.5
     """Image-to-image: share of the noising that a source image undergoes; 1 leaves nothing of it."""
     negative_prompt: str | None = None
-    """What guidance leads away from, the same for every image."""
+    """Prompt that guidance leads away from, the same for every image."""
     safety: Literal["on", "off"] = "on"
     """Whether the model's safety checker, if it has one, refuses images."""
     max_attempts: int = Field(default=8, gt=0)

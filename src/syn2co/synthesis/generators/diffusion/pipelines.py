@@ -120,7 +120,7 @@ def quiet() -> Iterator[io.StringIO]:
 
 
 def _refuse_new_weights(model: ModelFolder, said: str) -> None:
-    """Refuse a model with tensors missing: both libraries warn and go on with random ones, in a safety checker too."""
+    """Refuse a model with tensors missing: both libraries warn and use random ones, in a safety checker too."""
     if _NEW_WEIGHTS in said:
         parts = [part for part in model.parts if re.search(rf"[/\\]{part}\b", said)]
         raise ConfigError(

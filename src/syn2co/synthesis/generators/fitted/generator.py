@@ -27,16 +27,16 @@ Edges = Image | GeneratedImage | Skipped
 
 
 class FittedOptions(Settings):
-    """What is fitted, and where the phases come from."""
+    """Statistics that are fitted, and the origin of the phases."""
 
     condition: Kind = "cluster"
     """Statistics per cluster of the images, per class (then labels were used), or of all together (none)."""
     clusters: int = Field(default=16, gt=0)
     """Clusters of the images by their thumbnails."""
     max_images: int = Field(default=5000, gt=1)
-    """At most so many images are looked at, chosen by the seed."""
+    """Most images that are looked at, chosen by the seed."""
     phases: Literal["random", "procedural"] = "procedural"
-    """Where edges come from: random phases have none, those of procedural images have theirs."""
+    """Origin of the edges: random phases have none, those of procedural images have theirs."""
 
 
 def code(options: FittedOptions) -> str | None:
@@ -52,8 +52,8 @@ def open_generator(options: FittedOptions, context: Context) -> Generator:
         ConfigError: if that model is of other settings.
         CheckpointError: if that model is damaged.
     """
-    arrays, facts = _model(options, context)
-    conditions = Conditions.restore(arrays, facts)
+    arrays, metadata = _model(options, context)
+    conditions = Conditions.restore(arrays, metadata)
     statistics = Statistics.restore(arrays)
     edges = _edges(context) if options.phases == "procedural" else None
 
@@ -63,7 +63,7 @@ def open_generator(options: FittedOptions, context: Context) -> Generator:
 
     return Generator(
         make=make,
-        facts={
+        metadata={
             "generator": "fitted",
             "model": model_hash(arrays),
             "revision": None,
@@ -86,9 +86,9 @@ def _model(options: FittedOptions, context: Context) -> tuple[dict[str, np.ndarr
     settings = {**options.model_dump(mode="json", exclude={"phases"}), "size": context.size, "seed": context.seed}
     path: Path | None = None if context.folder is None else context.folder / FILE
     if path is not None and path.exists():
-        arrays, facts = read_model(path)
-        refuse_other(path.name, facts, settings, None if context.real is None else context.real.fingerprint)
-        return arrays, facts
+        arrays, metadata = read_model(path)
+        refuse_other(path.name, metadata, settings, None if context.real is None else context.real.fingerprint)
+        return arrays, metadata
     images = choose(context.real, options.max_images, "fitted", context.seed)
     assert context.real is not None
     with Bar("fit", 2 * len(images), show=context.progress) as bar:
@@ -101,10 +101,15 @@ def _model(options: FittedOptions, context: Context) -> tuple[dict[str, np.ndarr
             advance=bar.advance,
         )
     arrays = {**statistics.arrays, **conditions.arrays}
-    facts = {**conditions.facts, "settings": settings, "fingerprint": context.real.fingerprint, "images": len(images)}
+    metadata = {
+        **conditions.metadata,
+        "settings": settings,
+        "fingerprint": context.real.fingerprint,
+        "images": len(images),
+    }
     if path is not None:
-        write_model(path, arrays, facts)
-    return arrays, facts
+        write_model(path, arrays, metadata)
+    return arrays, metadata
 
 
 def _make(statistics: Statistics, conditions: Conditions, job: Job, edges: Edges | None) -> GeneratedImage | Skipped:

@@ -28,7 +28,7 @@ _STORED = {"center": "centre"}
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is known of the images of each condition."""
+    """Statistics of the images of each condition."""
 
     basis: Float[np.ndarray, "C 3 3"]
     """Columns are gray and two hues, decorrelated; planes = (rgb / 255 - center) @ basis."""

@@ -7,7 +7,7 @@ import contextlib
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +23,11 @@ from syn2co.runtime.checkpoint import FOLDER
 from syn2co.runtime.device import choose_device
 from syn2co.synthesis.generators.conditions import Conditions, assign
 from syn2co.synthesis.generators.flow.network import Velocity, build_velocity
+from syn2co.synthesis.generators.flow.options import FlowOptions
 from syn2co.synthesis.generators.flow.training import train
 from syn2co.synthesis.generators.model_file import model_hash, read_model, refuse_other, write_model
 from syn2co.synthesis.generators.real_images import choose, squares, thumbnail
 from syn2co.synthesis.sets.spec import Context
-
-if TYPE_CHECKING:
-    from syn2co.synthesis.generators.flow.generator import FlowOptions
 
 FILE, DESCRIPTION = "flow.safetensors", "flow.json"
 LARGEST = 64
@@ -38,7 +36,7 @@ SAMPLING = {"sampling_steps", "guidance", "noise_level", "save_steps"}
 """Settings that do not change the model."""
 
 
-def open_model(options: "FlowOptions", context: Context) -> tuple[Velocity, Conditions, int, str]:
+def open_model(options: FlowOptions, context: Context) -> tuple[Velocity, Conditions, int, str]:
     """Return the trained network, its conditions, the side it works at and its hash; see `flow.open_generator`."""
     size = options.train_size or options.multiple(min(context.size, LARGEST))
     settings = {**options.model_dump(mode="json", exclude=SAMPLING), "train_size": size, "seed": context.seed}
@@ -48,10 +46,10 @@ def open_model(options: "FlowOptions", context: Context) -> tuple[Velocity, Cond
         fingerprint = None if context.real is None else context.real.fingerprint
         refuse_other(DESCRIPTION, described, settings, fingerprint)
     if folder is None or described is None or described["model"] is None:
-        arrays, facts = _train(options, context, settings, size)
+        arrays, metadata = _train(options, context, settings, size)
     else:
-        arrays, facts = _finished(folder, described)
-    conditions = Conditions.restore(arrays, facts)
+        arrays, metadata = _finished(folder, described)
+    conditions = Conditions.restore(arrays, metadata)
     return _velocity(options, arrays, conditions, size, context), conditions, size, model_hash(arrays)
 
 
@@ -81,16 +79,16 @@ def _finished(folder: Path, described: dict[str, Any]) -> tuple[dict[str, np.nda
         raise CheckpointError(
             f"{FILE}: is missing in the model folder {folder.name}; restore it, or choose another folder to train anew"
         )
-    arrays, facts = read_model(path)
-    if facts["hash"] != described["model"]:
+    arrays, metadata = read_model(path)
+    if metadata["hash"] != described["model"]:
         raise CheckpointError(
             f"{FILE}: is another model than {DESCRIPTION} describes; restore both, or choose another folder"
         )
-    return arrays, facts
+    return arrays, metadata
 
 
 def _train(
-    options: "FlowOptions", context: Context, settings: dict[str, Any], size: int
+    options: FlowOptions, context: Context, settings: dict[str, Any], size: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays and facts of a model trained now; leave them in the model folder, if there is one."""
     if context.real is None:
@@ -99,35 +97,34 @@ def _train(
         begun = {"settings": settings, "fingerprint": context.real.fingerprint, "model": None}
         if context.folder is not None:
             write_atomically(context.folder / DESCRIPTION, json.dumps(begun, indent=2) + "\n")
-        arrays, facts = _trained(options, context, begun, size)
+        arrays, metadata = _trained(options, context, begun, size)
         if context.folder is not None:
-            write_model(context.folder / FILE, arrays, facts)
+            write_model(context.folder / FILE, arrays, metadata)
             ended = {**begun, "model": model_hash(arrays)}
             write_atomically(context.folder / DESCRIPTION, json.dumps(ended, indent=2) + "\n")
             shutil.rmtree(context.folder / FOLDER, ignore_errors=True)
-    return arrays, facts
+    return arrays, metadata
 
 
 def _trained(
-    options: "FlowOptions", context: Context, state: dict[str, Any], size: int
+    options: FlowOptions, context: Context, state: dict[str, Any], size: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     images = choose(context.real, options.max_images, "flow", context.seed)
     pixels = _read(images, size, context.progress)
     thumbnails = np.stack([thumbnail(square) for square in pixels]).reshape(len(pixels), -1)
     conditions, own = assign(options.condition, images, thumbnails, clusters=options.clusters, seed=context.seed)
     mean = train(
-        _network(options, conditions, size, context.seed),
+        _network(options, conditions, size, context.seed).to(choose_device(context.device)),
         pixels,
         own,
         options,
         seed=context.seed,
         folder=context.folder,
         state=state,
-        device=choose_device(context.device),
         progress=context.progress,
     )
     weights = {name: tensor.cpu().numpy() for name, tensor in mean.state_dict().items()}
-    return weights | conditions.arrays, {**conditions.facts, **state, "images": len(images)}
+    return weights | conditions.arrays, {**conditions.metadata, **state, "images": len(images)}
 
 
 def _read(images: ImageSet, size: int, progress: bool) -> UInt8[np.ndarray, "N S S 3"]:
@@ -140,7 +137,7 @@ def _read(images: ImageSet, size: int, progress: bool) -> UInt8[np.ndarray, "N S
     return pixels
 
 
-def _network(options: "FlowOptions", conditions: Conditions, size: int, seed: int) -> Velocity:
+def _network(options: FlowOptions, conditions: Conditions, size: int, seed: int) -> Velocity:
     return build_velocity(
         size=size,
         channels=options.channels,
@@ -152,7 +149,7 @@ def _network(options: "FlowOptions", conditions: Conditions, size: int, seed: in
 
 
 def _velocity(
-    options: "FlowOptions", arrays: dict[str, np.ndarray], conditions: Conditions, size: int, context: Context
+    options: FlowOptions, arrays: dict[str, np.ndarray], conditions: Conditions, size: int, context: Context
 ) -> Velocity:
     """Return the network with the weights of a model file, ready to sample."""
     velocity = _network(options, conditions, size, context.seed)

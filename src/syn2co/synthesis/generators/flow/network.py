@@ -40,6 +40,7 @@ class Velocity(nn.Module):
     def forward(
         self, x: Float[Tensor, "B 3 S S"], t: Float[Tensor, " B"], condition: Int64[Tensor, " B"]
     ) -> Float[Tensor, "B 3 S S"]:
+        # diffusers embeds time steps from 0 to 1000.
         learned = self.network(x, timestep=1000 * t, class_labels=condition).sample
         return self.linear(x, t) + learned.float()
 
@@ -47,7 +48,7 @@ class Velocity(nn.Module):
         """Return the linear least-squares guess of the velocity."""
         t = t[:, None, None, None]
         gain = (t * self.power - (1 - t)) / (t**2 * self.power + (1 - t) ** 2)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):  # FFTs know no bfloat16
             planes = torch.einsum("bchw,cp->bphw", x - t * self.mean, self.colours)
             guess = torch.fft.irfft2(gain * torch.fft.rfft2(planes), s=x.shape[-2:])
             return self.mean + torch.einsum("bphw,cp->bchw", guess, self.colours)
@@ -66,6 +67,7 @@ class Velocity(nn.Module):
         mean = sums / count
         colors = torch.linalg.eigh(outer / count - torch.outer(mean, mean))[1]
         power = torch.einsum("cp,cdhf,dp->phf", colors, (spectra / count).real, colors)
+        # The mean is taken out of x: at frequency 0 of an orthonormal transform it has the power S^2 |m|^2.
         power[:, 0, 0] -= (mean @ colors).square() * self.power.shape[1] ** 2
         self.mean.copy_(mean[:, None, None])
         self.colours.copy_(colors)
@@ -101,6 +103,6 @@ def build_velocity(
     }
     with keyed_rng.torch_seed("flow", "network", seed):
         network = UNet2DModel(**options)
-    for parameter in network.conv_out.parameters():
+    for parameter in network.conv_out.parameters():  # an untrained U-Net adds nothing to the linear guess
         nn.init.zeros_(parameter)
     return Velocity(network, size, null=conditions)

@@ -73,13 +73,12 @@ def train(
     seed: int,
     folder: Path | None,
     state: dict[str, Any],
-    device: torch.device,
     progress: bool,
 ) -> Velocity:
     """Train `velocity` in place and return its exponential mean, which is the model.
 
     loss = mean |v(x_t, t, c) - (x1 - x0)|^2 with x_t = (1 - t) x0 + t x1, x0 ~ N(0, 1), t = sigmoid(N(0, 1)).
-    With a `folder`, checkpoints with `state` are saved there and training goes on from the newest.
+    With a `folder`, checkpoints with `state` are saved there and training resumes from the newest.
     Source: rectified flow, arXiv:2209.03003, Eq. 1; logit-normal t: arXiv:2403.03206, Sec. 3.1.
 
     Raises:
@@ -90,7 +89,7 @@ def train(
     """
     with deterministic(MachineSettings()):
         velocity.measure(to_unit(pixels[start : start + 256]) for start in range(0, len(pixels), 256))
-        velocity.to(device).train()
+        velocity.train()
         return _loop(velocity, pixels, conditions, recipe, seed, folder, state, progress)
 
 
@@ -127,6 +126,7 @@ def _loop(
             _refuse_bad(loss, norm, step)
             optimizer.step()
             step += 1
+            # A short memory at first, or the first weights would stay in the mean of a run of few steps.
             ema_update(mean.parameters(), velocity.parameters(), min(recipe.ema, step / (step + 9)))
             shown = loss.item() if math.isnan(shown) else 0.98 * shown + 0.02 * loss.item()
             speed = (step - first) * recipe.batch / (time.monotonic() - started)
@@ -211,7 +211,7 @@ def _restore(
 def _kept(folder: Path | None, step: int, total: int) -> str:
     if folder is None:
         return "no model folder was given, so nothing is kept"
-    return f"step {step} of {total} is saved; the same command goes on from there"
+    return f"step {step} of {total} is saved; the same command resumes from there"
 
 
 def _leave(received: int) -> None:

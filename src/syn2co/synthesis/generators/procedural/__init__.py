@@ -26,14 +26,14 @@ REVISION = "1"
 
 
 class ProceduralOptions(Settings):
-    """Which programs, and how far the images of one program differ."""
+    """Programs, and the spread of the images of one program."""
 
     program: Literal["mix", "leaves", "spectrum", "fractals", "warps", "blend"] = "mix"
     """mix: each group draws one of the five others, all equally likely."""
     blend_of: int = Field(default=3, ge=2)
     """Pictures in a blend (MixUp), with weights from a flat Dirichlet distribution."""
     jitter: Share = 0.1
-    """How far the images of one group differ; 0: only by what is drawn anew, such as the chaos game's points."""
+    """Spread of the images of one group; 0: only by what is drawn anew, such as the chaos game's points."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ def open_generator(options: ProceduralOptions, context: Context) -> Generator:
     def make(jobs: Sequence[Job]) -> list[GeneratedImage]:
         return [_one(job, names, known, options.jitter, context.size) for job in jobs]
 
-    facts = {
+    metadata = {
         "generator": "procedural",
         "model": options.program,
         "revision": REVISION,
         "license": "CC0-1.0",
         "versions": package_versions("numpy", "scipy", "cv2"),
     }
-    return Generator(make, facts, exact=True, batch=1)
+    return Generator(make, metadata, exact=True, batch=1)
 
 
 def program_of(

@@ -40,7 +40,7 @@ class Fractal:
     palette: Palette
     background: Palette
     texture: int
-    """Where the background starts in the flat bank of textures."""
+    """Start of the background in the flat bank of textures."""
     margin: float
     """Empty border in sides of the image."""
 

@@ -28,7 +28,7 @@ _SHIFT = 4  # OpenCV's fixed point: sixteenths of a pixel
 
 @dataclass(frozen=True)
 class Style:
-    """What all leaves of a program share."""
+    """Style that all leaves of a program share."""
 
     palette: Palette
     kinds: Float[np.ndarray, " 5"]
@@ -53,9 +53,9 @@ class Leaves:
     tone: Float[np.ndarray, " M"]
     """Place on the palette's scale, 0..1."""
     texture: Int64[np.ndarray, " M"]
-    """Where the leaf's texture starts in the flat bank of textures."""
+    """Start of the leaf's texture in the flat bank of textures."""
     tint: Float[np.ndarray, "M 3"]
-    """What the texture adds to each channel, in units of itself."""
+    """Share of the texture that is added to each channel, in units of itself."""
 
 
 def draw(rng: np.random.Generator) -> Leaves:

@@ -1,6 +1,6 @@
 """Spectrum and color: random phases under an amplitude that falls with frequency, three fields in correlated colors.
 
-|F| = 1 / (|fx|^(s+d) + |fy|^(s-d)), s ~ U(0.5, 3.5), d ~ N(0, 0.05), f in cycles an image.
+|F| = 1 / (|fx|^(s+d) + |fy|^(s-d)), s ~ U(0.5, 3.5), d ~ N(0, 0.05), f in cycles per image.
 Source: Baradad et al., arXiv:2106.05963. Axis letters: S side in pixels.
 """
 
@@ -19,7 +19,7 @@ FLATTEST, STEEPEST = 0.5, 3.5
 
 @dataclass(frozen=True)
 class Spectrum:
-    """How fast the amplitude falls, in which colors, and which phases."""
+    """Fall of the amplitude, colors, and phases of a program."""
 
     s: float
     d: float
@@ -27,7 +27,7 @@ class Spectrum:
     phases: int
     """Key of the phases; at another size they are others."""
     looseness: float = 0.0
-    """Every phase moves by at most so many half turns from the program's own."""
+    """Most half turns by which a phase moves from the program's own."""
 
 
 def draw(rng: np.random.Generator) -> Spectrum:

@@ -24,7 +24,7 @@ def bits16(rng: np.random.Generator, *shape: int) -> UInt16[np.ndarray, "..."]:
 
 
 def amplitude(size: int, s: float, d: float) -> Float32[np.ndarray, "S F"]:
-    """Return 1 / (|fx|^(s+d) + |fy|^(s-d)), f in cycles an image, 0 at f = 0, as the half plane of `rfft2`."""
+    """Return 1 / (|fx|^(s+d) + |fy|^(s-d)), f in cycles per image, 0 at f = 0, as the half plane of `rfft2`."""
     across = np.arange(size // 2 + 1, dtype=np.float64) ** (s + d)
     down = np.abs(np.fft.fftfreq(size, 1 / size)) ** (s - d)
     total = down[:, None] + across

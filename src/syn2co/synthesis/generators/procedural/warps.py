@@ -33,7 +33,7 @@ class Warp:
     waves: Float[np.ndarray, "2 3"]
     """Wave vector and phase of the color's wave and of the shade's."""
     bands: float
-    """How often the colors run through the palette and back."""
+    """Number of times that the colors run through the palette and back."""
     shade: float
     """Depth of the shade, 0 to 1."""
     palette: Palette
