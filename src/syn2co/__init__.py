@@ -7,10 +7,12 @@ import lazy_loader
 from syn2co.core.versions import __version__ as __version__
 
 if TYPE_CHECKING:
+    from syn2co.audits.settings import AuditSettings as AuditSettings
     from syn2co.data.open import open_images as open_images
     from syn2co.demonstration.demo import demo as demo
     from syn2co.diagnostics.doctor import doctor as doctor
     from syn2co.evaluation.evaluate import evaluate as evaluate
+    from syn2co.evaluation.settings import EvaluationSettings as EvaluationSettings
     from syn2co.models.load import load_encoder as load_encoder
     from syn2co.pretraining.config import Config as Config
     from syn2co.pretraining.recipes import recipe as recipe
@@ -22,15 +24,18 @@ if TYPE_CHECKING:
     from syn2co.synthesis.generation.plan import plan as plan
     from syn2co.synthesis.generation.replay import replay as replay
     from syn2co.synthesis.generation.verify import verify as verify
+    from syn2co.synthesis.sets.settings import SynthesisSettings as SynthesisSettings
 
 # Names are imported on first use: `import syn2co` costs milliseconds, torch seconds.
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "audits.settings": ["AuditSettings"],
         "data.open": ["open_images"],
         "demonstration.demo": ["demo"],
         "diagnostics.doctor": ["doctor"],
         "evaluation.evaluate": ["evaluate"],
+        "evaluation.settings": ["EvaluationSettings"],
         "models.load": ["load_encoder"],
         "pretraining.config": ["Config"],
         "pretraining.recipes": ["recipe", "recipes"],
@@ -41,11 +46,15 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "synthesis.generation.plan": ["plan"],
         "synthesis.generation.replay": ["replay"],
         "synthesis.generation.verify": ["verify"],
+        "synthesis.sets.settings": ["SynthesisSettings"],
     },
 )
 
 __all__ = [
+    "AuditSettings",
     "Config",
+    "EvaluationSettings",
+    "SynthesisSettings",
     "__version__",
     "audit",
     "demo",

@@ -115,7 +115,7 @@ def _pretrain(*more: str) -> tuple[str, ...]:
         (_pretrain("--set", "machine.device=cuda"), "ConfigError", "machine.device = cuda: torch sees no CUDA GPU; use"),
         (_pretrain("--set", "training.steps=2"), "ConfigError", "negatives.start = 1, negatives.stop = inf: the window of"),
         (_pretrain("--set", "training.steps=null", "--set", "training.epochs=0.01", "--set", "negatives.start=0"),
-         "ConfigError", "training.epochs = 0.01: is less than one step of 3 an epoch; raise it"),
+         "ConfigError", "training.epochs = 0.01: is less than one step of 3 per epoch; raise it"),
         (_pretrain("--set", "optimizer.betas=[0.9,1]"), "ConfigError", "optimizer.betas.1 = 1: input should be less than 1"),
         (_pretrain("--real", "EMPTY"), "DataError", "empty"),
         (_pretrain("--real", "MISSING"), "DataError", "missing"),

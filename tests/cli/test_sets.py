@@ -169,7 +169,7 @@ def test_procedural_images(run, tmp_path):
 
 # --- the documentation -------------------------------------------------------------------------------------------
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "synthetic-images.md").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "how-to" / "synthetic-images.md").read_text()
 
 
 def _commands(section: str) -> list[list[str]]:
@@ -186,7 +186,7 @@ def test_the_quick_start(run, tmp_path, monkeypatch):
         code, _, error = run(*words)
         assert code == 0, error
     assert len(lines(tmp_path / "runs" / "shapes")) == 60
-    [code] = re.findall(r"```python\n(.*?)```", DOCUMENT.split("\n## What a folder")[0], flags=re.S)
+    [code] = re.findall(r"```python\n(.*?)```", DOCUMENT.split("\n## Files of a set")[0], flags=re.S)
     exec(code, {})
     monkeypatch.chdir(CHECKERS.parent.parent)
     [words] = _commands("Your own generator")

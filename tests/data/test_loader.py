@@ -76,7 +76,7 @@ def test_a_batch_that_does_not_divide_is_an_error():
 def test_batches_by_hand(image_folder):
     images = open_images([image_folder])
     schedule = Schedule(len(images), 8, 2, 2, seed=3)
-    (batch,) = list(batches(images, VIEWS, schedule, rank=1, start=4, stop=5, workers=0))[1:]
+    (batch,) = list(batches(images, VIEWS, schedule, range(4, 5), rank=1, workers=0))[1:]
     indices = keyed_rng.permutation(26, "epoch order", 3, 1)[8:16][6:]
     assert batch.indices.tolist() == indices.tolist() == batch.groups.tolist()
     assert batch.views.shape == (2, 2, 16, 16, 3) and batch.views.dtype == torch.uint8
@@ -91,7 +91,7 @@ def test_batches_by_hand(image_folder):
 def test_workers_change_nothing(workers, cache, image_folder):
     images = open_images([image_folder], cache=cache)
     schedule = Schedule(len(images), 8, 1, 1, seed=0)
-    streams = [batches(images, VIEWS, schedule, rank=0, start=1, stop=8, workers=number) for number in (0, workers)]
+    streams = [batches(images, VIEWS, schedule, range(1, 8), rank=0, workers=number) for number in (0, workers)]
     count = 0
     for one, two in zip(*streams, strict=True):
         assert all(torch.equal(left, right) for left, right in zip(one, two, strict=True))
@@ -106,4 +106,4 @@ def test_an_image_that_vanishes_is_named(workers, tmp_path):
     (tmp_path / "images" / gone.split(":")[1]).unlink()
     schedule = Schedule(8, 8, 1, 1, seed=0)
     with pytest.raises(DataError, match=gone):
-        list(batches(images, VIEWS, schedule, rank=0, start=0, stop=1, workers=workers))
+        list(batches(images, VIEWS, schedule, range(0, 1), rank=0, workers=workers))

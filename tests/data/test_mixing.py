@@ -57,12 +57,12 @@ def test_an_epoch_of_another_length_goes_on_in_the_stream():
 
 def test_an_image_that_comes_again_in_an_epoch_is_another_draw():
     mixer = make(3, 0, epoch_images=8)
-    draws = mixer.order(0)
-    assert len(set(draws.tolist())) == 8
+    sample_ids = mixer.order(0)
+    assert len(set(sample_ids.tolist())) == 8
     for index in range(3):
-        own = draws[image_index(draws) == index]
+        own = sample_ids[image_index(sample_ids) == index]
         assert own.tolist() == [index + (k << 40) for k in range(len(own))], "in order, the first one the index itself"
-    assert (image_index(draws)[:3] == keyed_rng.permutation(3, "epoch order", 0, 0)).all()
+    assert (image_index(sample_ids)[:3] == keyed_rng.permutation(3, "epoch order", 0, 0)).all()
 
 
 def test_distinct_images_are_a_keyed_subset():
@@ -153,10 +153,10 @@ def test_a_view_is_replaced_by_a_variation_of_its_own_image():
     mixer = make(4, 9, groups=VARIED, replace=1, view="both")
     picked = {index: set() for index in range(4)}
     for epoch in range(30):
-        draws = mixer.order(epoch)
-        assert sorted(draws) == [0, 1, 2, 3], "an epoch is of the real images"
-        for view in mixer.view_images(epoch, draws):
-            for index, other in zip(draws, view, strict=True):
+        sample_ids = mixer.order(epoch)
+        assert sorted(sample_ids) == [0, 1, 2, 3], "an epoch is of the real images"
+        for view in mixer.view_images(epoch, sample_ids):
+            for index, other in zip(sample_ids, view, strict=True):
                 assert VARIED[other] == index and other >= 4
                 picked[index].add(int(other))
     assert picked == {0: {5, 8}, 1: {6, 9}, 2: {4, 10}, 3: {7, 11}}, "all of them in turn"
@@ -165,10 +165,10 @@ def test_a_view_is_replaced_by_a_variation_of_its_own_image():
 
 def test_replacement_is_keyed_by_the_draw_and_not_by_its_place():
     mixer = make(4, 9, groups=VARIED, replace=0.5, view="random")
-    draws = np.arange(4) + (np.arange(4) << 40)
-    whole = mixer.view_images(3, draws)
+    sample_ids = np.arange(4) + (np.arange(4) << 40)
+    whole = mixer.view_images(3, sample_ids)
     for row in range(4):
-        np.testing.assert_array_equal(mixer.view_images(3, draws[[row]])[:, 0], whole[:, row])
+        np.testing.assert_array_equal(mixer.view_images(3, sample_ids[[row]])[:, 0], whole[:, row])
 
 
 def test_a_missing_variation_is_an_error_and_not_a_silent_real_image():
@@ -265,7 +265,7 @@ def test_an_epoch_shorter_than_a_batch_is_an_error():
 def test_the_schedule_follows_the_mixer():
     mixer = make(26, 50, batch=8, ratio=0.5)
     schedule = Schedule(mixer.length, 8, 2, 2, 0, mixer)
-    parts = [[[draw for _, draw in keys] for keys in schedule.keys(rank, 0, 6)] for rank in (0, 1)]
+    parts = [[[sample_id for _, sample_id in keys] for keys in schedule.keys(rank, 0, 6)] for rank in (0, 1)]
     for epoch in (0, 1):
         flat = [parts[rank][6 * epoch + part] for part in range(6) for rank in (0, 1)]
         assert sum(flat, []) == mixer.order(epoch).tolist()

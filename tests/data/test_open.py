@@ -104,7 +104,7 @@ def test_too_many_broken_images(tmp_path: Path, opened: Opener) -> None:
     message = (
         r"4 of 10 images are broken, more than max_broken_share = 0.39 allows "
         r"\(0:0.png: the file is empty \(0 bytes\); 0:1.png: .*; 0:2.png: [^;]*; \.\.\.\); "
-        r"mend or remove them, or allow a larger share\."
+        r"fix or remove them, or allow a larger share\."
     )
     with pytest.raises(DataError, match=message):
         opened(root, max_broken_share=0.39)
@@ -112,9 +112,7 @@ def test_too_many_broken_images(tmp_path: Path, opened: Opener) -> None:
 
 def test_nothing_but_broken_images(tmp_path: Path, opened: Opener) -> None:
     root = fill(tmp_path / "data", a=b"", b=b"x")
-    with pytest.raises(
-        DataError, match=r"none of the 2 images can be read \(0:a.png: the file is empty.*\); mend them"
-    ):
+    with pytest.raises(DataError, match=r"none of the 2 images can be read \(0:a.png: the file is empty.*\); fix them"):
         opened(root, max_broken_share=1.0)
 
 

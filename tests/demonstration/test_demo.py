@@ -44,11 +44,12 @@ def test_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(faking, "COUNT", 40)
     report = demo(tmp_path / "demo", settings=SHORT, progress=False)
-    grid = ["real", "real-negatives", "synthetic", "synthetic-negatives", "mixed", "mixed-negatives"]
+    grid = ["real", "real+synthetic-negatives", "synthetic", "synthetic+synthetic-negatives"]
+    grid += ["mixed", "mixed+synthetic-negatives"]
     assert [row.encoder for row in report.rows] == [*grid, "raw pixels", "random init"]
     for name in grid:
         config = load_config(tmp_path / "demo" / "runs" / name / "config.json")
-        assert bool(config.negatives.total) == name.endswith("-negatives")
+        assert bool(config.negatives.total) == name.endswith("+synthetic-negatives")
         assert (bool(config.data.real), bool(config.data.synthetic)) == (
             not name.startswith("synthetic"), not name.startswith("real"),
         )  # fmt: skip
@@ -57,7 +58,7 @@ def test_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (tmp_path / "demo" / "demo.html").read_text()
     assert len(re.findall('src="data:image/png;base64,', page)) == len(faking.PICTURES) + 1
     assert "Audit of the synthetic images" in page and (tmp_path / "demo" / "audit" / "audit.html").exists()
-    gap = report.compare("real-negatives", "real")
+    gap = report.compare("real+synthetic-negatives", "real")
     assert f"Synthetic negatives, on real images: {gap.value:+.1f} points" in page
     assert str(tmp_path) not in page
     assert all((tmp_path / "demo" / "synthetic" / name / "000000.tar").exists() for name in faking.GENERATORS)

@@ -130,7 +130,7 @@ def test_counts_of_zero_under_a_recipe_with_counts_are_negatives_off(
 ) -> None:
     config = tiny("training.steps=3", *COUNTS).model_copy(update={"recipe": "synco-cifar10"})
     part = finding(train(config, tmp_path / "run"), "negatives off")
-    assert "recipe synco-cifar10 has 576 a query" in part.reason
+    assert "recipe synco-cifar10 has 576 per query" in part.reason
     assert "--set negatives.mixup=128 --set negatives.noise=64" in part.advice[0]
 
 
@@ -174,7 +174,7 @@ def test_an_interrupted_run_names_the_command_that_ends_it(
         patch.setattr(loop, "training_step", dies)
         train(tiny(), run)
     part = finding(run, "unfinished")
-    assert part.reason == "step 8 of 12; nothing is running" and part.advice[0].endswith("(it goes on from step 5)")
+    assert part.reason == "step 8 of 12; nothing is running" and part.advice[0].endswith("(it resumes from step 5)")
     command = shlex.split(part.advice[0].partition("   (")[0])
     monkeypatch.setattr(sys, "argv", [*command, "--quiet"])
     cli.main()
@@ -350,7 +350,7 @@ def test_text_has_a_headline_marks_and_advice(by_hand: Make) -> None:
         "PASS healthy: real-negatives loss 10.00, uninformative line 14.00, 29 % under it; effective rank 20.0" in lines
     )
     assert "FAIL starved: 50 % of the time goes to waiting for images (100 images/s, 200 without)" in lines
-    assert any(line.startswith("     -> the same command goes on with --set machine.workers=") for line in lines)
+    assert any(line.startswith("     -> the same command resumes with --set machine.workers=") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -418,3 +418,15 @@ def test_torn_lines_and_foreign_lines_are_left_out(by_hand: Make) -> None:
         file.write('[1]\n{"epoch": 5}\n{"step": 100, "epoch": 5.0, "knn": 61.25}\n{"step": 1')
     found = diagnosed(run)
     assert found.healthy and "k-NN 61.2 %" in found.summary
+
+
+def test_a_checkpoint_of_another_format_is_a_failure(by_hand: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pretrain` refuses it, so the doctor must not say that the run starts from the beginning as if nothing were."""
+    import syn2co.runtime.checkpoint as module
+
+    run = by_hand()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "FORMAT", 9)
+        module.save_checkpoint(run, 5, {}, {"machine": {"syn2co": "7.0"}}, keep=2)
+    part = finding(run, "unreadable checkpoint")
+    assert part.level == "fail" and "was written by syn2co 7.0 in checkpoint format 9" in part.reason

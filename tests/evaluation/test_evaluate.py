@@ -10,10 +10,11 @@ import torch
 from evaluation_folders import TINY, paint
 from rich.console import Console
 
-from syn2co.core.errors import CheckpointError, DataError, EvaluationError
+from syn2co.core.errors import CheckpointError, ConfigError, DataError, EvaluationError
 from syn2co.data.open import open_images
 from syn2co.evaluation.evaluate import PROTOCOLS, _names, evaluate
 from syn2co.evaluation.protocols.protocol import ProtocolResult
+from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.evaluation.splits import make_splits
 from syn2co.models.encoder import build_encoder
 from syn2co.runtime.checkpoint import save_checkpoint
@@ -36,11 +37,15 @@ def test(tmp_path) -> Path:
 
 def quick(encoder, train, test, **options):
     """k-NN alone, unless told otherwise."""
-    return evaluate(encoder, [train], [test], **{"protocols": ("knn",), "device": "cpu", **options})
+    named = {key: options.pop(key) for key in list(options) if key in EvaluationSettings.model_fields}
+    settings = EvaluationSettings.parse({"device": "cpu", **named})
+    return evaluate(encoder, [train], [test], **{"protocols": ("knn",), "settings": settings, **options})
 
 
 def test_whole_table(encoder, train, test, tmp_path):
-    report = evaluate(encoder, [train], [test], seed=3, device="cpu", out=tmp_path / "new" / "out")
+    report = evaluate(
+        encoder, [train], [test], settings=EvaluationSettings(seed=3, device="cpu"), out=tmp_path / "new" / "out"
+    )
     assert [(row.encoder, row.protocol) for row in report.rows] == [
         (name, protocol) for name in ("encoder", "raw pixels", "random init") for protocol in ("knn", "linear")
     ]
@@ -163,7 +168,7 @@ def test_the_same_folder_twice_is_refused(encoder, train, test):
     with pytest.raises(EvaluationError, match="train: this source is given as --train and as --test"):
         quick(encoder, train, train)
     with pytest.raises(EvaluationError, match="train: this source is given as --train and as --test"):
-        evaluate(encoder, [train, test], [train], device="cpu")
+        evaluate(encoder, [train, test], [train])
 
 
 def test_a_copy_of_the_training_images_is_refused(encoder, train, tmp_path):
@@ -192,7 +197,7 @@ def test_single_copied_images_are_counted(encoder, train, test):
 
 def test_fewer_training_images_than_k(encoder, test, tmp_path):
     train = paint(tmp_path / "few", {"blue": 1, "green": 1, "red": 1})
-    report = evaluate(encoder, [train], [test], device="cpu")
+    report = evaluate(encoder, [train], [test])
     assert report.score("raw pixels", "knn").setting == "k = 3"
     assert "k-NN: k = 10, 20, 100, 200 capped by the bank of 3 training images" in report.notes
     assert any(note.startswith("linear: every class has one training image") for note in report.notes)
@@ -222,7 +227,7 @@ def test_a_run_folder_is_scored_under_its_name_beside_others(encoder, train, tes
     assert names == ["random init", "encoder", "encoder (2)", "raw pixels", "random init (2)"]
     assert report.rows[0].encoder_hash == report.rows[1].encoder_hash
     assert report.compare("random init", "encoder").value == 0.0
-    assert report.facts["encoders"]["random init"]["step"] == 1
+    assert report.metadata["encoders"]["random init"]["step"] == 1
 
 
 def test_a_new_protocol_is_one_function(encoder, train, test, monkeypatch):
@@ -245,13 +250,13 @@ def test_a_new_protocol_is_one_function(encoder, train, test, monkeypatch):
         ({"protocols": ["dense"]}, "'dense' is unknown, known are knn, linear; choose among"),
         ({"protocols": []}, r"protocols = \[\]: must be a list of at least one of knn, linear"),
         ({"protocols": "knn"}, "protocols = 'knn': must be a list"),
-        ({"precision": "float16"}, "precision = float16: must be float32 or bfloat16"),
-        ({"batch_size": 0}, "batch_size = 0: must be at least 1; the default is 256"),
-        ({"workers": -1}, "workers = -1: must be 0"),
+        ({"precision": "float16"}, "precision = float16: input should be 'float32' or 'bfloat16'"),
+        ({"batch_size": 0}, "batch_size = 0: input should be greater than or equal to 1"),
+        ({"workers": -1}, "workers = -1: input should be greater than or equal to 0"),
     ],
 )
 def test_settings_out_of_range(encoder, train, test, options, message):
-    with pytest.raises(EvaluationError, match=message):
+    with pytest.raises((ConfigError, EvaluationError), match=message):
         quick(encoder, train, test, **options)
 
 

@@ -90,7 +90,7 @@ def test_bfloat16_is_near_and_comes_back_as_float32(images):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_vanished_is_an_error(images, tmp_path, workers, monkeypatch):
-    monkeypatch.setattr(images, "_cache", None)
+    monkeypatch.setattr(images, "cache", None)
     next(Path(tmp_path / "set").rglob("4.png")).unlink()
     with pytest.raises(DataError, match="dog/4.png"):
         extract(Noisy(), images, workers=workers)

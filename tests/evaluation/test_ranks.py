@@ -15,6 +15,7 @@ from runs import finish, start_ranks
 from syn2co.data.open import open_images
 from syn2co.evaluation.evaluate import evaluate
 from syn2co.evaluation.features import extract
+from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.models.encoder import build_encoder
 from syn2co.runtime.distributed import session
 
@@ -23,7 +24,9 @@ BATCH_SIZES = (4, 100)  # 27 images: seven batches, so 3 and 4 a rank, the last 
 
 def report_of(folder: Path, out: Path | None) -> str:
     encoder = build_encoder(TINY, seed=1)
-    report = evaluate(encoder, [folder / "train"], [folder / "test"], device="cpu", batch_size=4, out=out)
+    report = evaluate(
+        encoder, [folder / "train"], [folder / "test"], settings=EvaluationSettings(device="cpu", batch_size=4), out=out
+    )
     body = json.loads(report.to_json())
     del body["machine"]
     return json.dumps(body)

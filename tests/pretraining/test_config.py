@@ -220,3 +220,19 @@ def test_nearest_names():
     assert nearest("queue.sice", known) == "; did you mean queue.size?"
     assert nearest("bach", known) == "; did you mean training.batch?"
     assert nearest("xyzzy", known) == ""
+
+
+@pytest.mark.parametrize(
+    ("head", "writer"),
+    [({"written_by": "syn2co 9.0", "hash": "x"}, "syn2co 9.0"), ({"hash": "x"}, "an earlier version of syn2co")],
+)
+def test_a_config_of_another_version_says_which(head, writer, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**head, "queue": {"length": 3}}))
+    sentence = (
+        rf"queue.length: there is no such setting.* \(config.json was written by {writer}, this is .*: use that version"
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        load_config(path)
+    path.write_text(json.dumps({**head, "queue": {"size": 3000}}))
+    assert load_config(path).queue.size == 3000

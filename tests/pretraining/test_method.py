@@ -145,11 +145,11 @@ def test_draws_depend_on_step_micro_batch_and_direction(tiny):
 def test_drop_path_depends_on_the_image_and_not_on_its_place(tiny):
     config, batch = tiny(DOUBLE), _batch()
     order = torch.tensor([3, 5, 0, 1, 4, 2])
-    turned = batch._replace(views=batch.views[:, order], draws=batch.draws[order])
+    turned = batch._replace(views=batch.views[:, order], sample_ids=batch.sample_ids[order])
     one, two = (_step(_model(config), each, config) for each in (batch, turned))
     torch.testing.assert_close(two.features, one.features[order])
     torch.testing.assert_close(two.loss, one.loss)
-    other = batch._replace(draws=batch.draws + 1)
+    other = batch._replace(sample_ids=batch.sample_ids + 1)
     assert not torch.equal(_step(_model(config), other, config).features, one.features)
 
 
@@ -218,7 +218,7 @@ def test_defect_07_accumulation_accumulates(tiny, tmp_path):
 
     images = open_images(config.data.real)
     schedule = Schedule(len(images), 8, 4, 1, config.seed)
-    parts = list(batches(images, config.views, schedule, rank=0, start=0, stop=1, workers=0))
+    parts = list(batches(images, config.views, schedule, range(0, 1), rank=0, workers=0))
     assert [len(part.indices) for part in parts] == [2, 2, 2, 2]
     model, gradients = Syn2Co(config).train(), []
     for number, part in enumerate(parts):

@@ -21,6 +21,7 @@ from syn2co.data.open import open_images
 from syn2co.data.settings import ViewsSettings
 from syn2co.data.views import one_view
 from syn2co.evaluation.evaluate import evaluate
+from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.pretraining.method import Syn2Co
 from syn2co.pretraining.metrics import losses_by_source
 from syn2co.pretraining.train import pretrain
@@ -65,31 +66,31 @@ def test_batches_of_a_replacement_by_hand(mixed, image_folder, variations):
     mix = mixed("replace").mix
     images, schedule = _setting([image_folder, variations], 1, mix)
     codec = Codec(canvas=18, jpeg_quality=80)
-    (batch,) = batches(images, VIEWS, schedule, rank=0, start=1, stop=2, workers=0, codec=codec)
-    draws = keyed_rng.permutation(26, "epoch order", 3, 0)[8:16]
-    of_view = schedule.mix.view_images(0, draws)
-    assert batch.indices.tolist() == batch.groups.tolist() == batch.draws.tolist() == draws.tolist()
+    (batch,) = batches(images, VIEWS, schedule, range(1, 2), rank=0, workers=0, codec=codec)
+    sample_ids = keyed_rng.permutation(26, "epoch order", 3, 0)[8:16]
+    of_view = schedule.mix.view_images(0, sample_ids)
+    assert batch.indices.tolist() == batch.groups.tolist() == batch.sample_ids.tolist() == sample_ids.tolist()
     assert batch.synthetic.tolist() == (of_view >= 26).tolist() and 0 < batch.synthetic.sum() < 8
-    assert (images.groups[of_view] == draws).all()
+    assert (images.groups[of_view] == sample_ids).all()
     for view in (0, 1):
         for row, index in enumerate(of_view[view]):
             pixels = codec(images.read(int(index)))
-            expected = one_view(pixels, VIEWS, seed=3, epoch=0, index=int(draws[row]), view=view)
+            expected = one_view(pixels, VIEWS, seed=3, epoch=0, index=int(sample_ids[row]), view=view)
             np.testing.assert_array_equal(batch.views[view, row].numpy(), expected)
 
 
 def test_an_image_that_comes_twice_gets_other_views_and_other_drops(tiny, tmp_path):
     config = tiny("mix.epoch_images=64")
     images, schedule = _setting([write_images(tmp_path / "three", 3)], 1, config.mix)
-    (batch,) = batches(images, VIEWS, schedule, rank=0, start=0, stop=1, workers=0)
-    assert batch.indices.tolist() == image_index(batch.draws.numpy()).tolist()
+    (batch,) = batches(images, VIEWS, schedule, range(0, 1), rank=0, workers=0)
+    assert batch.indices.tolist() == image_index(batch.sample_ids.numpy()).tolist()
     rows = [row for row in range(8) if batch.indices[row] == batch.indices[0]]
-    assert len(rows) >= 2 and int(batch.draws[rows[0]]) == int(batch.indices[0])
+    assert len(rows) >= 2 and int(batch.sample_ids[rows[0]]) == int(batch.indices[0])
     for one, two in zip(rows, rows[1:], strict=False):
         assert not torch.equal(batch.views[:, one], batch.views[:, two])
     from syn2co.models.drop_path import drop_path_uniforms
 
-    uniforms = drop_path_uniforms(4, batch.draws, seed=3, epoch=0, view=1)
+    uniforms = drop_path_uniforms(4, batch.sample_ids, seed=3, epoch=0, view=1)
     assert len(set(uniforms[0].tolist())) == 8
 
 
@@ -97,7 +98,7 @@ def test_an_image_that_comes_twice_gets_other_views_and_other_drops(tiny, tmp_pa
 @pytest.mark.parametrize("mix", MIXES)
 def test_workers_change_nothing(mix, mixed, image_folder, variations):
     images, schedule = _setting([image_folder, variations, "procedural:warps:30:16"], 1, mixed(mix).mix)
-    streams = [batches(images, VIEWS, schedule, rank=0, start=1, stop=7, workers=number) for number in (0, 4)]
+    streams = [batches(images, VIEWS, schedule, range(1, 7), rank=0, workers=number) for number in (0, 4)]
     for one, two in zip(*streams, strict=True):
         assert all(torch.equal(left, right) for left, right in zip(one, two, strict=True))
 
@@ -169,7 +170,7 @@ def test_used_labels_and_unequal_files_are_said(tiny, tmp_path, capsys):
     assert "note: real and synthetic images differ in sizes (20 x 24 against 30 x 30), which a network can read" in said
     assert json.loads((run / "mix.json").read_text())["labels"] == "used"
     train, test = (write_images(tmp_path / name, seed=seed) for seed, name in enumerate(("train", "test")))
-    report = evaluate(run, train, test, protocols=["knn"], baselines=False)
+    report = evaluate(run, train, test, protocols=["knn"], settings=EvaluationSettings(baselines=False))
     assert "labels went into the synthetic images of run" in report.notes
     _train(config.with_settings(["mix.canvas=20"]), tmp_path / "other")
     assert "differ in" not in capsys.readouterr().err
@@ -224,9 +225,9 @@ def test_the_codec_reaches_the_views_of_a_run(mixed, image_folder, variations, t
     _train(config, tmp_path / "run")
     images = open_images([image_folder, variations])
     mixer = make_mixer(images, 26, config.mix, "ratio", seed=config.seed, batch=8)
-    draw = int(mixer.order(0)[0])
-    pixels = Codec(18, 40)(images.read(int(image_index(np.array(draw)))))
-    expected = one_view(pixels, config.views, seed=config.seed, epoch=0, index=draw, view=1)
+    sample_id = int(mixer.order(0)[0])
+    pixels = Codec(18, 40)(images.read(int(image_index(np.array(sample_id)))))
+    expected = one_view(pixels, config.views, seed=config.seed, epoch=0, index=sample_id, view=1)
     np.testing.assert_array_equal(seen[0][1, 0].numpy(), expected)
 
 
@@ -235,7 +236,7 @@ def test_the_codec_reaches_the_views_of_a_run(mixed, image_folder, variations, t
 
 def test_without_the_mask_the_hardest_negatives_are_the_variations(tiny, image_folder, tmp_path):
     """Queue: the keys of three variations of every image. Query: the image itself."""
-    from syn2co.objective.info_nce import same_group
+    from syn2co.objective.infonce import same_group
 
     synthetic = variations_of(tmp_path / "set", image_folder, 3, near=3)
     images = open_images([image_folder, synthetic])
@@ -392,5 +393,5 @@ def test_the_command_line(mixed, image_folder, variations, tmp_path):
     assert done.exit_code == 0, done.output
     saved = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
     assert saved["synthetic"] == [str(variations), "procedural:mix:20"]
-    facts = json.loads((tmp_path / "run" / "mix.json").read_text())
-    assert facts["synthetic"] == 72 and facts["generators"] == ["by hand", "procedural"]
+    metadata = json.loads((tmp_path / "run" / "mix.json").read_text())
+    assert metadata["synthetic"] == 72 and metadata["generators"] == ["by hand", "procedural"]

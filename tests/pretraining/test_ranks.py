@@ -166,7 +166,7 @@ def test_ranks_that_do_not_share_the_run_folder_are_told(tiny, tmp_path):
     assert finish(processes[1]) == 2
     processes[0].kill()
     finish(processes[0])
-    assert "rank 1 does not find the checkpoint that rank 0 goes on from" in said(processes[1])
+    assert "rank 1 does not find the checkpoint that rank 0 resumes from" in said(processes[1])
 
 
 def test_torchrun_itself(tiny, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from syn2co.core.errors import ConfigError
 from syn2co.pretraining.recipes import RECIPES, recipe
 
+RECORD = ["command", "machine", "time", "memory", "score", "source"]
 ENCODERS = ("deit-s", "swin-t", "vit-s")
 IMAGENET = [f"{method}-{encoder}" for method in ("moby", "mochi", "synco") for encoder in ENCODERS]
 
@@ -29,6 +30,14 @@ def test_every_recipe_is_a_config_that_names_itself(name):
     assert config.recipe == name
     assert RECIPES[name].__doc__ and RECIPES[name].__doc__.splitlines()[0].endswith(".")
     assert config.with_settings([]) == config, "it passes its own checks"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_a_lab_record(name):
+    lines = (RECIPES[name].__doc__ or "").splitlines()
+    record = dict(line.strip().split(":", 1) for line in lines if line.strip().split(":")[0] in RECORD)
+    assert list(record) == RECORD and all(record.values())
+    assert record["command"].strip().startswith("syn2co ")
 
 
 def test_what_there_is():

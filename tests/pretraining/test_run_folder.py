@@ -109,7 +109,7 @@ def test_a_damaged_newest_checkpoint_costs_only_its_steps(tiny, tmp_path, capsys
     assert saved_steps(run) == [10, 12]
     _damage(run / "checkpoints" / "step-000000012.safetensors")
     _train(tiny(), run)
-    note = "note: step-000000012.safetensors is damaged; going on from an earlier checkpoint"
+    note = "note: step-000000012.safetensors is damaged; resuming from an earlier checkpoint"
     assert note in capsys.readouterr().err
     assert_same_run(run, whole)
 
@@ -175,7 +175,7 @@ def test_a_checkpoint_of_another_run_is_refused(tiny, tmp_path):
             lambda t: t.update({"queue2.keys": torch.zeros(50, 16)}),
             r"queue of shape \(50, 16\) in the checkpoint: must",
         ),
-        (lambda t: t.pop("queue1.groups"), "holds no queue of view 1; it cannot be gone on with"),
+        (lambda t: t.pop("queue1.groups"), "holds no queue of view 1; it cannot be resumed"),
     ],
 )
 def test_a_checkpoint_of_another_shape_is_refused(change, sentence, tiny, tmp_path):

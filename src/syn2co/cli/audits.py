@@ -1,9 +1,11 @@
-"""`syn2co audit`: the command line of `syn2co.audits.audit`."""
+"""`syn2co audit`: the command line of `syn2co.reports.audit`."""
 
 from pathlib import Path
 from typing import Any
 
 import click
+
+from syn2co.audits.limits import MAX_IMAGES
 
 
 @click.command()
@@ -16,11 +18,15 @@ import click
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the report; default runs/audit/NAME-OF-FIRST-SOURCE."
 )
-@click.option("--max-images", default=5000, show_default=True, help="Images of each side whose features are compared.")
+@click.option(
+    "--max-images", default=MAX_IMAGES, show_default=True, help="Images of each side whose features are compared."
+)
 @click.option("--allow-leak", is_flag=True, help="Report images of the evaluation set, but do not fail.")
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
-@click.option("--device", default="auto", show_default=True, help="Of the encoder: auto, cpu, cuda, cuda:N or mps.")
-@click.option("--seed", default=0, show_default=True, help="Of the choice of images.")
+@click.option(
+    "--device", default="auto", show_default=True, help="Device of the encoder: auto, cpu, cuda, cuda:N or mps."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the choice of images.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def audit(
     synthetic: tuple[str, ...],
@@ -28,21 +34,29 @@ def audit(
     against: tuple[str, ...],
     out: Path | None,
     as_json: bool,
+    encoder: str | None,
     quiet: bool,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Look for copies, leaks, duplicates and dead images in SYNTHETIC, and compare it to real images.
 
     SYNTHETIC is a data set folder, a folder of images, or tar files; several are one set.
     """
+    from syn2co.audits.settings import AuditSettings
     from syn2co.reports.audit import LeakError
     from syn2co.reports.audit import audit as run
 
     folder = out or Path("runs") / "audit" / default_name(synthetic[0])
     try:
         report = run(
-            synthetic, real=real or None, against=against or None, out=folder, progress=not quiet, **options
-        )  # fmt: skip
+            synthetic,
+            real=real or None,
+            against=against or None,
+            encoder=encoder,
+            settings=AuditSettings.parse(settings),
+            out=folder,
+            progress=not quiet,
+        )
     except LeakError as error:
         _print(error.report, as_json, folder)
         raise

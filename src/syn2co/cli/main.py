@@ -47,7 +47,7 @@ for _command in (_pretrain, scores.evaluate, *_others, *sets.COMMANDS, audits.au
 
 
 def main() -> None:
-    """Run the command line: 0 done, 2 an error that the user can mend, 130 and 143 after Ctrl-C and SIGTERM.
+    """Run the command line: 0 done, 2 an error that the user can fix, 130 and 143 after Ctrl-C and SIGTERM.
 
     Idle threads sleep instead of spinning: another busy process on the machine then costs training a quarter of its
     speed, not two thirds (two cores).

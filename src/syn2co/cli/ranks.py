@@ -1,4 +1,4 @@
-"""Which process speaks for all ranks of a run."""
+"""The one process that speaks for all ranks of a run."""
 
 import os
 

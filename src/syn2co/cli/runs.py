@@ -1,5 +1,6 @@
 """The commands for runs: pretrain, doctor, demo, recipes, settings. Each is one library call."""
 
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from syn2co.cli.ranks import first_rank
     help="Synthetic images: data set of `syn2co generate`, procedural:PROGRAM:COUNT; repeatable.",
 )
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command goes on with it."
+    "--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes the run."
 )
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting; repeatable.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -84,14 +85,15 @@ def demo(out: Path, pretrain_only: bool, settings: tuple[str, ...]) -> None:
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the resolved settings of NAME as JSON, for --config.")
 def recipes(name: str | None, as_json: bool) -> None:
-    """List the recipes, or print the settings of one."""
-    from syn2co.pretraining.recipes import recipe
+    """List the recipes, or print the lab record and the settings of one."""
+    from syn2co.pretraining.recipes import RECIPES, recipe
     from syn2co.pretraining.recipes import recipes as listed
 
     if as_json and name is None:
         raise click.UsageError("--json needs the name of a recipe")
     if name is not None:
-        click.echo(recipe(name).to_json(), nl=False)
+        config = recipe(name).to_json()
+        click.echo(config if as_json else f"{cleandoc(RECIPES[name].__doc__ or '')}\n\n{config}", nl=False)
         return
     summaries = listed()
     width = max(map(len, summaries))

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from syn2co.cli.ranks import first_rank
+from syn2co.images.quarantine import MAX_BROKEN_SHARE
 
 
 @click.command()
@@ -28,19 +29,41 @@ from syn2co.cli.ranks import first_rank
     type=click.Choice(["float32", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="Of the encoder.",
+    help="Precision of the encoder.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap and of the held-out part.")
-@click.option("--batch-size", default=256, show_default=True, help="Images a forward pass.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Seed of the bootstrap, of the held-out part and of the random encoder.",
+)
+@click.option("--batch-size", default=256, show_default=True, help="Images per forward pass.")
 @click.option("--workers", default=0, show_default=True, help="Processes that decode images; 0: this one.")
-@click.option("--max-broken-share", default=0.01, show_default=True, help="More broken images are refused.")
+@click.option(
+    "--max-broken-share",
+    default=MAX_BROKEN_SHARE,
+    show_default=True,
+    help="Refuse a source with a larger share of broken images.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def evaluate(encoder: str, protocols: str, quiet: bool, **options: Any) -> None:
+def evaluate(
+    encoder: str,
+    train: tuple[str, ...],
+    test: tuple[str, ...],
+    also: tuple[str, ...],
+    protocols: str,
+    out: Path | None,
+    quiet: bool,
+    **settings: Any,
+) -> None:
     """Score ENCODER (run folder, checkpoint file or timm:NAME) on labeled images, with baselines and intervals."""
     from rich.console import Console
 
     from syn2co.evaluation.evaluate import evaluate as run
+    from syn2co.evaluation.settings import EvaluationSettings
 
-    report = run(encoder, protocols=[name.strip() for name in protocols.split(",")], progress=not quiet, **options)
+    names = [name.strip() for name in protocols.split(",")]
+    chosen = EvaluationSettings.parse(settings)
+    report = run(encoder, train, test, protocols=names, also=also, settings=chosen, out=out, progress=not quiet)
     if first_rank():
         Console().print(report.table())

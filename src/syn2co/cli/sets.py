@@ -46,23 +46,16 @@ def _settings(
 
 def _write_lines(out: Path, lines: Iterable[str]) -> None:
     """Write a file whole or not at all, without holding it."""
-    from syn2co.core.files import flush, put_in_place, remove, temporary_of
+    from syn2co.core.files import atomic_file
     from syn2co.synthesis.generation.locks import writing_to
 
-    temporary = temporary_of(out)
-    with writing_to(out):
-        try:
-            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-                file.writelines(lines)
-            flush(temporary)
-            put_in_place(temporary, out)
-        finally:
-            remove(temporary)
+    with writing_to(out), atomic_file(out) as path, open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(lines)
 
 
 @click.command()
 @_recipe_options
-@click.option("--json", "as_json", is_flag=True, help="Print the jobs, one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print the jobs, one JSON object per line.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the jobs to this JSONL file.")
 def plan(real: tuple[str, ...], as_json: bool, out: Path | None, **options: Any) -> None:
     """Show what would be made: how many images and shards, the first jobs, disk and time."""
@@ -85,7 +78,7 @@ def plan(real: tuple[str, ...], as_json: bool, out: Path | None, **options: Any)
 
 @click.command()
 @_recipe_options
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; the same command goes on with it.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; the same command resumes the set.")
 @click.option("--shard", metavar="I/N", help="Make part I (from 1) of N; auto: by torchrun's rank or the SLURM task.")
 @click.option("--dry-run", is_flag=True, help="Show what would be made, and make nothing.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -102,14 +95,15 @@ def generate(real: tuple[str, ...], out: Path, shard: str | None, dry_run: bool,
         images = open_real(real)
         click.echo(preview(plan_in(out, settings, images), out, images or ()).text())
         return
-    from syn2co.synthesis.generation.disk_budget import human
+    from rich.filesize import decimal
+
     from syn2co.synthesis.generation.generate import generate as run
 
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     done = run(settings, out, real=real, shard=shard, progress=first and not quiet)
     skipped = f", {done.skipped} skipped and listed in skipped.jsonl" if done.skipped else ""
     state = "complete" if done.complete else f"{done.shards} shards done, others are missing"
-    click.echo(f"{out}: {done.images} of {done.planned} images{skipped}, {human(done.bytes)}, {state}")
+    click.echo(f"{out}: {done.images} of {done.planned} images{skipped}, {decimal(done.bytes)}, {state}")
 
 
 @click.command()

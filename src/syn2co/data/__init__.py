@@ -1,1 +1,1 @@
-"""What training and evaluation see: opened sources, mixing, views, batches."""
+"""Data of training and evaluation: opened sources, mixing, views, batches."""

@@ -12,12 +12,12 @@ class Batch(NamedTuple):
     views: UInt8[Tensor, "2 B S S 3"]
     indices: Int64[Tensor, " B"]
     groups: Int64[Tensor, " B"]
-    draws: Int64[Tensor, " B"]
-    """Key of what is drawn for each row: the index, or another number if the image came before in the same epoch."""
+    sample_ids: Int64[Tensor, " B"]
+    """Key of all randomness of a row: the index, or another number if the image came before in the same epoch."""
     synthetic: Bool[Tensor, "2 B"]
-    """Which views are of synthetic images."""
+    """True for views of synthetic images."""
 
     @property
     def synthetic_rows(self) -> Bool[Tensor, " B"]:
-        """Which rows have a synthetic view."""
+        """True for rows that have a synthetic view."""
         return self.synthetic.any(0)

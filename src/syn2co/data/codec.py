@@ -24,7 +24,7 @@ _PROBES = 64
 
 @dataclass(frozen=True)
 class Codec:
-    """What every image passes through before its views; None leaves it as it is."""
+    """Resizing and JPEG coding of every image before its views; None leaves it as it is."""
 
     canvas: int | None = None
     """Side of a square in pixels: the shorter side is brought to it, then the center is cut out."""

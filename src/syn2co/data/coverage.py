@@ -1,4 +1,4 @@
-"""How many of the distinct images a run has seen by a step: replayed from the mixer, so a restart changes nothing."""
+"""Coverage: the distinct images that a run has seen by a step, replayed from the mixer, so restarts change nothing."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Which images of a set are of one group, so that they are never each other's negatives.
+"""Groups of the images of a set: images of one group are never each other's negatives.
 
 Axis letters: N images of the set, M images of one source, R images that may be sources.
 """

@@ -1,10 +1,10 @@
-"""Which image when, real or synthetic: a function of (seed, epoch, slot) and of nothing else.
+"""Mixing of real and synthetic images: the image of a slot is a function of (seed, epoch, slot) alone.
 
-An epoch has E slots. A slot holds a draw: the index of an image in the set and how often that image came before in the
+An epoch has E slots. A slot holds a sample id: the index of an image in the set and how often it came before in the
 same epoch, in one integer. The first time, this is the index itself; later times are other integers, so whatever is
-keyed by the draw (views, drop path, replacement) differs.
+keyed by the sample id (views, drop path, replacement) differs.
 
-Axis letters: E slots of an epoch, N images of the set (the real ones first), n draws.
+Axis letters: E slots of an epoch, N images of the set (the real ones first), n sample ids.
 """
 
 from dataclasses import dataclass, field
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from syn2co.images.image_set import ImageSet
 
 Mode = Literal["real", "synthetic", "union", "ratio", "replace"]
-_INDEX_BITS = 40
+_INDEX_BITS = 40  # of 63: up to 2^40 images, each up to 2^23 times in an epoch
 _NONE = np.empty(0, np.int64)
 
 
-def image_index(draws: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """Return the index in the set of the image of each draw."""
-    return draws & ((1 << _INDEX_BITS) - 1)
+def image_index(sample_ids: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Return the index in the set of the image of each sample id."""
+    return sample_ids & ((1 << _INDEX_BITS) - 1)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Mixer:
         return len(self.synthetic) > 0
 
     def order(self, epoch: int) -> Int64[np.ndarray, " E"]:
-        """Return the draws of an epoch in their order.
+        """Return the sample ids of an epoch in their order.
 
         Images come from endless streams of keyed permutations, so that each has come k or k + 1 times at any moment.
         """
@@ -85,6 +85,7 @@ class Mixer:
         return _with_occurrence(picked)
 
     def _ratio_slots(self, epoch: int) -> Int64[np.ndarray, " E"]:
+        # Both streams continue where the epochs before left them; counted anew, so that a restart needs no state.
         before = sum(self.synthetic_slots(earlier) for earlier in range(epoch))
         count = self.synthetic_slots(epoch)
         sides = (
@@ -99,13 +100,14 @@ class Mixer:
         assert self.share is not None
         return round(self.share.at(epoch) * self.length)
 
-    def view_images(self, epoch: int, draws: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "2 n"]:
-        """Return the index of the image that each view of each draw is taken from."""
-        index = image_index(draws)
+    def view_images(self, epoch: int, sample_ids: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "2 n"]:
+        """Return the index of the image that each view of each sample is taken from."""
+        index = image_index(sample_ids)
         if self.variations is None or self.share is None:
             return np.stack([index, index])
-        start = np.full(len(draws), np.uint64(keyed_rng.key64("replace", self.seed, epoch)))
-        hashed = keyed_rng.fold(start, draws.astype(np.uint64))
+        start = np.full(len(sample_ids), np.uint64(keyed_rng.key64("replace", self.seed, epoch)))
+        hashed = keyed_rng.fold(start, sample_ids.astype(np.uint64))
+        # Four uniforms per sample: replace or not, which view (random), and a variation for each of the two views.
         whether, which, *picks = keyed_rng.uniforms(
             keyed_rng.fold(hashed[None], np.arange(4, dtype=np.uint64)[:, None])
         )
@@ -130,7 +132,7 @@ def _stream(images: int, start: int, count: int, *key: keyed_rng.Key) -> Int64[n
 
 
 def _with_occurrence(picked: Int64[np.ndarray, " E"]) -> Int64[np.ndarray, " E"]:
-    """Return the draws of indices in order: the k-th time that an index comes, k from 0, k goes into the upper bits."""
+    """Return the sample ids of indices in order; the upper bits count how often the index came before."""
     if np.bincount(picked).max() < 2:
         return picked
     by_index = np.argsort(picked, kind="stable")
@@ -184,7 +186,7 @@ def make_mixer(images: "ImageSet", boundary: int, mix: "MixSettings", mode: Mode
     synthetic = _subset(np.arange(boundary, len(images)), mix.max_synthetic, "max_synthetic", seed)
     for name, pool, needed in (("real", real, mode != "synthetic"), ("synthetic", synthetic, mode != "real")):
         if needed and not len(pool):
-            raise DataError(f"data.{name}: none of its images can be read; mend them or give other sources")
+            raise DataError(f"data.{name}: none of its images can be read; fix them or give other sources")
     variations, unused = None, 0
     if mode == "replace":
         variations = _find_variations(images, real, synthetic)
@@ -192,7 +194,7 @@ def make_mixer(images: "ImageSet", boundary: int, mix: "MixSettings", mode: Mode
         synthetic = variations.images
     whole = {"synthetic": len(synthetic), "union": len(real) + len(synthetic)}.get(mode, len(real))
     length = mix.epoch_images or whole
-    if mode == "ratio" or length != whole:
+    if mode == "ratio" or length != whole:  # a last batch that is cut off would change the drawn ratio
         length = length // batch * batch or length
     share = {"ratio": mix.ratio, "replace": mix.replace}.get(mode)
     return Mixer(mode, seed, boundary, real, synthetic, length, share, mix.view, variations, unused)

@@ -3,7 +3,6 @@
 Axis letters: N images of the set.
 """
 
-import difflib
 import glob
 import os
 import re
@@ -15,14 +14,14 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from syn2co.core.errors import DataError
+from syn2co.core.hints import nearest
 from syn2co.data.groups import set_groups
 from syn2co.images.check import check_source
-from syn2co.images.decode import MAX_PIXELS
 from syn2co.images.image_set import ImageSet
 from syn2co.images.index import relabel, sort_classes
 from syn2co.images.index_cache import CheckResults, default_cache_dir, load_check, save_check
 from syn2co.images.pixel_cache import Absent, Block, PixelCache, auto_budget
-from syn2co.images.quarantine import Quarantined
+from syn2co.images.quarantine import MAX_BROKEN_SHARE, MAX_PIXELS, Quarantined
 from syn2co.images.source import Source, SyntheticSource
 
 Progress = Callable[[str, int, int], None]
@@ -34,7 +33,7 @@ def open_images(
     specs: str | Path | Sequence[str | Path],
     *,
     max_pixels: int = MAX_PIXELS,
-    max_broken_share: float = 0.01,
+    max_broken_share: float = MAX_BROKEN_SHARE,
     check: bool = True,
     cache: CacheMode = "auto",
     workers: int = 0,
@@ -43,17 +42,30 @@ def open_images(
 ) -> ImageSet:
     """Return the images of all `specs`, one source after the other, without those that cannot be decoded.
 
-    A spec is a folder, a .tar file, a glob or brace range of tar files, a synthetic data set,
-    `procedural:PROGRAM[:COUNT[:SIZE]]`, `builtin:photos[:train|:test]`, `builtin:digits[:train|:test]`,
-    `torchvision:NAME[:split]` or `hf:NAME[:split]`. With `check` every image is
-    decoded once here (by `workers` threads) and a broken or oversized one is quarantined. `cache`: keep the decoded
-    images in memory if they take at most 2 GiB and a quarter of the memory ("auto"), "always" or "never"; only with
-    `check`. Indexes and verdicts are remembered in `cache_dir` (default: $SYN2CO_CACHE or the user's cache folder).
-    `report(stage, done, total)` is called with the stage "index" (total 0 if unknown) or "check".
+    Args:
+        specs: one source or several. A source is a folder, a .tar file, a glob or brace range of tar files, a synthetic
+            data set, `procedural:PROGRAM[:COUNT[:SIZE]]`, `builtin:photos[:train|:test]`,
+            `builtin:digits[:train|:test]`, `torchvision:NAME[:split]` or `hf:NAME[:split]`.
+        max_pixels: width times height of the largest image that is read; a larger one is quarantined.
+        max_broken_share: largest share of broken images, from 0 to 1, before the set is refused.
+        check: decode every image once now, so that broken ones leave the set; without it they fail when read.
+        cache: keep decoded images in memory if they take at most 2 GiB and a quarter of the memory ("auto"), "always"
+            or "never"; only with `check`.
+        workers: threads that check; 0 is this one.
+        cache_dir: folder for indexes and check results; None is $SYN2CO_CACHE or the user's cache folder.
+        report: called as report(stage, done, total) with the stage "index" (total 0 if unknown) or "check".
+
+    Returns:
+        The set: `read(i)` gives pixels (uint8 RGB [H, W, 3]), `labels[i]` a number among `classes` (-1: none).
 
     Raises:
         DataError: if a source is missing, unreadable, empty or given twice, if a setting is out of range, or if more
             than `max_broken_share` of all images are broken.
+
+    Example:
+        >>> images = open_images("builtin:digits:test")
+        >>> images.read(0).shape, images.classes[int(images.labels[0])], len(images.quarantined)
+        ((32, 32, 3), '0', 0)
     """
     _check_settings(max_pixels, max_broken_share, cache)
     place = Path(cache_dir) if cache_dir is not None else default_cache_dir()
@@ -68,12 +80,12 @@ def open_images(
     rows = np.flatnonzero(good)
     checksums = [None if verdict is None else verdict.checksums for verdict in inspected.verdicts]
     return ImageSet(
-        sources,
+        tuple(sources),
         rows=rows,
         groups=set_groups(sources, checksums, rows),
         labels=labels[rows],
         classes=classes,
-        checksums=checksums,
+        checksums=tuple(checksums),
         quarantined=quarantined,
         cache=None if inspected.blocks is None else PixelCache(inspected.blocks),
         max_pixels=max_pixels,
@@ -85,7 +97,7 @@ def _check_settings(max_pixels: int, max_broken_share: float, cache: str) -> Non
     if max_pixels < 1:
         raise DataError(f"max_pixels = {max_pixels}: must be at least 1; the default is {MAX_PIXELS}.")
     if not 0 <= max_broken_share <= 1:
-        raise DataError(f"max_broken_share = {max_broken_share}: must lie in 0..1; the default is 0.01.")
+        raise DataError(f"max_broken_share = {max_broken_share}: must lie in 0..1; the default is {MAX_BROKEN_SHARE}.")
     if cache not in get_args(CacheMode):
         raise DataError(f"cache = {cache!r}: must be 'auto', 'always' or 'never'; the default is 'auto'.")
 
@@ -142,19 +154,20 @@ def _open_scheme(scheme: str, rest: str, cache_dir: Path) -> Source:
         from syn2co.data.on_the_fly import open_procedural
 
         return open_procedural(rest)
-    from syn2co.images.sources import remote
-
     if scheme == "torchvision":
-        return remote.open_torchvision(name, split or "train", cache_dir=cache_dir)
-    return remote.open_hf(name, split or "train")
+        from syn2co.images.sources.torchvision import open_torchvision
+
+        return open_torchvision(name, split or "train", cache_dir=cache_dir)
+    from syn2co.images.sources.huggingface import open_hf
+
+    return open_hf(name, split or "train")
 
 
 def _unknown_scheme(text: str, scheme: str) -> str:
     """Return the message for `scheme:...` that we do not know."""
-    near = difflib.get_close_matches(scheme, SCHEMES, 1)
-    hint = f"did you mean {near[0]}:?" if near else "correct it or give a path."
-    known = ", ".join(f"{name}:" for name in SCHEMES)
-    return f"{text}: {scheme}: is not a kind of image source; known are {known}; {hint}"
+    known = [f"{name}:" for name in SCHEMES]
+    hint = nearest(f"{scheme}:", known) or "; correct it or give a path."
+    return f"{text}: {scheme}: is not a kind of image source; known are {', '.join(known)}{hint}"
 
 
 def _missing(path: Path) -> str:
@@ -162,9 +175,8 @@ def _missing(path: Path) -> str:
     parent = path.parent
     if not parent.is_dir():
         return f"{path}: there is no such folder or tar file, and no {parent} either; correct the path."
-    near = difflib.get_close_matches(path.name, [entry.name for entry in parent.iterdir()], 1)
-    hint = f"did you mean {parent / near[0]}?" if near else "correct the path."
-    return f"{path}: there is no such folder or tar file; {hint}"
+    hint = nearest(path.name, (entry.name for entry in parent.iterdir()), separator="/") or "; correct the path."
+    return f"{path}: there is no such folder or tar file{hint}"
 
 
 def _expand(pattern: str) -> list[Path]:
@@ -297,11 +309,11 @@ def _refuse_broken(quarantined: Sequence[Quarantined], good: int, max_share: flo
     total = good + len(quarantined)
     first = "; ".join(f"{name}: {reason}" for name, reason in quarantined[:3])
     if good == 0:
-        raise DataError(f"none of the {total} images can be read ({first}); mend them or give another source.")
+        raise DataError(f"none of the {total} images can be read ({first}); fix them or give another source.")
     if len(quarantined) > max_share * total:
         raise DataError(
             f"{len(quarantined)} of {total} images are broken, more than max_broken_share = {max_share} allows "
-            f"({first}{'; ...' if len(quarantined) > 3 else ''}); mend or remove them, or allow a larger share."
+            f"({first}{'; ...' if len(quarantined) > 3 else ''}); fix or remove them, or allow a larger share."
         )
 
 

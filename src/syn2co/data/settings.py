@@ -7,19 +7,20 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from syn2co.core.errors import ConfigError
 from syn2co.core.settings import Count, Settings, Share
+from syn2co.images.quarantine import MAX_BROKEN_SHARE, MAX_PIXELS
 
 
 class DataSettings(Settings):
-    """Which images are trained on."""
+    """Sources of the images that are trained on, and their check."""
 
     real: tuple[str, ...] = ()
     """Sources of real images: folders, tar files, torchvision:NAME, hf:NAME, builtin:photos, builtin:digits."""
     synthetic: tuple[str, ...] = ()
     """Sources of synthetic images: data set folders of `syn2co generate`, procedural:PROGRAM[:COUNT[:SIZE]], or any
     source of images."""
-    max_pixels: int = Field(default=178_956_970, gt=0)
+    max_pixels: int = Field(default=MAX_PIXELS, gt=0)
     """Images with more pixels are quarantined (decompression bombs)."""
-    max_broken_share: Share = 0.01
+    max_broken_share: Share = MAX_BROKEN_SHARE
     """The run is refused if a larger share of the images cannot be read."""
     check: bool = True
     """Decode every image once before training, so that broken ones leave the set; the verdict is cached."""
@@ -31,7 +32,9 @@ class MixSchedule(Settings):
     kind: Literal["constant", "linear", "cosine", "step"] = "constant"
     """"step" stays at `start` until the way is over; "constant" stays there for ever."""
     start: Share
+    """Share until the way begins."""
     stop: Share | None = None
+    """Share once the way is over."""
     from_epoch: Count = 0
     """First epoch of the way."""
     epochs: int | None = Field(default=None, gt=0)
@@ -67,7 +70,7 @@ ShareOrSchedule = Annotated[MixSchedule, BeforeValidator(_as_schedule)]
 
 
 class MixSettings(Settings):
-    """Which images, real or synthetic, an epoch is made of."""
+    """Mix of real and synthetic images in an epoch."""
 
     mode: Literal["auto", "real", "synthetic", "union", "ratio", "replace"] = "auto"
     """auto: ratio or replace if one of them is set, else all images that are given."""
@@ -76,13 +79,13 @@ class MixSettings(Settings):
     replace: ShareOrSchedule | None = None
     """Probability, a number or a schedule, that a view of a real image is taken from a synthetic variation of it."""
     view: Literal["first", "second", "random", "both"] = "second"
-    """Which view is replaced."""
+    """View that is replaced."""
     epoch_images: int | None = Field(default=None, gt=0)
-    """Images an epoch; null is the number of real images (union: of all, synthetic only: of synthetic images)."""
+    """Images per epoch; null is the number of real images (union: of all, synthetic only: of synthetic images)."""
     max_real: int | None = Field(default=None, gt=0)
-    """Train on so many distinct real images, chosen by the seed."""
+    """Most distinct real images that are trained on, chosen by the seed; null takes all."""
     max_synthetic: int | None = Field(default=None, gt=0)
-    """Train on so many distinct synthetic images, chosen by the seed."""
+    """Most distinct synthetic images that are trained on, chosen by the seed; null takes all."""
     canvas: int | None = Field(default=None, gt=0)
     """Bring every image, real or synthetic, to a square of this side before its views: shorter side, then center."""
     jpeg_quality: int | None = Field(default=None, ge=1, le=100)
@@ -90,7 +93,7 @@ class MixSettings(Settings):
 
 
 class ViewsSettings(Settings):
-    """How the two views are made; ranges are (low, high), `blur` and `solarize` are (in view 1, in view 2)."""
+    """Size and augmentation of the two views; ranges are (low, high), `blur` and `solarize` (in view 1, in view 2)."""
 
     size: int = 224
     """Side of a view in pixels; the encoder takes images of this side."""

@@ -32,15 +32,15 @@ class StoredSetSource:
 
     on_the_fly = False
 
-    def __init__(self, root: Path, tars: TarSource, facts: "Facts") -> None:
+    def __init__(self, root: Path, tars: TarSource, metadata: "Facts") -> None:
         self.root = root
         self.tars = tars
         self.identity, self.skipped, self.ignored = tars.identity, tars.skipped, tars.ignored
-        self.labels, self.classes = facts.label_array()
-        self.group_ids, self.source_ids = facts.groups, facts.sources
-        self.labels_used = facts.labels_used
-        self.made_by = tuple(sorted(facts.made_by))
-        self._manifests = facts.hasher.digest()
+        self.labels, self.classes = metadata.label_array()
+        self.group_ids, self.source_ids = metadata.groups, metadata.sources
+        self.labels_used = metadata.labels_used
+        self.made_by = tuple(sorted(metadata.made_by))
+        self._manifests = metadata.hasher.digest()
 
     @property
     def nbytes(self) -> int:
@@ -64,7 +64,7 @@ class StoredSetSource:
         return self.tars.load(row)
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield what the manifests say, a line an image, in the order of the plan."""
+        """Yield the manifest lines, one per image, in the order of the plan."""
         for name in _shards(self.root, _planned(self.root)):
             yield from _sealed_lines(self.root / f"{name}.jsonl")
 
@@ -75,7 +75,7 @@ class StoredSetSource:
 
 @dataclass
 class Facts:
-    """What the manifests say, in the order of the tars' rows."""
+    """Facts of the manifests, in the order of the tars' rows."""
 
     groups: Int64[np.ndarray, " M"]
     sources: Int64[np.ndarray, " M"]
@@ -105,7 +105,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class _Planned:
-    """What the recipe plans, and how many images of each shard were skipped."""
+    """Plan of the recipe, and the number of skipped images of each shard."""
 
     count: int
     shard_size: int
@@ -139,13 +139,13 @@ def open_stored_set(root: Path, *, cache_dir: Path, report: Progress | None = No
     shards = _shards(root, planned)
     tars = open_tars([root / f"{name}.tar" for name in shards], cache_dir=cache_dir)
     rows = _rows(tars, shards)
-    facts = Facts(np.empty(len(tars), np.int64), np.empty(len(tars), np.int64), class_numbers=[-1] * len(tars))
+    metadata = Facts(np.empty(len(tars), np.int64), np.empty(len(tars), np.int64), class_numbers=[-1] * len(tars))
     for number, name in enumerate(shards, 1):
-        _read_manifest(root / f"{name}.jsonl", rows[name], tars, facts)
+        _read_manifest(root / f"{name}.jsonl", rows[name], tars, metadata)
         _check_length(root, name, len(rows[name]), planned.images(number - 1))
         if report is not None:
             report("index", number, len(shards))
-    return StoredSetSource(root, tars, facts)
+    return StoredSetSource(root, tars, metadata)
 
 
 def _shards(root: Path, planned: _Planned) -> list[str]:
@@ -196,7 +196,7 @@ def _rows(tars: TarSource, shards: list[str]) -> dict[str, range]:
     return {name: range(end - counts[name], end) for name, end in zip(shards, ends, strict=True)}
 
 
-def _read_manifest(path: Path, rows: range, tars: TarSource, facts: Facts) -> None:
+def _read_manifest(path: Path, rows: range, tars: TarSource, metadata: Facts) -> None:
     """Take in one manifest, whose images must be those of its tar."""
     row_of = {tars.name(row).rpartition("/")[2].partition(".")[0]: row for row in rows}
     lines = 0
@@ -206,7 +206,7 @@ def _read_manifest(path: Path, rows: range, tars: TarSource, facts: Facts) -> No
         if row is None:
             raise _misfit(path, f"line {lines} is of image {line.get('id')}, which {path.stem}.tar does not hold once")
         try:
-            facts.add(row, line)
+            metadata.add(row, line)
         except (KeyError, TypeError, AttributeError) as error:
             raise _misfit(path, f"line {lines} lacks what every line must have ({error})") from None
     if lines != len(rows):

@@ -19,10 +19,10 @@ class TrainingData:
     images: ImageSet
     mixer: Mixer
     codec: Codec
-    facts: dict[str, Any]
-    """What a report should say of the synthetic images; empty where none are drawn."""
+    metadata: dict[str, Any]
+    """Facts of the synthetic images for reports; empty where none are drawn."""
     notes: list[str]
-    """What the user should know before the run begins."""
+    """Sentences for the user before the run begins."""
 
 
 def open_training_data(
@@ -65,11 +65,11 @@ def open_training_data(
     boundary = images.first_of(len(real))
     mixer = make_mixer(images, boundary, mix, mode, seed=seed, batch=batch)
     codec = Codec(mix.canvas, mix.jpeg_quality)
-    facts = _facts(images, mixer, len(synthetic)) if synthetic else {}
-    return TrainingData(images, mixer, codec, facts, _notes(data, images, mixer, codec, facts))
+    metadata = _metadata(images, mixer, len(synthetic)) if synthetic else {}
+    return TrainingData(images, mixer, codec, metadata, _notes(data, images, mixer, codec, metadata))
 
 
-def _facts(images: ImageSet, mixer: Mixer, sources: int) -> dict[str, Any]:
+def _metadata(images: ImageSet, mixer: Mixer, sources: int) -> dict[str, Any]:
     known = images.synthetic_sources
     used = any(source.labels_used for source in known)
     return {
@@ -82,14 +82,14 @@ def _facts(images: ImageSet, mixer: Mixer, sources: int) -> dict[str, Any]:
     }
 
 
-def _notes(data: DataSettings, images: ImageSet, mixer: Mixer, codec: Codec, facts: dict[str, Any]) -> list[str]:
+def _notes(data: DataSettings, images: ImageSet, mixer: Mixer, codec: Codec, metadata: dict[str, Any]) -> list[str]:
     notes = []
     for name, sources in (("synthetic", data.synthetic), ("real", data.real)):
         if sources and {"synthetic": "real", "real": "synthetic"}[name] == mixer.mode:
             notes.append(f"mix.mode = {mixer.mode}: the {name} sources are not opened")
-    if facts.get("labels") == "used":
+    if metadata.get("labels") == "used":
         notes.append("labels went into the synthetic images, so scores of this run are not free of labels")
-    if facts.get("labels") == "unknown":
+    if metadata.get("labels") == "unknown":
         notes.append(
             "a synthetic source has no manifest: every image is its own group, whether labels were used is unknown"
         )
@@ -101,7 +101,7 @@ def _notes(data: DataSettings, images: ImageSet, mixer: Mixer, codec: Codec, fac
         )
     if mixer.unused:
         notes.append(f"{mixer.unused} synthetic images are variations of no image that is drawn, and are left out")
-    apart = differences(images, mixer.boundary, codec) if facts and mixer.boundary > 0 else []
+    apart = differences(images, mixer.boundary, codec) if metadata and mixer.boundary > 0 else []
     if apart:
         notes.append(
             f"real and synthetic images differ in {' and in '.join(apart)}, which a network can read; mix.canvas and "

@@ -27,7 +27,7 @@ _UNIFORMS = 2 * _TRIES + 13  # a fixed place for every draw: changing one settin
 
 @dataclass(frozen=True, slots=True)
 class ViewDraw:
-    """What happens to an image in one view: all of its randomness, drawn."""
+    """Draw of one view: all of its randomness, before any pixel is touched."""
 
     box: Box  # top, left, height, width, in pixels of the image
     flip: bool

@@ -17,14 +17,26 @@ def demo(
     protocols: Sequence[str] = ("knn",),
     progress: bool = True,
 ) -> EvaluationReport:
-    """Make synthetic images, look at them, pretrain with and without them, score; write demo.html; return the scores.
+    """Return the scores of encoders that were pretrained with and without synthetic images made here; write demo.html.
 
-    With `pretrain_only`, one longer run on the photographs alone. Training and test patches are cut from different
-    parts of the same photographs and share no pixel; the label, never trained on, is the photograph. `settings` change
-    the recipe. A second call goes on with, or shows again, what the first one did.
+    Training and test patches are cut from different parts of the same photographs and share no pixel; the label, never
+    trained on, is the photograph. A second call resumes, or shows again, what the first one did.
+
+    Args:
+        out: folder of the sets, runs, scores and pictures, made if needed.
+        pretrain_only: make no images; one longer run on the photographs alone.
+        settings: assignments that change the recipe "demo", such as "training.steps=100".
+        protocols: of `evaluate`, in their order.
+        progress: show bars on standard error; the table of scores is printed in any case.
+
+    Returns:
+        The scores, which evaluation.json in `out` holds too.
 
     Raises:
         Syn2CoError: as `generate`, `audit`, `pretrain` and `evaluate`.
+
+    Example:
+        >>> report = demo("runs/demo")  # doctest: +SKIP
     """
     from syn2co.demonstration.faking import faking_demo
     from syn2co.demonstration.pretraining import pretraining_demo

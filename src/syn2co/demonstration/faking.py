@@ -31,7 +31,7 @@ IMAGES: dict[str, dict[str, Any]] = {
     "synthetic": {"real": False, "synthetic": True},
     "mixed": {"real": True, "synthetic": True},
 }
-NEGATIVES = "-negatives"  # how the runs with synthetic negatives are called
+NEGATIVES = "+synthetic-negatives"  # how the runs with synthetic negatives are called
 
 
 def faking_demo(out: Path, *, settings: Sequence[str], protocols: Sequence[str], progress: bool) -> EvaluationReport:

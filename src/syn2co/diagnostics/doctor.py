@@ -1,4 +1,4 @@
-"""What is wrong with a run, in words: `doctor` reads a run folder, judges it and says which setting to change."""
+"""Diagnosis of a run, in words: `doctor` reads a run folder, judges it and says which setting to change."""
 
 from pathlib import Path
 
@@ -12,10 +12,22 @@ CHECKS = (nonfinite, damaged, learning, unstable, negatives, masked, starved, br
 
 
 def doctor(run: str | Path) -> Diagnosis:
-    """Return what the metrics and the folder of a run say about it; nothing is changed, a live run may be asked.
+    """Return the diagnosis of a run from its folder; nothing is changed, and the run may still be under way.
+
+    Args:
+        run: run folder of `pretrain`.
+
+    Returns:
+        The findings in the order of the checks, each with its reason and what to do.
 
     Raises:
         ConfigError: if `run` is no run folder, or its config or metrics cannot be read.
+
+    Example:
+        >>> small = ["training.steps=1", "training.batch=8", "queue.size=64", "negatives.hardest=16", "heads.hidden=64"]
+        >>> run = syn2co.pretrain("demo", out="run", real=["builtin:digits:test"], settings=small, progress=False)
+        >>> doctor(run.folder).headline
+        'negatives on (too short to tell)'
     """
     evidence = read_evidence(Path(run))
     findings = tuple(finding for check in CHECKS for finding in check(evidence))

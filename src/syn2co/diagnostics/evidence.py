@@ -1,4 +1,4 @@
-"""What a run folder tells without running anything: config, metrics, newest checkpoint, what was written on a stop."""
+"""Evidence from a run folder, read without running anything: config, metrics, newest checkpoint, files of a stop."""
 
 import json
 import shlex
@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from syn2co.core.errors import CheckpointError, ConfigError
+from syn2co.core.locks import LOCK, is_held
 from syn2co.pretraining.config import Config, load_config
 from syn2co.pretraining.metrics import read_metrics
 from syn2co.pretraining.run_folder import CONFIG
@@ -25,6 +26,7 @@ class Evidence:
     saved_step: int | None  # of the newest checkpoint that verifies
     damaged: list[str]  # names of checkpoint files that do not verify
     no_checkpoint_verifies: bool
+    refused: str | None  # why the checkpoints cannot be read at all, such as another format
     total: int | None  # optimizer steps of the whole run; None while it cannot be known
     steps_per_epoch: int | None
     images: int | None
@@ -43,7 +45,7 @@ class Evidence:
 
     @property
     def command(self) -> str:
-        """The command that goes on with the run."""
+        """The command that resumes the run."""
         run = shlex.quote(str(self.run))
         return f"syn2co pretrain --config {shlex.quote(str(self.run / CONFIG))} --out {run}"
 
@@ -82,7 +84,7 @@ def read_evidence(run: Path) -> Evidence:
     config = load_config(run / CONFIG)
     lines = _metrics(run)
     records = [line for line in lines if "uninformative" in line]
-    state, damaged, none_verifies = _checkpoint(run)
+    state, damaged, none_verifies, refused = _checkpoint(run)
     per_epoch = state.get("steps_per_epoch") or _steps_per_epoch(records)
     total = state.get("total_steps") or config.training.steps
     if total is None and per_epoch is not None:
@@ -95,12 +97,13 @@ def read_evidence(run: Path) -> Evidence:
         saved_step=state.get("step"),
         damaged=damaged,
         no_checkpoint_verifies=none_verifies,
+        refused=refused,
         total=total,
         steps_per_epoch=per_epoch,
         images=state.get("images"),
         nonfinite_step=_nonfinite_step(run),
         quarantined=_quarantined(run),
-        running=_is_running(run),
+        running=is_held(run / LOCK),
     )
 
 
@@ -112,15 +115,16 @@ def _metrics(run: Path) -> list[dict[str, Any]]:
     return [line for line in lines if isinstance(line, dict) and isinstance(line.get("step"), int)]
 
 
-def _checkpoint(run: Path) -> tuple[dict[str, Any], list[str], bool]:
-    """Return the newest state, the damaged files, and whether files are there and none verifies."""
+def _checkpoint(run: Path) -> tuple[dict[str, Any], list[str], bool, str | None]:
+    """Return the newest state, the damaged files, whether files are there and none verifies, and what refuses them."""
     damaged: list[Path] = []
+    refused: str | None = None
     try:
         checkpoint = newest_checkpoint(run, damaged=damaged)
-    except CheckpointError:
-        checkpoint = None
+    except CheckpointError as error:
+        checkpoint, refused = None, str(error)
     names = [path.name for path in damaged if path.exists()]  # a live run may have deleted an old one meanwhile
-    return (checkpoint.state if checkpoint else {}), names, bool(names) and checkpoint is None
+    return (checkpoint.state if checkpoint else {}), names, bool(names) and checkpoint is None, refused
 
 
 def _steps_per_epoch(records: list[dict[str, Any]]) -> int | None:
@@ -141,18 +145,3 @@ def _quarantined(run: Path) -> dict[str, int]:
             reason = "not readable in quarantine.jsonl"
         reasons[reason] = reasons.get(reason, 0) + 1
     return reasons
-
-
-def _is_running(run: Path) -> bool:
-    """Return whether a process holds the folder's lock."""
-    from filelock import FileLock, Timeout
-
-    if not (run / ".lock").exists():
-        return False
-    try:
-        with FileLock(run / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a folder that only others may write to
-        return False

@@ -61,7 +61,7 @@ def _no_counts(evidence: Evidence) -> Finding:
         reason = "plain MoBY by its settings: all counts of synthetic negatives are 0"
         return Finding("no synthetic negatives", "info", reason, {"count": 0})
     settings = " ".join(f"--set {assignment(f'negatives.{kind}', n)}" for kind, n in counts.items())
-    reason = f"all counts are 0, and recipe {evidence.config.recipe} has {sum(counts.values())} a query"
+    reason = f"all counts are 0, and recipe {evidence.config.recipe} has {sum(counts.values())} per query"
     return Finding(OFF, "fail", reason, {"count": 0}, (f"in a new run: {settings}",))
 
 
@@ -90,7 +90,7 @@ def _weightless(evidence: Evidence, active: list[dict[str, Any]]) -> Iterator[Fi
     ]
     mass, total = median(masses), evidence.config.negatives.total
     if mass >= MIN_MASS:
-        reason = f"on, with {100 * mass:.0f} % of the softmax mass ({total} a query)"
+        reason = f"on, with {100 * mass:.0f} % of the softmax mass ({total} per query)"
         yield Finding("negatives on", "pass", reason, {"mass": mass})
         return
     reason = f"{total} a query carry {100 * mass:.2g} % of the softmax mass, so they change next to nothing"

@@ -11,9 +11,9 @@ from statistics import median
 from syn2co.core.findings import Finding
 from syn2co.diagnostics.evidence import Evidence
 from syn2co.diagnostics.suspects import assignment
+from syn2co.images.quarantine import MAX_BROKEN_SHARE
 
 MAX_WAIT = 0.25
-MAX_BROKEN_SHARE = 0.01  # the default limit of data.max_broken_share
 
 
 def nonfinite(evidence: Evidence) -> Iterator[Finding]:
@@ -44,6 +44,8 @@ def nonfinite(evidence: Evidence) -> Iterator[Finding]:
 
 def damaged(evidence: Evidence) -> Iterator[Finding]:
     """Yield a finding if checkpoint files do not verify."""
+    if evidence.refused is not None and not evidence.damaged:
+        yield Finding("unreadable checkpoint", "fail", evidence.refused)
     if not evidence.damaged:
         return
     names, numbers = ", ".join(evidence.damaged), {"files": len(evidence.damaged)}
@@ -51,7 +53,7 @@ def damaged(evidence: Evidence) -> Iterator[Finding]:
         advice = ("copy one back from elsewhere, or start again: " + evidence.command + "-again",)
         yield Finding("damaged checkpoint", "fail", f"no checkpoint verifies: {names}", numbers, advice)
     else:
-        reason = f"{names} does not verify; step {evidence.saved_step} does, and the run goes on from there"
+        reason = f"{names} does not verify; step {evidence.saved_step} does, and the run resumes from there"
         yield Finding("damaged checkpoint", "info", reason, numbers)
 
 
@@ -68,7 +70,7 @@ def starved(evidence: Evidence) -> Iterator[Finding]:
     machine = evidence.config.machine
     workers = 2 * machine.workers if machine.workers else max(2, min(8, os.cpu_count() or 2))
     advice = [
-        f"the same command goes on with --set {assignment('machine.workers', workers)} (the result stays the same)"
+        f"the same command resumes with --set {assignment('machine.workers', workers)} (the result stays the same)"
     ]
     if machine.cache != "always":
         advice.append("with --set machine.cache=always, if the decoded images fit in memory")
@@ -86,13 +88,14 @@ def broken_images(evidence: Evidence) -> Iterator[Finding]:
     first = max(evidence.quarantined, key=lambda reason: evidence.quarantined[reason])
     reason = f"{count} images ({100 * share:.2g} %) were left out, most often: {first}; quarantine.jsonl lists them"
     many = share > MAX_BROKEN_SHARE
-    advice = ("repair or remove them; data.max_broken_share=0.01 refuses a run on so many",) if many else ()
+    limit = assignment("data.max_broken_share", MAX_BROKEN_SHARE)
+    advice = (f"repair or remove them; {limit} refuses a run on so many",) if many else ()
     numbers = {"quarantined": count, "share": share}
     yield Finding("broken images", "fail" if many else "info", reason, numbers, advice)
 
 
 def unfinished(evidence: Evidence) -> Iterator[Finding]:
-    """Yield a note if the run is under way, or stopped before its end and can be gone on with."""
+    """Yield a note if the run is under way, or stopped before its end and can be resumed."""
     stopped = evidence.nonfinite_step is not None and evidence.step <= evidence.nonfinite_step
     if evidence.finished or stopped:
         return
@@ -102,6 +105,6 @@ def unfinished(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("running", "info", f"{done}, and a process is at work in this folder", numbers)
         return
     saved = (
-        "it starts from the beginning" if evidence.saved_step is None else f"it goes on from step {evidence.saved_step}"
+        "it starts from the beginning" if evidence.saved_step is None else f"it resumes from step {evidence.saved_step}"
     )
     yield Finding("unfinished", "info", f"{done}; nothing is running", numbers, (f"{evidence.command}   ({saved})",))

@@ -1,4 +1,4 @@
-"""Which settings of a config stand out against its recipe, and the values to go back to."""
+"""Suspects: settings of a config that stand out against its recipe, and the values to go back to."""
 
 import json
 from collections.abc import Callable

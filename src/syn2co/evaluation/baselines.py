@@ -1,4 +1,4 @@
-"""What every table carries beside the encoder: its raw pixels, and the same architecture before any training.
+"""Baselines that every table shows beside the encoder: raw pixels, and the same architecture before any training.
 
 Axes: B images, S side of an image in pixels, P = 3 S S pixel values.
 """

@@ -3,28 +3,28 @@
 Axes: N training images, M test images.
 """
 
-import difflib
 import itertools
 import json
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from syn2co.core.errors import EvaluationError
+from syn2co.core.hints import nearest
 from syn2co.data.open import SCHEMES, open_images
 from syn2co.evaluation.baselines import RawPixels, baselines_of
 from syn2co.evaluation.bootstrap import DRAWS, bootstrap_mean
-from syn2co.evaluation.features import PRECISIONS, check_finite, encoder_hash, exact_float32, extract
+from syn2co.evaluation.features import check_finite, encoder_hash, exact_float32, extract
 from syn2co.evaluation.protocols.knn import knn
 from syn2co.evaluation.protocols.linear import linear
 from syn2co.evaluation.protocols.protocol import Features, Protocol, ProtocolResult
 from syn2co.evaluation.results import EvaluationReport, Score, make_folder
+from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.evaluation.splits import Specs, Splits, identical_rows, make_splits, refuse_overlap
 from syn2co.images.image_set import ImageSet
 from syn2co.models.encoder import Encoder
@@ -36,77 +36,84 @@ from syn2co.runtime.device import choose_device
 PROTOCOLS: dict[str, Protocol] = {"knn": knn, "linear": linear}
 
 
-@dataclass(frozen=True)
-class _Settings:
-    protocols: tuple[str, ...]
-    seed: int
-    device: torch.device
-    precision: str
-    batch_size: int
-    workers: int
-    progress: bool
-
-
 def evaluate(
     encoder: Encoder | str | Path,
     train: Specs,
     test: Specs,
     *,
     protocols: Sequence[str] = ("knn", "linear"),
-    baselines: bool = True,
     also: Sequence[Encoder | str | Path] = (),
-    seed: int = 0,
-    device: str = "auto",
-    precision: str = "float32",
-    batch_size: int = 256,
-    workers: int = 0,
-    max_broken_share: float = 0.01,
+    settings: EvaluationSettings | None = None,
     out: str | Path | None = None,
     progress: bool = False,
 ) -> EvaluationReport:
-    """Return the scores of a frozen encoder on labeled images, with intervals, beside its free baselines.
+    """Return the scores of a frozen encoder on labeled images, in percent with 95 % intervals, beside its baselines.
 
-    `encoder` is an encoder, a run folder, a checkpoint file or `timm:NAME`; so are those of `also`, which join the same
-    table. `train` and `test` are image sources whose classes match by name. With `out`, evaluation.json and
-    evaluation.md are written there. More broken images than `max_broken_share` are refused. Under torchrun all ranks
-    share the feature extraction and return the same report; the first one writes.
+    Under torchrun all ranks share the feature extraction and return the same report; the first one writes.
+
+    Args:
+        encoder: an encoder, a run folder, a checkpoint file or `timm:NAME`.
+        train: sources of labeled images as `open_images` takes them: the bank of k-NN, what the probe is fitted to.
+        test: sources that are scored; their classes match those of `train` by name.
+        protocols: names of `PROTOCOLS`, at least one.
+        also: further encoders for the same table, of the kinds that `encoder` may be.
+        settings: None gives the defaults of `EvaluationSettings`.
+        out: folder for evaluation.json and evaluation.md, made if needed; None writes nothing.
+
+    Returns:
+        One row per encoder and protocol, the correctness of each test image, and notes.
 
     Raises:
-        EvaluationError: if a setting is unknown, or the data allow no honest score.
+        EvaluationError: if a protocol is unknown, both sides are the same images, a side has no labels, the training
+            images have one class, or test images have a class that the training images lack.
+        ConfigError: if the device is not there.
         DataError: if a source is missing, empty or too broken.
         CheckpointError: if there is no readable checkpoint, or its weights do not fit the encoder that it names.
+
+    Example:
+        >>> from syn2co.models.encoder import build_encoder
+        >>> from syn2co.models.settings import EncoderSettings
+        >>> vit = {"patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
+        >>> encoder = build_encoder(EncoderSettings(name="vit_tiny_patch16_224", options=vit, size=32), seed=0)
+        >>> alone = EvaluationSettings(baselines=False)
+        >>> report = evaluate(encoder, "builtin:digits:train", "builtin:digits:test", protocols=["knn"], settings=alone)
+        >>> report.rows[0].metric, report.rows[0].n_test
+        ('top-1', 355)
     """
-    _check(protocols, precision, batch_size, workers)
-    chosen = choose_device(device)
+    settings = settings or EvaluationSettings()
+    _check(protocols)
+    chosen = choose_device(settings.device)
     if out is not None:
         make_folder(Path(out))  # before the work, not after it
     with distributed.session(chosen.type):
-        settings = _Settings(tuple(dict.fromkeys(protocols)), seed, chosen, precision, batch_size, workers, progress)
-        encoders = _encoders([encoder, *also], baselines, seed)
-        sides = [_open(specs, workers, max_broken_share) for specs in (train, test)]
+        job = _Job(tuple(dict.fromkeys(protocols)), settings, chosen, progress)
+        encoders = _encoders([encoder, *also], settings.baselines, settings.seed)
+        sides = [_open(specs, settings) for specs in (train, test)]
         refuse_overlap(*sides)
-        report = _score_all(encoders, make_splits(*sides), settings, (train, test))
+        report = _score_all(encoders, make_splits(*sides), job, (train, test))
         if out is not None and distributed.is_main():
             report.write(Path(out))
         distributed.barrier()
     return report
 
 
-def _check(protocols: Sequence[str], precision: str, batch_size: int, workers: int) -> None:
+class _Job(NamedTuple):
+    """One evaluation: protocols, settings, device."""
+
+    protocols: tuple[str, ...]
+    settings: EvaluationSettings
+    device: torch.device
+    progress: bool
+
+
+def _check(protocols: Sequence[str]) -> None:
     known = ", ".join(PROTOCOLS)
     if isinstance(protocols, str) or not protocols:
         raise EvaluationError(f"protocols = {protocols!r}: must be a list of at least one of {known}")
     for name in protocols:
         if name not in PROTOCOLS:
-            near = difflib.get_close_matches(name, PROTOCOLS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"choose among {known}"
-            raise EvaluationError(f"protocols: '{name}' is unknown, known are {known}; {hint}")
-    if precision not in PRECISIONS:
-        raise EvaluationError(f"precision = {precision}: must be {' or '.join(PRECISIONS)}")
-    if batch_size < 1:
-        raise EvaluationError(f"batch_size = {batch_size}: must be at least 1; the default is 256")
-    if workers < 0:
-        raise EvaluationError(f"workers = {workers}: must be 0 (read in this process) or more")
+            hint = nearest(name, PROTOCOLS) or f"; choose among {known}"
+            raise EvaluationError(f"protocols: '{name}' is unknown, known are {known}{hint}")
 
 
 def _encoders(given: Sequence[Encoder | str | Path], baselines: bool, seed: int) -> dict[str, nn.Module]:
@@ -128,38 +135,39 @@ def _free_name(name: str, taken: Container[str]) -> str:
     return next(candidate for candidate in itertools.chain([name], numbered) if candidate not in taken)
 
 
-def _open(specs: Specs, workers: int, max_broken_share: float) -> ImageSet:
+def _open(specs: Specs, settings: EvaluationSettings) -> ImageSet:
     """Return the image set of `specs`; the first rank checks it and fills the cache that the others read."""
-    return distributed.main_first(lambda: open_images(specs, workers=workers, max_broken_share=max_broken_share))
+    share, workers = settings.max_broken_share, settings.workers
+    return distributed.main_first(lambda: open_images(specs, workers=workers, max_broken_share=share))
 
 
 def _score_all(
-    encoders: dict[str, nn.Module], splits: Splits, settings: _Settings, specs: tuple[Specs, Specs]
+    encoders: dict[str, nn.Module], splits: Splits, job: _Job, specs: tuple[Specs, Specs]
 ) -> EvaluationReport:
     rows: list[Score] = []
     values: dict[tuple[str, str], np.ndarray] = {}
     notes: dict[str, list[str]] = {}
     extra = [*splits.notes, *_labels_used(encoders)]
     for name, encoder in encoders.items():
-        features = _features(name, encoder, splits, settings)
-        for protocol in settings.protocols:
+        features = _features(name, encoder, splits, job)
+        for protocol in job.protocols:
             with exact_float32():
-                outcome = PROTOCOLS[protocol](features, settings.seed, settings.device)
+                outcome = PROTOCOLS[protocol](features, job.settings.seed, job.device)
             values[name, protocol] = outcome.values.numpy()
-            rows.append(_score(name, protocol, outcome, features, encoder, splits, settings))
+            rows.append(_score(name, protocol, outcome, features, encoder, splits, job))
             for note in outcome.notes:
                 notes.setdefault(note, []).append(name)
         if isinstance(encoder, RawPixels) and (same := identical_rows(features.train, features.test)):
             extra.append(f"{same} of {len(features.test)} test images have the very pixels of a training image")
-    facts = {
+    metadata = {
         "train": _names(specs[0]),
         "test": _names(specs[1]),
         "classes": len(splits.classes),
-        "precision": settings.precision,
+        "precision": job.settings.precision,
         "encoders": {name: _origin(encoder) for name, encoder in encoders.items()},
-        "machine": describe(settings.device),
+        "machine": describe(job.device),
     }
-    return EvaluationReport(tuple(rows), values, (*extra, *_merge(notes, len(encoders))), facts)
+    return EvaluationReport(tuple(rows), values, (*extra, *_merge(notes, len(encoders))), metadata)
 
 
 def _labels_used(encoders: Mapping[str, nn.Module]) -> list[str]:
@@ -174,17 +182,17 @@ def _merge(notes: Mapping[str, list[str]], encoders: int) -> list[str]:
     return [note if len(names) == encoders else f"{', '.join(names)}: {note}" for note, names in notes.items()]
 
 
-def _features(name: str, encoder: nn.Module, splits: Splits, settings: _Settings) -> Features:
+def _features(name: str, encoder: nn.Module, splits: Splits, job: _Job) -> Features:
     found = []
     for side, images in (("train", splits.train), ("test", splits.test)):
-        title = f"{name}: {side} features" if settings.progress else None
+        title = f"{name}: {side} features" if job.progress else None
         features = extract(
             encoder,
             images,
-            device=settings.device,
-            precision=settings.precision,
-            batch_size=settings.batch_size,
-            workers=settings.workers,
+            device=job.device,
+            precision=job.settings.precision,
+            batch_size=job.settings.batch_size,
+            workers=job.settings.workers,
             progress=title,
         )
         check_finite(features, images, name)
@@ -199,9 +207,9 @@ def _score(
     features: Features,
     encoder: nn.Module,
     splits: Splits,
-    settings: _Settings,
+    job: _Job,
 ) -> Score:
-    interval = bootstrap_mean(outcome.values.numpy(), seed=settings.seed).percent()
+    interval = bootstrap_mean(outcome.values.numpy(), seed=job.settings.seed).percent()
     return Score(
         protocol=protocol,
         encoder=name,
@@ -211,9 +219,9 @@ def _score(
         high=interval.high,
         n_test=len(features.test),
         n_train=len(features.train),
-        seed=settings.seed,
+        seed=job.settings.seed,
         setting=outcome.setting,
-        protocol_hash=_hash({**outcome.definition, "bootstrap": DRAWS, "precision": settings.precision}),
+        protocol_hash=_hash({**outcome.definition, "bootstrap": DRAWS, "precision": job.settings.precision}),
         data_fingerprint=splits.fingerprint,
         encoder_hash=encoder_hash(encoder),
         details=outcome.details,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from syn2co.core.errors import DataError, EvaluationError
+from syn2co.core.processes import use_one_thread
 from syn2co.core.progress import Bar
 from syn2co.images.image_set import ImageSet
 from syn2co.images.resize import resize_and_crop
@@ -24,7 +25,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 class FeatureEncoder(Protocol):
-    """What evaluation asks of an encoder, an `nn.Module` besides: `models.Encoder` and `baselines.RawPixels` are."""
+    """Interface that evaluation asks of an encoder, an `nn.Module` besides, as `models.Encoder` is."""
 
     @property
     def image_size(self) -> int: ...
@@ -175,7 +176,4 @@ def _same(crops: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    import cv2
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
+    use_one_thread()

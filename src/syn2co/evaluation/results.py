@@ -53,13 +53,13 @@ class EvaluationReport:
     """All scores of one call, the first encoder's first.
 
     Attributes: `values`, for each (encoder, protocol) one number per test image whose mean is the score; `notes`,
-    sentences on what was left out, capped or missing; `facts`, the data, the settings and the versions.
+    sentences on what was left out, capped or missing; `metadata`, the data, the settings and the versions.
     """
 
     rows: tuple[Score, ...]
     values: Mapping[tuple[str, str], Float[np.ndarray, " M"]]
     notes: tuple[str, ...]
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
 
     def score(self, encoder: str, protocol: str) -> Score:
         """Return one row.
@@ -102,7 +102,7 @@ class EvaluationReport:
             titles=self._titles(),
             cells=self._cells(),
             notes=self.notes,
-            metadata=self.facts,
+            metadata=self.metadata,
             first=self.rows[0],
             protocols=sorted({(row.protocol, row.protocol_hash) for row in self.rows}),
             encoders=list(dict.fromkeys((row.encoder, row.encoder_hash) for row in self.rows)),
@@ -112,7 +112,7 @@ class EvaluationReport:
         """Return everything but the pictures as JSON; top-1 values are packed, 8 test images a byte, in hex."""
         body = {
             "format": FORMAT,
-            **self.facts,
+            **self.metadata,
             "notes": self.notes,
             "scores": [asdict(row) | {"correct": self._packed(row)} for row in self.rows],
         }

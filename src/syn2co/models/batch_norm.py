@@ -34,13 +34,13 @@ class SyncBatchNorm(_BatchNorm):
     def _global(self, values: Tensor) -> Tensor:
         axes = [0, *range(2, values.dim())]
         shape = [1, -1] + [1] * (values.dim() - 2)
-        rows = values.new_full((1,), values.numel() / values.shape[1])
+        rows = values.new_full((1,), values.numel() / values.shape[1])  # rides along: ranks may hold unequal rows
         sums = all_reduce_sum(torch.cat([values.sum(axes), rows]))
         count = sums[-1].detach()
         if count < 2:
             raise ConfigError("training.batch = 1: batch normalization needs at least 2 images; enlarge the batch")
         mean = sums[:-1] / count
-        centered = values - mean.view(shape)
+        centered = values - mean.view(shape)  # a second pass: E[x^2] - E[x]^2 would cancel where the mean is large
         variance = all_reduce_sum(centered.square().sum(axes)) / count
         if self.track_running_stats:
             self._follow(mean.detach(), variance.detach() * count / (count - 1))

@@ -28,7 +28,7 @@ class KeyedDropPath(nn.Module):
         if self.rate == 0.0 or not self.training:
             return branch
         assert self.uniforms is not None, "set_drop_path must run before a forward pass in train mode"
-        assert self.uniforms.shape[0] == branch.shape[0], "the branch does not keep one row an image"
+        assert self.uniforms.shape[0] == branch.shape[0], "the branch does not keep one row per image"
         keep = (self.uniforms >= self.rate).to(branch.dtype) / (1 - self.rate)
         return branch * keep.view(-1, *[1] * (branch.dim() - 1))
 

@@ -46,7 +46,7 @@ class Branch(nn.Module):
         layers = self.encoder.drop_layers
         if self.encoder.batch_norm:
             parts = []
-            for view, uniforms in zip(views, drop_uniforms.unbind(1), strict=True):
+            for view, uniforms in zip(views, drop_uniforms.unbind(1), strict=True):  # MoBY: statistics per view
                 set_drop_path(layers, uniforms)
                 parts.append(self.encoder(self.encoder.preprocess(view)))
             return parts[0], parts[1]

@@ -11,7 +11,7 @@ from syn2co.core.errors import ConfigError
 
 
 def sincos_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "N d"]:
-    """Return fixed 2-D sine-cosine position embeddings, one row a patch, row-major over the grid.
+    """Return fixed 2-D sine-cosine position embeddings, one row per patch, row-major over the grid.
 
     omega_i = 10000^-(i / (d/4)); the columns are sin(x w), cos(x w), sin(y w), cos(y w). Source: MoCo v3,
     arXiv:2104.02057. Raises ConfigError if `width` is not a multiple of 4.
@@ -35,6 +35,7 @@ def _init_like_moco_v3(vit: Any) -> None:
         raise ConfigError("encoder.init = moco_v3: only a timm vision transformer with a class token can be so started")
     for name, layer in vit.named_modules():
         if isinstance(layer, nn.Linear):
+            # timm keeps q, k and v in one matrix; Xavier's bound is that of each of the three.
             fan = layer.out_features // 3 if name.endswith("qkv") else layer.out_features
             bound = math.sqrt(6 / (fan + layer.in_features))
             nn.init.uniform_(layer.weight, -bound, bound)
@@ -45,6 +46,7 @@ def _init_like_moco_v3(vit: Any) -> None:
     nn.init.uniform_(patch.weight, -bound, bound)
     nn.init.zeros_(patch.bias)
     nn.init.normal_(vit.cls_token, std=1e-6)
+    # The class token has no place on the grid: its position is zero.
     positions = sincos_positions(vit.patch_embed.grid_size, vit.embed_dim)
     vit.pos_embed.copy_(torch.cat([torch.zeros(1, vit.embed_dim), positions])[None])
     vit.pos_embed.requires_grad_(False)

@@ -12,11 +12,23 @@ from syn2co.models.settings import EncoderSettings
 def load_encoder(path: str | Path, *, branch: str = "online") -> Encoder:
     """Return the trained encoder of a run folder or checkpoint file, in eval mode, on the CPU.
 
-    `timm:NAME` gives timm's pretrained weights instead (fetched from the model hub by timm). `branch` is "online"
-    (what MoBY evaluates) or "target" (its moving average).
+    Args:
+        path: a run folder (its newest intact checkpoint), a checkpoint file, or `timm:NAME` for timm's pretrained
+            weights, which timm fetches from the model hub.
+        branch: "online" (the one that MoBY evaluates) or "target" (its moving average); without effect on `timm:NAME`.
+
+    Returns:
+        An encoder: `encoder(encoder.preprocess(images))` gives features [B, d] of uint8 images [B, S, S, 3].
 
     Raises:
         CheckpointError: if there is no readable checkpoint or its weights do not fit the encoder that it names.
+
+    Example:
+        >>> small = ["training.steps=1", "training.batch=8", "queue.size=64", "negatives.hardest=16", "heads.hidden=64"]
+        >>> run = syn2co.pretrain("demo", out="run", real=["builtin:digits:test"], settings=small, progress=False)
+        >>> encoder = load_encoder(run.folder)
+        >>> encoder(encoder.preprocess(torch.zeros(2, 32, 32, 3, dtype=torch.uint8))).shape
+        torch.Size([2, 192])
     """
     if branch not in ("online", "target"):
         raise CheckpointError(f"branch = {branch}: must be 'online' or 'target'")

@@ -13,7 +13,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class EncoderSettings(Settings):
-    """Which vision transformer, by its timm name."""
+    """Encoder: a network of timm by its name, its options, and the normalization of its input."""
 
     name: str = "deit_small_patch16_224"
     """Name of the network in timm; `timm.list_models()` lists them."""

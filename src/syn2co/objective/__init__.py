@@ -17,19 +17,50 @@
     queue.enqueue(gathered_keys, gathered_groups)           # after the loss; before or after backward
     ema_update(target.parameters(), online.parameters(), ema_momentum(step, total))
 
-Where each idea lives: `negatives` the six kinds as scalars · `draws` their randomness · `synthetic_logits` hardest keys
-to logits · `loss` loss and gradient · `info_nce` the plain loss and group masks · `queue` · `schedules` learning
-rate, momentum, window · `ema`.
+Each idea has its module: `counts` numbers and strengths · `negatives` the six kinds as scalars · `draws` their
+randomness · `synthetic_logits` hardest keys to logits · `loss` loss and gradient · `infonce` the plain loss and group
+masks · `queue` · `schedules` learning rate, momentum, window · `ema`.
 """
 
-from syn2co.objective.draws import DrawKey, Draws, draw_negatives
-from syn2co.objective.ema import ema_update
-from syn2co.objective.info_nce import info_nce, same_group, unit_rows
-from syn2co.objective.loss import LossOutput, contrastive_loss
-from syn2co.objective.negatives import KINDS, PRESETS, NegativeCounts, NegativeStrengths
-from syn2co.objective.queue import Queue
-from syn2co.objective.schedules import cosine_lr, ema_momentum, first_open_step, scaled_lr, window_open
-from syn2co.objective.workspace import Workspace
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from syn2co.objective.counts import KINDS as KINDS
+    from syn2co.objective.counts import PRESETS as PRESETS
+    from syn2co.objective.counts import NegativeCounts as NegativeCounts
+    from syn2co.objective.counts import NegativeStrengths as NegativeStrengths
+    from syn2co.objective.draws import DrawKey as DrawKey
+    from syn2co.objective.draws import Draws as Draws
+    from syn2co.objective.draws import draw_negatives as draw_negatives
+    from syn2co.objective.ema import ema_update as ema_update
+    from syn2co.objective.infonce import info_nce as info_nce
+    from syn2co.objective.infonce import same_group as same_group
+    from syn2co.objective.infonce import unit_rows as unit_rows
+    from syn2co.objective.loss import LossOutput as LossOutput
+    from syn2co.objective.loss import contrastive_loss as contrastive_loss
+    from syn2co.objective.queue import Queue as Queue
+    from syn2co.objective.schedules import cosine_lr as cosine_lr
+    from syn2co.objective.schedules import ema_momentum as ema_momentum
+    from syn2co.objective.schedules import first_open_step as first_open_step
+    from syn2co.objective.schedules import scaled_lr as scaled_lr
+    from syn2co.objective.schedules import window_open as window_open
+    from syn2co.objective.workspace import Workspace as Workspace
+
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "counts": ["KINDS", "PRESETS", "NegativeCounts", "NegativeStrengths"],
+        "draws": ["DrawKey", "Draws", "draw_negatives"],
+        "ema": ["ema_update"],
+        "infonce": ["info_nce", "same_group", "unit_rows"],
+        "loss": ["LossOutput", "contrastive_loss"],
+        "queue": ["Queue"],
+        "schedules": ["cosine_lr", "ema_momentum", "first_open_step", "scaled_lr", "window_open"],
+        "workspace": ["Workspace"],
+    },
+)
 
 __all__ = [
     "KINDS",

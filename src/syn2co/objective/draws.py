@@ -1,4 +1,4 @@
-"""What chance decides about synthetic negatives: which hard key, and how much. Keyed, so equal on any number of ranks.
+"""Random draws of the synthetic negatives: hard keys and coefficients, keyed and so equal on any number of ranks.
 
 Axes: B queries of this rank, S negatives per query; per kind, its count.
 """
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, from_numpy
 
 from syn2co.core import keyed_rng
-from syn2co.objective.negatives import KINDS, NegativeCounts
+from syn2co.objective.counts import KINDS, NegativeCounts
 
 
 @dataclass(frozen=True)
@@ -19,30 +19,56 @@ class Draws:
     """The draws of one micro-batch and direction, on the CPU in float32; slots in the order of `KINDS`.
 
     `picks` and `partners` lie in [0, 1) and name ranks among a query's hardest keys: rank = floor(u * candidates).
+
+    Example:
+        >>> draws = draw_negatives(NegativeCounts(mixup=3, noise=1), DrawKey(0, 0), global_batch=2, width=8)
+        >>> draws.picks.shape, draws.mixing.shape
+        ((2, 4), (2, 3))
     """
 
     counts: NegativeCounts
+    """Negatives per query of each kind; their sum is S."""
     picks: Float[np.ndarray, "B S"]
-    partners: Float[np.ndarray, "B mixup"]  # the second key of kind 3
-    interpolation: Float[np.ndarray, "B interpolated"]  # a
-    extrapolation: Float[np.ndarray, "B extrapolated"]  # b
-    mixing: Float[np.ndarray, "B mixup"]  # g
-    noise_query: Float[np.ndarray, "B noise"]  # x
-    noise_key: Float[np.ndarray, "B noise"]  # y
-    noise_rest: Float[np.ndarray, "B noise"]  # chi-square(D - 2)
+    """Rank of the hard key n of each negative, as a fraction of the candidates."""
+    partners: Float[np.ndarray, "B mixup"]
+    """Rank of the second key n' of kind 3, likewise."""
+    interpolation: Float[np.ndarray, "B interpolated"]
+    """a of kind 1, in [0, 0.5)."""
+    extrapolation: Float[np.ndarray, "B extrapolated"]
+    """b of kind 2, in [1, 1.5)."""
+    mixing: Float[np.ndarray, "B mixup"]
+    """g of kind 3, in [0, 1)."""
+    noise_query: Float[np.ndarray, "B noise"]
+    """x of kind 4, N(0, 1): the noise along the query."""
+    noise_key: Float[np.ndarray, "B noise"]
+    """y of kind 4, N(0, 1): the noise along the key's part that is orthogonal to the query."""
+    noise_rest: Float[np.ndarray, "B noise"]
+    """Squared length of the rest of the noise of kind 4, chi-square(D - 2)."""
 
     def tensor(self, name: str, like: Tensor) -> Tensor:
-        """Return one array of coefficients with the device and the dtype of `like`."""
+        """Return one array of coefficients with the device and the dtype of `like`.
+
+        Args:
+            name: a field of this class other than `counts`.
+        """
         return from_numpy(getattr(self, name)).to(like)
 
 
 class DrawKey(NamedTuple):
-    """What the draws of one micro-batch and direction are a function of."""
+    """Key of the draws of one micro-batch and direction; equal keys give equal draws.
+
+    Example:
+        >>> first, second = (DrawKey(seed=0, step=7, direction=number) for number in (1, 2))
+        >>> first == second
+        False
+    """
 
     seed: int
+    """Seed of the run."""
     step: int
     """Optimizer step of the run, from 0."""
     micro_batch: int = 0
+    """Number of the micro-batch in its step, from 0."""
     direction: int = 1
     """1: queries of view 1 against keys of view 2; 2: the other way round."""
 
@@ -62,10 +88,27 @@ def draw_negatives(
     Deterministic in `key`; every rank draws all rows and keeps its own, so the number of
     ranks changes nothing, and each kind has its own stream, so no kind's draws depend on another kind's count.
 
+    Args:
+        counts: negatives per query; one of `PRESETS`, or counts of your own.
+        global_batch: rows of the micro-batch over all ranks.
+        width: D, the embedding width; the law of the noise of kind 4 depends on it.
+        start_row: first row of this rank in the micro-batch.
+        rows: rows of this rank; None is all of `global_batch`.
+
+    Returns:
+        The draws of this rank's rows, on the CPU.
+
     Source: SynCo, arXiv:2410.02401, Sec. 3.2 and 4.1.
 
     Raises:
         ValueError: if a count is negative, or there is noise in fewer than two dimensions.
+
+    Example:
+        >>> key, counts = DrawKey(seed=0, step=0), NegativeCounts(interpolated=3)
+        >>> both = draw_negatives(counts, key, global_batch=4, width=8)
+        >>> second_rank = draw_negatives(counts, key, global_batch=4, width=8, start_row=2, rows=2)
+        >>> bool((both.picks[2:] == second_rank.picks).all())
+        True
     """
     for kind, count in zip(KINDS, counts, strict=True):
         if count < 0:
@@ -93,5 +136,6 @@ def draw_negatives(
         mixing=uniform("mixup"),
         noise_query=normal("noise"),
         noise_key=normal("noise"),
+        # chi-square(k) = 2 Gamma(k / 2); NumPy's own chi-square knows float64 alone.
         noise_rest=2 * streams["noise"].standard_gamma((width - 2) / 2, shape("noise"), dtype=np.float32)[own],
     )

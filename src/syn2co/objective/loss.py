@@ -19,23 +19,36 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from syn2co.objective.counts import KINDS, PAPERS, NegativeStrengths
 from syn2co.objective.draws import Draws
-from syn2co.objective.info_nce import check_temperature, full_precision
-from syn2co.objective.negatives import KINDS, PAPERS, NegativeStrengths
+from syn2co.objective.infonce import check_temperature, full_precision
 from syn2co.objective.synthetic_logits import Synthetic, synthetic_logits
 from syn2co.objective.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class LossOutput:
-    """The loss of one direction and what to log about it; only `loss` is differentiable, and only in the query."""
+    """The loss of one direction and what to log about it; only `loss` is differentiable, and only in the query.
 
-    loss: Float[Tensor, " B"]  # nats, one per query
-    real_loss: Float[Tensor, " B"]  # nats, over the real negatives alone
-    masked_share: Float[Tensor, ""]  # of all pairs of query and queue entry, those of one group
-    mass: Float[Tensor, " 6"]  # share of softmax weight per kind, mean over queries
-    hardness: Float[Tensor, " 6"]  # mean q.s per kind; nan for a kind without negatives
-    uninformative: Float[Tensor, ""]  # the real loss with all logits equal: mean ln(1 + unmasked keys)
+    Example:
+        >>> query, key, queue = (unit_rows(torch.randn(rows, 8)) for rows in (2, 2, 16))
+        >>> output = contrastive_loss(query, key, queue, None, None, temperature=0.2)
+        >>> bool((output.loss == output.real_loss).all()), round(float(output.uninformative), 3)  # ln(1 + 16)
+        (True, 2.833)
+    """
+
+    loss: Float[Tensor, " B"]
+    """Loss per query, in nats, over the real and the synthetic negatives."""
+    real_loss: Float[Tensor, " B"]
+    """Loss per query, in nats, over the real negatives alone."""
+    masked_share: Float[Tensor, ""]
+    """Share of masked pairs among all pairs of query and queue entry."""
+    mass: Float[Tensor, " 6"]
+    """Share of the softmax weight per kind of synthetic negative, in the order of `KINDS`; mean over queries."""
+    hardness: Float[Tensor, " 6"]
+    """Mean of q.s per kind; nan for a kind without negatives."""
+    uninformative: Float[Tensor, ""]
+    """Real loss with all logits equal, in nats: mean of ln(1 + unmasked keys)."""
 
 
 def contrastive_loss(
@@ -49,7 +62,7 @@ def contrastive_loss(
     strengths: NegativeStrengths = PAPERS,
     workspace: Workspace | None = None,
 ) -> LossOutput:
-    """Return one loss per query in nats, its share over real negatives, and measurements of the synthetic ones.
+    """Return the loss of each query in nats, the same over its real negatives alone, and what to log of the others.
 
     loss_i = -q_i.k_i/t + log( exp(q_i.k_i/t) + sum_n exp(q_i.n/t) + sum_s exp(q_i.s/t) ), s detached.
 
@@ -57,15 +70,18 @@ def contrastive_loss(
     Differentiable in `query` only, once; the queue is not kept, so it may be changed before `backward`.
 
     Args:
-        masked: which queue entries are no negatives of which query, `same_group` say (ours): they are left out of the
-            sum and of the hardest keys. None: all stay.
-        draws: what chance decides about the synthetic negatives; None, or no negatives, gives plain InfoNCE.
+        query: output of the predictor.
+        key: output of the target branch for the other view, row by row.
+        queue: keys of earlier batches, of the same view as `key`.
+        masked: True for queue entries that are no negatives of a query, such as those of `same_group` (ours); they are
+            left out of the sum and of the hardest keys. None: all stay.
+        draws: random draws of the synthetic negatives (`draw_negatives`); None, or no negatives, gives plain InfoNCE.
         temperature: t, above 0; the papers use 0.2.
         strengths: H, and the strengths of kinds 4, 5 and 6; not looked at without draws.
         workspace: reused from call to call, it saves the allocation of big buffers.
 
     Returns:
-        The loss and what to log about it.
+        The loss in nats and the measurements to log; only its `loss` carries a gradient.
 
     Raises:
         ValueError: if `temperature` is not positive, dtypes differ or are below float32, or H is not from 1 to K.
@@ -74,9 +90,13 @@ def contrastive_loss(
 
     Example:
         >>> query, key, queue = (unit_rows(torch.randn(rows, 8)) for rows in (2, 2, 16))
-        >>> draws = draw_negatives(NegativeCounts(mixup=3), 2, 8, NegativeKey(seed=0, step=0))
-        >>> contrastive_loss(query, key, queue, None, draws, temperature=0.2, strengths=NegativeStrengths(4)).loss.shape
-        torch.Size([2])
+        >>> draws = draw_negatives(NegativeCounts(mixup=3), DrawKey(seed=0, step=0), global_batch=2, width=8)
+        >>> output = contrastive_loss(
+        ...     query.requires_grad_(), key, queue, None, draws, temperature=0.2, strengths=NegativeStrengths(hardest=4)
+        ... )
+        >>> output.loss.mean().backward()
+        >>> query.grad.shape
+        torch.Size([2, 8])
     """
     check_temperature(temperature)
     _check_dtypes(query, key, queue)
@@ -84,6 +104,7 @@ def contrastive_loss(
     if active and not 1 <= strengths.hardest <= len(queue):
         raise ValueError(f"hardest = {strengths.hardest}: must be from 1 to {len(queue)}, the keys of the queue")
     workspace = Workspace() if workspace is None else workspace
+    # Autograd through r = |r s| would be wrong: s is detached, so only q.s carries gradient (SynCo, Sec. 3.2).
     with torch.no_grad(), full_precision(query.device):
         product = workspace.take("product", (len(query), len(queue)), query)
         torch.mm(query, queue.T, out=product)
@@ -163,6 +184,7 @@ def _softmax(
     loss = real_loss = total.log() - margin
     scale, p_synthetic, synthetics = 1 / total, None, 0.0
     if synthetic is not None:
+        # A synthetic logit may exceed every real one: then the sums over the queue are rescaled, not computed again.
         higher = torch.maximum(top, synthetic.logits.amax(dim=1))
         shrink = ((top - higher) / temperature).exp()
         p_synthetic = ((synthetic.logits - higher[:, None]) / temperature).exp()
@@ -184,6 +206,7 @@ def _gradient(
     on_keys, p = softmax.real, softmax.synthetic
     rank_one = -softmax.negative[:, None] * key
     if synthetic is not None and p is not None:
+        # p_s s = p_s w_n n + ...: on the weights of the real keys, so one product with the queue serves both sums.
         on_keys.scatter_add_(1, synthetic.keys, p * synthetic.key_weight)
         on_keys.scatter_add_(1, synthetic.partners, p[:, synthetic.mixup] * synthetic.partner_weight)
         rank_one += (p * synthetic.query_weight).sum(dim=1, keepdim=True) * query

@@ -13,48 +13,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-KINDS = ("interpolated", "extrapolated", "mixup", "noise", "perturbed", "adversarial")
 SMALLEST_SQUARE = 1e-6  # kinds 1 and 3 vanish near antipodes at weight 1/2
-
-
-class NegativeCounts(NamedTuple):
-    """How many synthetic negatives of each kind a query gets; any of them may be zero."""
-
-    interpolated: int = 0
-    extrapolated: int = 0
-    mixup: int = 0
-    noise: int = 0
-    perturbed: int = 0
-    adversarial: int = 0
-
-    @property
-    def total(self) -> int:
-        """Return S, the number of synthetic negatives per query."""
-        return sum(self)
-
-
-class NegativeStrengths(NamedTuple):
-    """How hard the synthetic negatives of a query are; the defaults are the papers'."""
-
-    hardest: int = 256
-    """H, the hardest keys of a query, which its negatives are built from."""
-    sigma: float | int = 0.1
-    """Standard deviation of the noise of kind 4, per coordinate."""
-    delta: float | int = 0.01
-    """Step of kind 5 along the gradient."""
-    eta: float | int = 0.01
-    """Step of kind 6 along the sign of the gradient."""
-
-
-PAPERS = NegativeStrengths()
-"""What the papers use."""
-
-PRESETS = {
-    "none": NegativeCounts(),  # plain MoBY
-    "mochi": NegativeCounts(interpolated=128, mixup=128),
-    "as-released": NegativeCounts(128, 128, 128, 64, 64, 64),
-    "as-intended": NegativeCounts(128, 128, 128, 128, 128, 128),
-}
 
 
 class Unnormalized(NamedTuple):

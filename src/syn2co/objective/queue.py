@@ -13,9 +13,17 @@ from syn2co.core.errors import CheckpointError
 
 
 class Queue:
-    """K keys of unit length with the group of each (-1: nobody's) and the slot that is written next.
+    """Queue of K keys of unit length, each with its group (-1: nobody's), and the slot that is written next.
+
+    Attributes: `keys` [K, D]; `groups` [K]; `pointer`, the slot from 0 to K - 1.
 
     Source: MoCo, arXiv:1911.05722, Sec. 3.2; K need not be a multiple of the batch here.
+
+    Example:
+        >>> queue = Queue.start(4, 8, seed=0, view=2)
+        >>> queue.enqueue(unit_rows(torch.randn(3, 8)), torch.arange(3))
+        >>> queue.groups.tolist(), queue.pointer
+        ([0, 1, 2, -1], 3)
     """
 
     def __init__(self, keys: Float[Tensor, "K D"], groups: Int64[Tensor, " K"], pointer: int = 0) -> None:
@@ -36,11 +44,18 @@ class Queue:
     ) -> "Queue":
         """Return a queue of random unit vectors that depend on (seed, view) alone, all in group -1.
 
+        Args:
+            size: K, at least 1; the papers use 4096.
+            width: D, the embedding width.
+            view: 1 or 2, the view whose keys the queue will hold.
+            dtype: that of queries and keys, float32 or float64.
+
         Raises:
-            ValueError: if there is no room for a key.
+            ValueError: if `size` is below 1.
         """
         if size < 1:
             raise ValueError(f"size = {size}: a queue has at least 1 slot; the papers use 4096")
+        # Drawn and normalized in float64 for every dtype: float32 queues start from the same vectors, rounded.
         keys = keyed_rng.generator("queue", seed, view).standard_normal((size, width))
         keys /= np.linalg.norm(keys, axis=1, keepdims=True)
         groups = torch.full((size,), -1, dtype=torch.int64, device=device)
@@ -48,7 +63,12 @@ class Queue:
 
     @torch.no_grad()
     def enqueue(self, keys: Float[Tensor, "B D"], groups: Int64[Tensor, " B"]) -> None:
-        """Write the keys over the oldest ones, in place; of more keys than slots the last ones stay."""
+        """Write the keys over the oldest ones, in place; of more keys than slots the last ones stay.
+
+        Args:
+            keys: those of all ranks in global order, at unit length; call this after the loss.
+            groups: group of each key's image.
+        """
         size, batch = len(self.keys), len(keys)
         kept = torch.arange(max(0, batch - size), batch, device=self.keys.device)
         slots = (self.pointer + kept) % size
@@ -57,7 +77,7 @@ class Queue:
         self.pointer = (self.pointer + batch) % size
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return everything needed to go on, as plain tensors that share the queue's memory."""
+        """Return everything that a resume needs, as plain tensors that share the queue's memory."""
         return {"keys": self.keys, "groups": self.groups, "pointer": torch.tensor(self.pointer)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

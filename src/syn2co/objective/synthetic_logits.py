@@ -12,15 +12,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from syn2co.objective import negatives
+from syn2co.objective.counts import KINDS, NegativeCounts, NegativeStrengths
 from syn2co.objective.draws import Draws
-from syn2co.objective.negatives import KINDS, SMALLEST_SQUARE, NegativeCounts, NegativeStrengths, Unnormalized
+from syn2co.objective.negatives import SMALLEST_SQUARE, Unnormalized
 from syn2co.objective.workspace import Workspace
 
 _CHUNK = 16  # queries whose keys are gathered at a time: 2 MiB at 128 pairs of 256 floats stays in the cache
 
 
 class Synthetic(NamedTuple):
-    """S negatives a query: s = query_weight q + key_weight n + partner_weight n' (kind 3) + sign_weight sign(q) (6)."""
+    """S negatives per query: query_weight q + key_weight n, + partner_weight n' (kind 3), + sign_weight sign(q) (6)."""
 
     logits: Float[Tensor, "B S"]  # q.s, before the temperature; -inf where a query has no key to build on
     keys: Int64[Tensor, "B S"]  # n, as its row in the queue

@@ -8,7 +8,9 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
+from syn2co.core.errors import ConfigError
 from syn2co.core.settings import Settings, read_settings
+from syn2co.core.versions import __version__
 from syn2co.data.settings import DataSettings, MixSettings, ViewsSettings
 from syn2co.models.settings import EncoderSettings, HeadSettings
 from syn2co.pretraining.settings import NegativeSettings, OnlineKnnSettings, QueueSettings, TrainingSettings
@@ -18,23 +20,42 @@ NOT_HASHED: Any = {"machine": True, "data": {"real", "synthetic"}}
 
 
 class Config(Settings):
-    """One complete run. `Config.hash` names everything that determines its result."""
+    """Settings of one complete run; `Config.hash` names everything that determines its result.
+
+    Example:
+        >>> config = Config().with_settings(["queue.size=1024", "training.temperature=0.1"])
+        >>> config.queue.size, config.training.temperature
+        (1024, 0.1)
+        >>> config.hash == Config.parse({"queue": {"size": 1024}, "training": {"temperature": 0.1}}).hash
+        True
+    """
 
     recipe: str = "custom"
     """Name of the recipe that the settings began as; part of the hash."""
     seed: int = 0
-    """Of everything that is drawn: weights, order, views, negatives, subsets."""
+    """Seed of everything that is drawn: weights, order, views, negatives, subsets."""
     data: DataSettings = DataSettings()
+    """Sources of real and synthetic images."""
     mix: MixSettings = MixSettings()
+    """Mix of real and synthetic images in an epoch."""
     views: ViewsSettings = ViewsSettings()
+    """Size and augmentation of the two views."""
     encoder: EncoderSettings = EncoderSettings()
+    """Network of timm and its options."""
     heads: HeadSettings = HeadSettings()
+    """Projector and predictor."""
     queue: QueueSettings = QueueSettings()
+    """Queues of keys."""
     negatives: NegativeSettings = NegativeSettings()
+    """Synthetic negatives and group masks."""
     optimizer: OptimizerSettings = OptimizerSettings()
+    """AdamW and its learning rates."""
     training: TrainingSettings = TrainingSettings()
+    """Length, batch, temperature and precision."""
     online_knn: OnlineKnnSettings = OnlineKnnSettings()
+    """k-NN score while training."""
     machine: MachineSettings = MachineSettings()
+    """Device, workers, threads and checkpoints; not part of the hash."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -57,16 +78,29 @@ class Config(Settings):
 
     def to_json(self) -> str:
         """Return the resolved settings and their hash, indented; `load_config` reads it back."""
-        return json.dumps({"hash": self.hash, **self.model_dump(mode="json")}, indent=2) + "\n"
+        head = {"written_by": f"syn2co {__version__}", "hash": self.hash}
+        return json.dumps({**head, **self.model_dump(mode="json")}, indent=2) + "\n"
 
 
 def load_config(path: str | Path) -> Config:
     """Return the config in a JSON file, such as a run's config.json.
 
     Raises:
-        ConfigError: if the file cannot be read, is not JSON, or names an unknown setting.
+        ConfigError: if the file cannot be read, is not JSON, or names an unknown setting; of a file that another
+            version wrote, with that version.
     """
-    return Config.parse(read_settings(path, "write one with `syn2co recipes NAME --json`", leave_out={"hash"}))
+    values = read_settings(path, "write one with `syn2co recipes NAME --json`")
+    writer = values.pop("written_by", "an earlier version of syn2co" if "hash" in values else None)
+    values.pop("hash", None)
+    try:
+        return Config.parse(values)
+    except ConfigError as error:
+        if writer in (None, f"syn2co {__version__}"):
+            raise
+        raise ConfigError(
+            f"{error} ({Path(path).name} was written by {writer}, this is {__version__}: use that version, or change "
+            "the setting in a copy of the file)"
+        ) from None
 
 
 def _contradictions(config: Config) -> Iterable[str]:

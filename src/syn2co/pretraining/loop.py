@@ -11,12 +11,12 @@ def train(run: Run, state: TrainingState) -> None:
     """Take the steps from `state.step` to the end of the run.
 
     Raises:
-        TrainingError: on all ranks, if a loss or gradient is not finite or most negatives are masked; then neither the
-            queues nor the weights have changed in that step.
+        TrainingError: on all ranks, if a loss or gradient is not finite or most negatives are masked. The optimizer
+            step was not taken then; the state is not to be saved, since the target and the queues may have moved.
     """
     while state.step < run.total_steps:
         now = run.schedules.at(state.step)
-        state.model.update_target(now.momentum)
+        state.model.update_target(now.momentum)  # before its forward pass, once per optimizer step (MoBY)
         for number in range(run.micro_batches):
             batch = next(run.stream)
             position = run.position(state.step, number)
@@ -24,13 +24,13 @@ def train(run: Run, state: TrainingState) -> None:
             # DDP averages gradients over ranks once a step: after the last micro-batch's backward pass.
             with nullcontext() if last or state.online is state.model.online else state.online.no_sync():  # type: ignore[operator]
                 output = training_step(
-                    state.model, state.online, batch, position, run.loss, negatives=now.negatives,
+                    state.model, state.online, batch, position, run.loss_settings, negatives=now.negatives,
                     workspace=state.workspace,
                 )  # fmt: skip
                 (output.loss / run.micro_batches).backward()
-            if last:
+            if last:  # clipped after the average over ranks, so by one norm on all of them
                 output.measured["gradient_norm"] = clip_gradient(state.model.online, run.clip)
-            measured = run.require_sound(output.measured, batch, position)  # on all ranks, before the queues change
+            measured = run.average_and_check(output.measured, batch, position)  # on all ranks, before the queues change
             state.enqueue(output.keys, batch.groups)
             state.averages.add(measured)
         state.optimizer_step(now.lr)

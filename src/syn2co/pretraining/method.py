@@ -63,7 +63,7 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a micro-batch gives: the loss (nats, mean over this rank's images), numbers to log, keys and features."""
+    """Output of a micro-batch: the loss (nats, mean over this rank's images), numbers to log, keys and features."""
 
     loss: Tensor
     measured: dict[str, Tensor]
@@ -73,7 +73,7 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class StepPosition:
-    """Where a micro-batch stands in the run; with the seed, the key of everything that is drawn for it."""
+    """Position of a micro-batch in the run; with the seed, the key of everything that is drawn for it."""
 
     step: int
     epoch: int
@@ -140,6 +140,7 @@ def training_step(
         q1, q2, features = online(batch.views, _drop_uniforms(model.online, batch, position, loss.seed))
         with torch.no_grad():
             k1, k2, _ = model.target(batch.views, _drop_uniforms(model.target, batch, position, loss.seed))
+    # Outside of autocast: the loss is computed in float32 at least. A query meets keys of the other view alone.
     counts = loss.counts if negatives else NegativeCounts()
     directions = ((q1, k2, model.queues[1]), (q2, k1, model.queues[0]))
     parts = [
@@ -161,7 +162,8 @@ def enqueue(model: Syn2Co, keys: tuple[Tensor, Tensor], groups: Tensor) -> None:
 
 def _drop_uniforms(branch: Branch, batch: Batch, position: StepPosition, seed: int) -> Tensor:
     layers = len(branch.encoder.drop_layers)
-    views = [drop_path_uniforms(layers, batch.draws, seed=seed, epoch=position.epoch, view=view) for view in (1, 2)]
+    ids, epoch = batch.sample_ids, position.epoch
+    views = [drop_path_uniforms(layers, ids, seed=seed, epoch=epoch, view=view) for view in (1, 2)]
     return torch.stack(views, dim=1).to(batch.views.device, non_blocking=True)
 
 

@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: metrics.jsonl, and the same numbers for TensorBoard."""
+"""Metrics of a run while it trains: metrics.jsonl, and the same numbers for TensorBoard."""
 
 import contextlib
 import json
@@ -85,7 +85,7 @@ class MetricsWriter:
 
 def _cannot_write(name: str, error: OSError) -> FileError:
     return FileError(
-        f"{name}: cannot be written ({error.strerror}); the checkpoints are intact: mend that and run the same command "
+        f"{name}: cannot be written ({error.strerror}); the checkpoints are intact: fix that and run the same command "
         "again"
     )
 

@@ -1,4 +1,4 @@
-"""What a run does after every step: log lines, the online k-NN score, the bar, checkpoints, and leaving on a signal."""
+"""Observers, called after every step: log, online k-NN score, progress bar, checkpoints, and leaving on a signal."""
 
 import math
 import signal
@@ -84,7 +84,7 @@ class Clock:
 
 
 class LogMetrics:
-    """Writes a record of the averages every so many steps; `record` is the last one."""
+    """Writes a record of the averages every `every` steps; `record` is the last one."""
 
     def __init__(
         self,
@@ -106,6 +106,7 @@ class LogMetrics:
         step = state.step
         if step % self.every and step != self.total_steps:
             return
+        lap = self.clock.lap(step, self.schedule.batch)  # before the measurements below, which take time too
         self.record = {
             "step": step,
             "epoch": step / self.schedule.steps_per_epoch,
@@ -114,7 +115,7 @@ class LogMetrics:
             **(self.coverage.at(step) if self.coverage is not None else {}),
             "lr": report.scheduled.lr,
             "synthetic": report.scheduled.negatives,
-            **self.clock.lap(step, self.schedule.batch),
+            **lap,
         }
         if self.writer is not None:
             self.writer.write(self.record)
@@ -130,7 +131,7 @@ class LogMetrics:
 
 
 class ScoreOnline:
-    """Writes the k-NN score of the online encoder every so many epochs."""
+    """Writes the k-NN score of the online encoder every few epochs."""
 
     def __init__(
         self, knn: OnlineKnn, writer: MetricsWriter | None, clock: Clock, steps_per_epoch: int, total_steps: int

@@ -10,7 +10,7 @@ from syn2co.pretraining.config import Config
 
 
 class OnlineKnn:
-    """Scores the online encoder every so many epochs; it changes nothing in the run.
+    """Scores the online encoder every few epochs; the run is left unchanged.
 
     Raises:
         DataError: if they allow no honest score: no labels, the same images on both sides, a class unknown to the bank.

@@ -1,4 +1,4 @@
-"""What the loop works with: the run, which stays as it is, and the state, which every step changes."""
+"""Run and training state of the loop: a step changes the state and leaves the run as it is."""
 
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -23,7 +23,7 @@ from syn2co.runtime.optimizer import set_lr
 
 
 class ScheduledValues(NamedTuple):
-    """What the schedules say of one optimizer step."""
+    """Scheduled values of one optimizer step."""
 
     lr: float
     momentum: float
@@ -79,7 +79,7 @@ class BatchStream:
 
 @dataclass
 class TrainingState:
-    """What a step changes: weights, queues, optimizer, the count of steps, and the averages since the last log line."""
+    """State that a step changes: weights, queues, optimizer, count of steps, and averages since the last log line."""
 
     model: Syn2Co
     online: nn.Module
@@ -102,12 +102,13 @@ class TrainingState:
 
 
 class StepReport(NamedTuple):
-    """What an observer sees of a step beside the state after it."""
+    """Report of a step to the observers, beside the state after it."""
 
     scheduled: ScheduledValues
     batch: Batch
     """The last micro-batch."""
     output: StepOutput
+    """Of the last micro-batch."""
 
 
 Observer = Callable[[TrainingState, StepReport], None]
@@ -116,16 +117,20 @@ Observer = Callable[[TrainingState, StepReport], None]
 
 @dataclass(frozen=True)
 class Run:
-    """What the loop works with and does not change."""
+    """What is fixed before the loop, the stream of batches, and the observers."""
 
     total_steps: int
     micro_batches: int
+    """Per optimizer step."""
     clip: float | None
-    loss: LossSettings
+    """Largest global norm of the gradient; None never clips."""
+    loss_settings: LossSettings
     schedule: Schedule
+    """Which images make up which step."""
     schedules: Schedules
+    """Learning rate, momentum and window at which step."""
     stream: BatchStream
-    require_sound: Callable[[dict[str, Tensor], Batch, StepPosition], dict[str, float]]
+    average_and_check: Callable[[dict[str, Tensor], Batch, StepPosition], dict[str, float]]
     """Returns the measurements averaged over ranks, or raises on all of them if the step must not be taken."""
     observers: Sequence[Observer] = ()
 

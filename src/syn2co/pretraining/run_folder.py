@@ -1,4 +1,4 @@
-"""What a run folder holds, and what it refuses: config, metrics, checkpoints, what was left out, how it was mixed."""
+"""The run folder: config, metrics, checkpoints, quarantine and mix of one run; a run of other settings is refused."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from syn2co.core.errors import CheckpointError, ConfigError, DataError
 from syn2co.core.files import write_atomically
+from syn2co.core.locks import LOCK
 from syn2co.core.progress import note
 from syn2co.images.image_set import ImageSet
 from syn2co.models.load import load_exactly
@@ -23,11 +24,11 @@ from syn2co.runtime.optimizer import optimizer_tensors, restore_optimizer
 
 CONFIG = "config.json"
 MIX = "mix.json"
-_HARMLESS = {".lock", f".{CONFIG}.tmp", ".DS_Store", "Thumbs.db", "desktop.ini"}
+_HARMLESS = {LOCK, f".{CONFIG}.tmp", ".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
 def prepare_run_folder(folder: Path, config: Config) -> Checkpoint | None:
-    """Make `folder` the run folder of `config` and return the checkpoint to go on from, if there is one.
+    """Make `folder` the run folder of `config` and return the checkpoint to resume from, if there is one.
 
     A start that failed before the first step leaves a folder that any config may take over.
 
@@ -52,11 +53,11 @@ def prepare_run_folder(folder: Path, config: Config) -> Checkpoint | None:
     damaged: list[Path] = []
     checkpoint = newest_checkpoint(folder, damaged=damaged)
     for path in damaged if distributed.is_main() else []:
-        note(f"{path.name} is damaged; going on from an earlier checkpoint")
+        note(f"{path.name} is damaged; resuming from an earlier checkpoint")
     own = checkpoint and checkpoint.path.name
     if distributed.broadcast_object(own) != own:
         error = CheckpointError(
-            f"--out {folder.name}: rank {distributed.rank()} does not find the checkpoint that rank 0 goes on from; "
+            f"--out {folder.name}: rank {distributed.rank()} does not find the checkpoint that rank 0 resumes from; "
             "the run folder must lie on a file system that all machines share"
         )
         error.one_rank = True
@@ -65,7 +66,7 @@ def prepare_run_folder(folder: Path, config: Config) -> Checkpoint | None:
 
 
 def save(folder: Path, now: TrainingState, config: Config, provenance: dict[str, Any]) -> None:
-    """Save everything that a restart needs to go on bit for bit."""
+    """Save everything that a resume bit for bit needs."""
     model = now.model
     tensors: dict[str, Tensor] = dict(model.state_dict())
     for number, queue in enumerate(model.queues, start=1):
@@ -84,7 +85,7 @@ def save(folder: Path, now: TrainingState, config: Config, provenance: dict[str,
 
 
 def restore(
-    checkpoint: Checkpoint, model: Syn2Co, optimizer: torch.optim.Optimizer, config: Config, facts: dict[str, Any]
+    checkpoint: Checkpoint, model: Syn2Co, optimizer: torch.optim.Optimizer, config: Config, provenance: dict[str, Any]
 ) -> tuple[int, Averages]:
     """Put the checkpoint's state into the model and the optimizer; return the step and the open averages.
 
@@ -98,14 +99,14 @@ def restore(
             f"{checkpoint.path.name}: is a checkpoint of a run with other settings (config hash "
             f"{state['config_hash']}, this run has {config.hash}); take it out of this run's folder"
         )
-    if state["data_fingerprint"] != facts["data_fingerprint"]:
-        where = "data.real and data.synthetic" if "mix" in facts else "data.real"
+    if state["data_fingerprint"] != provenance["data_fingerprint"]:
+        where = "data.real and data.synthetic" if "mix" in provenance else "data.real"
         raise DataError(
-            f"{where}: the images are not those that the run began with ({state['images']} then, {facts['images']} "
-            "now, or other names or sizes); restore them, or start a new run"
+            f"{where}: the images are not those that the run began with ({state['images']} then, "
+            f"{provenance['images']} now, or other names or sizes); restore them, or start a new run"
         )
-    assert (state["total_steps"], state["steps_per_epoch"]) == (facts["total_steps"], facts["steps_per_epoch"])
-    changed = differences(state["machine"], facts["machine"])
+    assert all(state[name] == provenance[name] for name in ("total_steps", "steps_per_epoch"))
+    changed = differences(state["machine"], provenance["machine"])
     if changed and distributed.is_main():
         note("resumed on another machine, so the last bits may differ: " + ", ".join(changed))
     what = checkpoint.path.name
@@ -115,16 +116,16 @@ def restore(
         prefix = f"queue{number}."
         found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         if found.keys() != queue.state_dict().keys():
-            raise CheckpointError(f"{what}: holds no queue of view {number}; it cannot be gone on with")
+            raise CheckpointError(f"{what}: holds no queue of view {number}; it cannot be resumed")
         queue.load_state_dict(found)
     restore_optimizer(model.online, optimizer, tensors)
     return state["step"], Averages(state["averages"])
 
 
-def write_mix(folder: Path, facts: dict[str, Any]) -> None:
-    """Write down how real and synthetic images are mixed and whether labels went into them; nothing for no facts."""
-    if facts:
-        write_atomically(folder / MIX, json.dumps(facts, indent=2) + "\n")
+def write_mix(folder: Path, provenance: dict[str, Any]) -> None:
+    """Write the provenance of the mix: sources, ratio, and whether labels went in; nothing where nothing is mixed."""
+    if provenance:
+        write_atomically(folder / MIX, json.dumps(provenance, indent=2) + "\n")
 
 
 def write_nonfinite(folder: Path, images: ImageSet, step: int, values: dict[str, float], indices: Tensor) -> Path:

@@ -8,7 +8,7 @@ from syn2co.core.settings import BelowOne, Count, NonNegative, Positive, Setting
 
 
 class QueueSettings(Settings):
-    """The two queues of keys, one a view."""
+    """The two queues of keys, one for each view."""
 
     size: int = Field(default=4096, gt=0)
     """K, the number of keys in each."""
@@ -46,7 +46,7 @@ class NegativeSettings(Settings):
 
     @property
     def total(self) -> int:
-        """S, the number of synthetic negatives a query."""
+        """S, the number of synthetic negatives per query."""
         return sum(self.counts.values())
 
     @property
@@ -56,7 +56,7 @@ class NegativeSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """How long, in which batches, at which temperature."""
+    """Length of the run, batch, temperature, target momentum and precision."""
 
     epochs: Positive = 300.0
     """Passes over the images; may be a fraction."""
@@ -71,7 +71,7 @@ class TrainingSettings(Settings):
     momentum: BelowOne = 0.99
     """Target momentum at the start; it rises to 1 along a cosine."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Of the forward passes; bfloat16 is autocast (weights and loss stay float32), float64 is for tests."""
+    """Precision of the forward passes; bfloat16 is autocast (weights and loss stay float32), float64 is for tests."""
 
 
 class OnlineKnnSettings(Settings):
@@ -84,4 +84,4 @@ class OnlineKnnSettings(Settings):
     test: tuple[str, ...] = ()
     """Sources of labeled images that are scored."""
     max_images: int = Field(default=5000, gt=0)
-    """At most so many images of each, chosen by the seed."""
+    """Most images of each, chosen by the seed."""

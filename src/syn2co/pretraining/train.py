@@ -37,7 +37,9 @@ class FinishedRun:
 
     folder: Path
     steps: int
+    """Optimizer steps in all, those before a resume included."""
     metrics: dict[str, Any]
+    """Last record of metrics.jsonl that holds a loss."""
 
 
 def pretrain(
@@ -49,11 +51,23 @@ def pretrain(
     settings: Sequence[str] = (),
     progress: bool = True,
 ) -> FinishedRun:
-    """Pretrain an encoder without labels in the run folder `out`, or go on with it from its newest checkpoint.
+    """Pretrain an encoder without labels in the run folder `out`, or resume it from its newest checkpoint.
 
-    `config` is a `Config`, the name of a recipe, or the `Path` of a JSON file. `real` and `synthetic` name sources of
-    images (in place of the config's), `settings` are assignments such as "queue.size=1024". The result depends on the
-    config and the images alone; a killed run that is started again ends bit for bit like one that was not.
+    The result depends on the config and the images alone; a killed run that is started again ends bit for bit like one
+    that was not. Under torchrun all ranks call this with equal arguments.
+
+    Args:
+        config: a `Config`, the name of a recipe (`recipes`), or the `Path` of a JSON file.
+        out: run folder, made if needed; it gets config.json, metrics.jsonl, checkpoints/ and quarantine.jsonl.
+        real: sources of real images as `open_images` takes them, in place of those of the config.
+        synthetic: sources of synthetic images, likewise; `mix.*` says how they are mixed.
+        settings: assignments in order, such as "queue.size=1024"; values are JSON, or else plain text.
+        progress: show a bar and notes on standard error.
+
+    Returns:
+        The folder, the steps taken in all, and the last record of metrics.
+
+    Source: Syn2Co, arXiv:2509.02029, on MoBY, arXiv:2105.04553.
 
     Raises:
         ConfigError: on a setting that is unknown or cannot be, a folder of another config or one in use.
@@ -61,6 +75,12 @@ def pretrain(
         CheckpointError: if the folder's checkpoints are damaged or the disk is full.
         TrainingError: if the loss or a gradient is not finite, or most negatives are masked.
         KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM (exit status 143), once a checkpoint is saved.
+
+    Example:
+        >>> small = ["training.steps=3", "training.batch=8", "queue.size=64", "negatives.hardest=16", "heads.hidden=64"]
+        >>> run = pretrain("demo", out="run", real=["builtin:digits:test"], settings=small, progress=False)
+        >>> run.steps, sorted(path.name for path in run.folder.glob("*.json*"))
+        (3, ['config.json', 'metrics.jsonl'])
     """
     config = _resolve(config, real, synthetic, settings)
     device = choose_device(config.machine.device)
@@ -106,7 +126,7 @@ class _Setup:
     total: int
     knn: OnlineKnn | None
     provenance: dict[str, Any]
-    """What a checkpoint says of the run besides its state."""
+    """Facts that a checkpoint holds beside the state."""
 
 
 def _run(config: Config, folder: Path, device: torch.device, progress: bool) -> FinishedRun:
@@ -121,11 +141,11 @@ def _run(config: Config, folder: Path, device: torch.device, progress: bool) -> 
             total_steps=setup.total,
             micro_batches=config.training.micro_batches,
             clip=config.optimizer.clip,
-            loss=LossSettings.of(config),
+            loss_settings=LossSettings.of(config),
             schedule=setup.schedule,
             schedules=Schedules(config, steps_per_epoch=setup.schedule.steps_per_epoch, total_steps=setup.total),
             stream=stream,
-            require_sound=SoundnessCheck(folder, setup.data.images),
+            average_and_check=SoundnessCheck(folder, setup.data.images),
             observers=[log, *others],
         )
         train(run, state)
@@ -149,7 +169,7 @@ def _prepare(config: Config, folder: Path, device: torch.device, progress: bool)
         "images": len(data.images),
         "data_fingerprint": data.images.fingerprint,
         "machine": describe(device),
-        **({"mix": data.facts} if data.facts else {}),
+        **({"mix": data.metadata} if data.metadata else {}),
     }
     knn = OnlineKnn(config) if config.online_knn.every_epochs else None
     step, averages = restore(checkpoint, model, optimizer, config, provenance) if checkpoint else (0, Averages())
@@ -164,9 +184,8 @@ def _stream(setup: _Setup, step: int, device: torch.device) -> BatchStream:
         setup.data.images,
         setup.config.views,
         setup.schedule,
+        range(step, setup.total),
         rank=distributed.rank(),
-        start=step,
-        stop=setup.total,
         workers=choose_workers(setup.config.machine, device, cached=setup.data.images.cached),
         pin=device.type == "cuda",
         codec=setup.data.codec,
@@ -235,7 +254,7 @@ def _open(config: Config, folder: Path, progress: bool) -> TrainingData:
     if distributed.is_main():
         images = data.images
         images.write_quarantine(folder / "quarantine.jsonl")
-        write_mix(folder, data.facts)
+        write_mix(folder, data.metadata)
         if images.ignored and progress:
             note(f"{images.ignored} files of the sources are no images by their names and are passed over")
         for line in data.notes:
@@ -248,12 +267,12 @@ def _check_window(config: Config, schedule: Schedule, total: int) -> None:
     negatives, per_epoch = config.negatives, schedule.steps_per_epoch
     if total < 1:
         raise ConfigError(
-            f"training.epochs = {config.training.epochs:g}: is less than one step of {per_epoch} an epoch; raise it"
+            f"training.epochs = {config.training.epochs:g}: is less than one step of {per_epoch} per epoch; raise it"
         )
     stop = float("inf") if negatives.stop is None else negatives.stop
     if negatives.total and objective.first_open_step(total, per_epoch, negatives.start, stop) is None:
         raise ConfigError(
             f"negatives.start = {negatives.start:g}, negatives.stop = {stop:g}: the window of synthetic negatives "
-            f"never opens in {total} steps of {per_epoch} an epoch ({total / per_epoch:g} epochs); move it or train "
+            f"never opens in {total} steps of {per_epoch} per epoch ({total / per_epoch:g} epochs); move it or train "
             "longer"
         )

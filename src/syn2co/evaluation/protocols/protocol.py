@@ -1,7 +1,7 @@
 """The one contract of every protocol: features and labels in, one value per test image out.
 
 Axes: N training images, M test images, D features. A new protocol is one file with a function of this shape and one
-line in `PROTOCOLS` (evaluation/run.py); hashes, intervals, baselines and pairing follow by themselves.
+line in `PROTOCOLS` (evaluation/evaluate.py); hashes, intervals, baselines and pairing follow by themselves.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """What a protocol may see: frozen features and labels 0..classes-1, every class present in the training images."""
+    """Input of a protocol: frozen features and labels 0..classes-1, every class present in the training images."""
 
     train: Float[Tensor, "N D"]
     train_labels: Int64[Tensor, " N"]
@@ -26,7 +26,7 @@ class Features:
 
 @dataclass(frozen=True)
 class ProtocolResult:
-    """What a protocol gives back.
+    """Output of a protocol.
 
     Attributes: `values`, one number per test image whose mean is the score (for top-1, 1 if right, else 0);
     `definition`, what fixes the protocol whatever the data (it is hashed); `setting`, the few words that a table shows;

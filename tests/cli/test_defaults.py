@@ -1,0 +1,30 @@
+"""The command line shows the defaults of the library, although it must not import it for its help."""
+
+import inspect
+
+import click
+import pytest
+
+from syn2co.audits.settings import AuditSettings
+from syn2co.cli.main import cli
+from syn2co.core.settings import Settings
+from syn2co.demonstration.demo import demo
+from syn2co.evaluation.evaluate import evaluate
+from syn2co.evaluation.settings import EvaluationSettings
+
+
+def _defaults(command: str) -> dict[str, object]:
+    context = click.Context(cli.commands[command])
+    return {option.name or "": option.get_default(context) for option in cli.commands[command].params}
+
+
+@pytest.mark.parametrize(("command", "kind"), [("evaluate", EvaluationSettings), ("audit", AuditSettings)])
+def test_every_setting_is_an_option_with_the_same_default(command: str, kind: type[Settings]) -> None:
+    shown = _defaults(command)
+    assert {name: shown[name] for name in kind.model_fields} == kind().model_dump()
+
+
+def test_defaults_of_functions() -> None:
+    assert str(_defaults("demo")["out"]) == inspect.signature(demo).parameters["out"].default
+    protocols = inspect.signature(evaluate).parameters["protocols"].default
+    assert str(_defaults("evaluate")["protocols"]).split(",") == list(protocols)
