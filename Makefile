@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test same check lint types clean
+.PHONY: demo test same check lint types reference clean
 
 demo: $(READY)
 	$(BIN)/syn2co demo --out runs/demo
@@ -21,9 +21,14 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/reference.py --check
+	$(BIN)/python tools/sizes.py
 
 types: $(READY)
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+reference: $(READY)
+	$(BIN)/python tools/reference.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'syn2co needs Python 3.11 or newer; set PYTHON=...')"

@@ -297,16 +297,17 @@ def flow(clock: Callable[[], float], steps: int = 12, samples: int = 64) -> dict
     import torch
 
     from syn2co.data.open import open_images
+    from syn2co.synthesis.generators.flow import FlowOptions
     from syn2co.synthesis.generators.flow import generator as generator
 
     torch.set_num_threads(1)
     images = open_images(["builtin:photos:train"])
     context, found = Context(size=32, real=images), {}
-    generator.open_generator(generator.FlowOptions(steps=1, warmup=0), context)  # imports are no part of a training
+    generator.open_generator(FlowOptions(steps=1, warmup=0), context)  # imports are no part of a training
     for precision in ("float32", "bfloat16"):
         times = []
         for count in (2, 2 + steps):
-            options = generator.FlowOptions.model_validate({"steps": count, "warmup": 0, "precision": precision})
+            options = FlowOptions.model_validate({"steps": count, "warmup": 0, "precision": precision})
             times.append(seconds(lambda options=options: generator.open_generator(options, context), clock))
         found[f"training {precision}"] = steps * options.batch / (times[1] - times[0])
     made = generator.open_generator(options, context)

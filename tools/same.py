@@ -121,18 +121,27 @@ def image_set(tree: Tree, name: str, words: tuple[str, ...]) -> dict[str, Any]:
 
 def runs(tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the tensors and metrics of a mixed run, and of one that was killed after three steps and resumed."""
-    words = ["pretrain", "--recipe", "demo", "--quiet", "--real", "builtin:photos:test"]
-    words += ["--synthetic", str(tree.scratch / "procedural"), "--set", "mix.ratio=0.5"]
-    words += [word for setting in TINY for word in ("--set", setting)]
     straight, resumed = tree.scratch / "straight", tree.scratch / "resumed"
-    tree.call(*words, "--out", straight)
-    process = tree.start(*words, "--out", resumed)
-    while not list(resumed.glob("checkpoints/step-*3.safetensors")) and process.poll() is None:
+    tree.call(*training(tree.scratch / "procedural", straight))
+    words = training(tree.scratch / "procedural", resumed)
+    kill_after_three_steps(tree.start(*words), resumed)
+    tree.call(*words)
+    return outcome(straight), outcome(resumed)
+
+
+def training(synthetic: Path, out: Path) -> list[str]:
+    """Return the command of a tiny run on real and synthetic images."""
+    words = ["pretrain", "--recipe", "demo", "--quiet", "--real", "builtin:photos:test"]
+    words += ["--synthetic", str(synthetic), "--set", "mix.ratio=0.5", "--out", str(out)]
+    return words + [word for setting in TINY for word in ("--set", setting)]
+
+
+def kill_after_three_steps(process: "subprocess.Popen[str]", run: Path) -> None:
+    """Kill a run once its checkpoint of step 3 is there."""
+    while not list(run.glob("checkpoints/step-*3.safetensors")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    tree.call(*words, "--out", resumed)
-    return outcome(straight), outcome(resumed)
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -145,6 +154,22 @@ def outcome(run: Path) -> dict[str, Any]:
     for line in lines:
         del line["images_per_second"], line["data_wait"]
     return {"tensors": hashes, "metrics": lines}
+
+
+def old_layout(then: Tree, now: Tree) -> list[str]:
+    """Return what the working tree does not read of what the base revision wrote: sets, a set that grows, a run."""
+    words = training(then.scratch / "procedural", then.scratch / "handed")
+    kill_after_three_steps(then.start(*words), then.scratch / "handed")
+    now.call(*words)
+    for name, words in SETS.items():
+        now.call("verify", then.scratch / name, "--quiet")
+        more = [word.replace("--count=24", "--count=30").replace("--count=8", "--count=12") for word in words]
+        now.call(
+            "generate", "--generator", name, *more, "--out", then.scratch / name, "--quiet", "--set", "work.device=cpu"
+        )
+        now.call("verify", then.scratch / name, "--quiet")
+    handed, straight = outcome(then.scratch / "handed"), outcome(then.scratch / "straight")
+    return list(differences(straight, handed, "a run begun by the base revision and ended by this one: "))
 
 
 def evaluation(tree: Tree) -> Any:
@@ -195,8 +220,12 @@ def renamed(value: Any) -> Any:
 
 def comparable(found: dict[str, Any]) -> dict[str, Any]:
     """Return a record without what two layouts must say differently: their own versions, and the form of advice."""
+    for recipe in found["recipes"].values():
+        recipe.pop("written_by", None)
+    found["evaluation"]["machine"].pop("syn2co")
     audit = found["audit"]
     audit.pop("format")
+    audit["sides"]["synthetic"].pop("fingerprint")  # of the manifests too, which spell license
     for finding in audit["findings"]:
         advice = finding["advice"]
         finding["advice"] = advice if isinstance(advice, str) else " ".join(advice)
@@ -247,7 +276,7 @@ def main() -> None:
                 )
             return
         then, now = comparable(renamed(record(trees["base"]))), comparable(record(trees["now"]))
-    lines = list(differences(then, now))
+        lines = [*differences(then, now), *old_layout(trees["base"], trees["now"])]
     if now["run"] != now["resumed"]:
         lines += ["a resumed run differs from a straight one:", *differences(now["run"], now["resumed"])]
     print("\n".join(lines) or f"same: {count(now)} values of {chosen.base} and of the working tree")
