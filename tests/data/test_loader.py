@@ -12,7 +12,6 @@ from syn2co.data.open import open_images
 from syn2co.data.settings import ViewsSettings
 from syn2co.data.views import two_views
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")
 VIEWS = ViewsSettings(size=16)
 
 

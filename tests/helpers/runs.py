@@ -73,6 +73,7 @@ def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
 def _speaking_to(output: str, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more processes than cores, on purpose
     with open(output, "w") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)

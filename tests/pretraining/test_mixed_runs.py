@@ -94,7 +94,6 @@ def test_an_image_that_comes_twice_gets_other_views_and_other_drops(tiny, tmp_pa
     assert len(set(uniforms[0].tolist())) == 8
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")
 @pytest.mark.parametrize("mix", MIXES)
 def test_workers_change_nothing(mix, mixed, image_folder, variations):
     images, schedule = _setting([image_folder, variations, "procedural:warps:30:16"], 1, mixed(mix).mix)

@@ -24,7 +24,6 @@ from tiny_images import write_images
 
 from syn2co.core import keyed_rng
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")  # on two cores, on purpose
 STEPS = 12  # of the tiny config: four epochs of three
 LONG = ("training.steps=40", "machine.save_steps=3", "training.micro_batches=2")
 
