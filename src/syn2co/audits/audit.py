@@ -51,20 +51,20 @@ def _measure(synthetic: AuditedSet, real: AuditedSet | None, against: AuditedSet
     """Return all numbers."""
     sides = [side for side in (synthetic, real, against) if side is not None]
     scans = {side.role: scan(side, mirrored=side is not synthetic, progress=how.progress) for side in sides}
-    own = scans["synthetic"]
-    ignore = flat(own)
-    leaks = None if against is None else find_copies(synthetic, own, against, scans["against"], ignore)
+    scanned = scans["synthetic"]
+    ignore = flat(scanned)
+    leaks = None if against is None else find_copies(synthetic, scanned, against, scans["against"], ignore)
     taken, ordered = None, 0
     if real is not None:
-        taken, ordered = _without_ordered(find_copies(synthetic, own, real, scans["real"], ignore), synthetic, real)
+        taken, ordered = _without_ordered(find_copies(synthetic, scanned, real, scans["real"], ignore), synthetic, real)
     space, alone, compared = _compare(synthetic, real, scans, how)
     return Results(
         synthetic=synthetic,
         real=real,
         against=against,
         scans=scans,
-        health=health(synthetic, own),
-        duplicates=find_duplicates(synthetic, own, ignore),
+        health=health(synthetic, scanned),
+        duplicates=find_duplicates(synthetic, scanned, ignore),
         real_duplicates=None if real is None else find_duplicates(real, scans["real"], flat(scans["real"])),
         leaks=leaks,
         taken=taken,
@@ -77,10 +77,10 @@ def _measure(synthetic: AuditedSet, real: AuditedSet | None, against: AuditedSet
     )
 
 
-def _without_ordered(found: CopySearch, synthetic: AuditedSet, real: AuditedSet) -> tuple[CopySearch, int]:
+def _without_ordered(search: CopySearch, synthetic: AuditedSet, real: AuditedSet) -> tuple[CopySearch, int]:
     """Return the copies that are no variation of just that image, and how many are."""
-    kept = tuple(copy for copy in found.copies if not _is_ordered(synthetic, real, copy.first, copy.second))
-    return CopySearch(kept, found.complete), len(found.copies) - len(kept)
+    kept = tuple(copy for copy in search.copies if not _is_ordered(synthetic, real, copy.first, copy.second))
+    return CopySearch(kept, search.complete), len(search.copies) - len(kept)
 
 
 def _is_ordered(synthetic: AuditedSet, real: AuditedSet, index: int, source: int) -> bool:
@@ -114,7 +114,7 @@ def _compare(
         return space, alone, None
     real_rows, theirs = chosen[1][1], space.parts[1]
     half = min(equal, len(theirs) // 2)
-    found = memorization(space.parts[0], theirs)
+    memory = memorization(space.parts[0], theirs)
     size = trace_size(scans["synthetic"].sizes, scans["real"].sizes)
     groups = synthetic.group_numbers()[rows[:equal]] if synthetic.groups else None
     traces = [trace_rows(side, part[:equal], size) for side, part in chosen]
@@ -125,10 +125,10 @@ def _compare(
         yardstick=fidelity(theirs[half : 2 * half], theirs[:half]),
         vendi=vendi(theirs[:equal]),
         nearest=mean_nearest(theirs[:equal]),
-        memorization=found,
-        own=tuple(
+        memorization=memory,
+        of_nearest=tuple(
             _is_ordered(synthetic, real, int(index), int(real_rows[source]))
-            for index, source in zip(rows, found.nearest, strict=True)
+            for index, source in zip(rows, memory.nearest, strict=True)
         ),
         auc=probe(mine, theirs[:equal], seed=how.settings.seed, groups=groups),
         traces=probe(traces[0], traces[1], seed=how.settings.seed, groups=groups),

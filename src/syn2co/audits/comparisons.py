@@ -30,14 +30,14 @@ def coverage(results: Results) -> Iterator[Finding]:
     """Say how much of the real images the synthetic ones surround."""
     if results.compared is None:
         return
-    found, best = results.compared.fidelity, results.compared.yardstick
+    rates, best = results.compared.fidelity, results.compared.yardstick
     words = (
-        f"{100 * found.coverage:.0f} % of the real images have a synthetic one among their neighbors (other real "
-        f"images: {100 * best.coverage:.0f} %), and {100 * found.recall:.0f} % lie within the range of the synthetic "
-        f"ones ({100 * best.recall:.0f} %); {100 * found.precision:.0f} % of the synthetic images lie within the range "
+        f"{100 * rates.coverage:.0f} % of the real images have a synthetic one among their neighbors (other real "
+        f"images: {100 * best.coverage:.0f} %), and {100 * rates.recall:.0f} % lie within the range of the synthetic "
+        f"ones ({100 * best.recall:.0f} %); {100 * rates.precision:.0f} % of the synthetic images lie within the range "
         f"of the real ones ({100 * best.precision:.0f} %)."
     )
-    good = found.coverage >= COVERED_SHARE * best.coverage and found.recall >= RECALLED_SHARE * best.recall
+    good = rates.coverage >= COVERED_SHARE * best.coverage and rates.recall >= RECALLED_SHARE * best.recall
     advice = "Expected of procedural images; else the generator misses kinds of images or what makes them differ."
     yield Finding("coverage", "pass" if good else "warn", words, advice=() if good else (advice,))
 

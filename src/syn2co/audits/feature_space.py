@@ -66,11 +66,11 @@ def encoder_space(
     from syn2co.runtime.device import choose_device
 
     network, name = load_encoder(encoder), str(encoder) if str(encoder).startswith("timm:") else Path(encoder).name
-    place = choose_device(device)
+    chosen_device = choose_device(device)
     parts = []
     for side, rows in chosen:
         title = f"{side.role}: features" if progress else None
-        values = extract(network, side.images.subset(rows), device=place, progress=title)
+        values = extract(network, side.images.subset(rows), device=chosen_device, progress=title)
         if not bool(torch.isfinite(values).all()):
             raise AuditError(
                 f"{name}: this encoder gives features that are NaN or infinite; give an earlier checkpoint"
@@ -114,7 +114,7 @@ def _pixels(side: AuditedSet, rows: Int64[np.ndarray, " N"], progress: bool) -> 
     """Return the pixel values of some images at 32 x 32, in 0..1."""
     values = np.empty((len(rows), SIDE * SIDE * 3), np.float64)
     with Bar(f"{side.role}: pixels", len(rows), show=progress) as bar:
-        for place, index in enumerate(rows.tolist()):
-            values[place] = resize_and_crop(side.images.read(index), SIDE, 1.0).reshape(-1)
+        for slot, index in enumerate(rows.tolist()):
+            values[slot] = resize_and_crop(side.images.read(index), SIDE, 1.0).reshape(-1)
             bar.advance()
     return values / 255

@@ -56,10 +56,10 @@ def nearest(
         squares = _squares(queries[part], bank)
         if itself:
             squares[np.arange(len(squares)), np.arange(part.start, part.start + len(squares))] = np.inf
-        found = np.sort(np.argpartition(squares, k - 1, axis=1)[:, :k], axis=1)
-        exact = np.stack([((queries[part] - bank[column]) ** 2).sum(axis=1) for column in found.T], axis=1)
+        columns = np.sort(np.argpartition(squares, k - 1, axis=1)[:, :k], axis=1)
+        exact = np.stack([((queries[part] - bank[column]) ** 2).sum(axis=1) for column in columns.T], axis=1)
         order = np.argsort(exact, axis=1, kind="stable")
-        rows[part] = np.take_along_axis(found, order, axis=1)
+        rows[part] = np.take_along_axis(columns, order, axis=1)
         distances[part] = np.sqrt(np.take_along_axis(exact, order, axis=1))
     return distances, rows
 

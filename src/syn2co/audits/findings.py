@@ -28,18 +28,18 @@ def _leak(results: Results) -> Iterator[Finding]:
             "leak", "warn", "Leak was not checked: no evaluation images were given.", advice=("Name them: --against.",)
         )
         return
-    found, count = results.leaks, len(results.synthetic)
-    if found.copies:
+    leaks, count = results.leaks, len(results.synthetic)
+    if leaks.copies:
         yield Finding(
             "leak",
             "fail",
-            f"{_images(len(found.copies))} of {count} {_are(len(found.copies))} in the evaluation set "
-            f"({found.exact} pixel by pixel, {found.near} slightly changed).",
+            f"{_images(len(leaks.copies))} of {count} {_are(len(leaks.copies))} in the evaluation set "
+            f"({leaks.exact} pixel by pixel, {leaks.near} slightly changed).",
             advice=("Remove them before training, or every score on that set is too good.",),
         )
     else:
         words = f"None of {_images(count)} is in the evaluation set."
-        yield Finding("leak", "pass", words) if found.complete else _crowded("leak", words)
+        yield Finding("leak", "pass", words) if leaks.complete else _crowded("leak", words)
 
 
 def _copies(results: Results) -> Iterator[Finding]:
@@ -51,20 +51,20 @@ def _copies(results: Results) -> Iterator[Finding]:
             advice=("Name them: --real.",),
         )
         return
-    found, count = results.taken, len(results.synthetic)
+    taken, count = results.taken, len(results.synthetic)
     ordered = f" {_images(results.ordered)} more repeat the image that they were ordered to vary." * bool(
         results.ordered
     )
-    if not found.copies:
+    if not taken.copies:
         words = f"None of {_images(count)} is a copy of one of the {len(results.real)} real images.{ordered}"
-        yield Finding("copies", "pass", words) if found.complete else _crowded("copies", words)
+        yield Finding("copies", "pass", words) if taken.complete else _crowded("copies", words)
         return
-    level: Level = "fail" if len(found.copies) > COPIED_SHARE * count else "warn"
+    level: Level = "fail" if len(taken.copies) > COPIED_SHARE * count else "warn"
     yield Finding(
         "copies",
         level,
-        f"{_images(len(found.copies))} of {count} {_are(len(found.copies))} copies of real images ({found.exact} pixel "
-        f"by pixel, {found.near} slightly changed).{ordered}",
+        f"{_images(len(taken.copies))} of {count} {_are(len(taken.copies))} copies of real images ({taken.exact} pixel "
+        f"by pixel, {taken.near} slightly changed).{ordered}",
         advice=("Do not publish them as new images; train the generator shorter or on more images.",),
     )
 
@@ -72,20 +72,20 @@ def _copies(results: Results) -> Iterator[Finding]:
 def _memorization(results: Results) -> Iterator[Finding]:
     if results.compared is None:
         return
-    found, own = results.compared.memorization, sum(results.compared.own)
-    count = len(found.ratios)
+    memory, variations = results.compared.memorization, sum(results.compared.of_nearest)
+    count = len(memory.ratios)
     words = (
-        f"{100 * found.share:.1f} % of the images lie conspicuously near one real image; among real images it is "
+        f"{100 * memory.share:.1f} % of the images lie conspicuously near one real image; among real images it is "
         f"{100 * TAIL:.0f} % by definition ({count} against {len(results.compared.real_rows)} images)."
     )
-    if own > count / 2:
+    if variations > count / 2:
         yield Finding(
             "memorization", "pass", f"{words} They are variations of real images, so this is what was ordered."
         )
-    elif found.low <= 2 * TAIL:
+    elif memory.low <= 2 * TAIL:
         yield Finding("memorization", "pass", words)
     else:
-        level: Level = "fail" if found.share > MEMORIZED_SHARE else "warn"
+        level: Level = "fail" if memory.share > MEMORIZED_SHARE else "warn"
         yield Finding(
             "memorization",
             level,
@@ -95,19 +95,19 @@ def _memorization(results: Results) -> Iterator[Finding]:
 
 
 def _dead(results: Results) -> Iterator[Finding]:
-    found, count = results.health, len(results.synthetic)
-    if found.broken:
-        share = len(found.broken) / (count + len(found.broken))
+    dead, count = results.health, len(results.synthetic)
+    if dead.broken:
+        share = len(dead.broken) / (count + len(dead.broken))
         yield Finding(
             "broken",
             "fail" if share > DEAD_SHARE else "warn",
-            f"{_images(len(found.broken))} of {count + len(found.broken)} cannot be read and {_are(len(found.broken))} "
+            f"{_images(len(dead.broken))} of {count + len(dead.broken)} cannot be read and {_are(len(dead.broken))} "
             "left out of everything below.",
             advice=("Make them again.",),
         )
     else:
         yield Finding("broken", "pass", f"All {_images(count)} can be read.")
-    kinds = {"black": found.black, "of one color": found.constant, "white noise": found.noise}
+    kinds = {"black": dead.black, "of one color": dead.constant, "white noise": dead.noise}
     total = sum(map(len, kinds.values()))
     if total:
         listed = ", ".join(f"{len(rows)} {kind}" for kind, rows in kinds.items() if rows)
@@ -120,28 +120,28 @@ def _dead(results: Results) -> Iterator[Finding]:
 
 
 def _duplicates(results: Results) -> Iterator[Finding]:
-    found, count = results.duplicates, len(results.synthetic)
-    total = len(found.exact) + len(found.near)
+    repeats, count = results.duplicates, len(results.synthetic)
+    total = len(repeats.exact) + len(repeats.near)
     beside = ""
     allowed = REPEATED_SHARE
     if results.real_duplicates is not None and results.real is not None:
         share = (len(results.real_duplicates.exact) + len(results.real_duplicates.near)) / len(results.real)
         beside = f" Of the real images it is {100 * share:.2f} %."
         allowed = max(allowed, 2 * share)
-    if found.within_groups:
-        beside += f" {_images(found.within_groups)} more repeat one of their own group, as variations may."
+    if repeats.within_groups:
+        beside += f" {_images(repeats.within_groups)} more repeat one of their own group, as variations may."
     words = (
-        f"{_images(total)} of {count} ({100 * total / count:.2f} %) repeat another one ({len(found.exact)} pixel by "
-        f"pixel, {len(found.near)} slightly changed).{beside}"
+        f"{_images(total)} of {count} ({100 * total / count:.2f} %) repeat another one ({len(repeats.exact)} pixel by "
+        f"pixel, {len(repeats.near)} slightly changed).{beside}"
     )
-    if not found.complete:
+    if not repeats.complete:
         yield Finding(
             "duplicates", "warn", f"At least {words}", advice=("Many images look nearly alike; see the contact sheet.",)
         )
     elif not total:
         yield Finding("duplicates", "pass", f"No image repeats another one.{beside}")
     else:
-        level: Level = "fail" if total > allowed * count else "warn" if found.exact else "pass"
+        level: Level = "fail" if total > allowed * count else "warn" if repeats.exact else "pass"
         yield Finding(
             "duplicates",
             level,

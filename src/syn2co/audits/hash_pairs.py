@@ -33,21 +33,21 @@ def close_pairs(
     `second` None compares `first` with itself. Of images with the same hash only the first 16 stand for the others
     when they are compared, and the search stops at `most` pairs: a set that reaches this is broken as a whole.
     """
-    own = second is None
+    within = second is None
     left = _Values.of(first)
     right = left if second is None else _Values.of(second)
     pairs, count = [np.zeros((0, 2), np.int64)], 0
-    for u, v in _close_values(left.values, right.values, radius, own):
-        found = np.stack(_members(left, right, u, v), axis=1)
-        if own:
-            found = np.unique(np.sort(found[found[:, 0] != found[:, 1]], axis=1), axis=0)
-        pairs.append(found)
-        count += len(found)
+    for u, v in _close_values(left.values, right.values, radius, within):
+        members = np.stack(_members(left, right, u, v), axis=1)
+        if within:
+            members = np.unique(np.sort(members[members[:, 0] != members[:, 1]], axis=1), axis=0)
+        pairs.append(members)
+        count += len(members)
         if count > most:
             break
     crowded = max(int(part.counts.max(initial=0)) for part in (left, right)) > ALIKE
-    found = np.unique(np.concatenate(pairs)[:most], axis=0)
-    return Pairs(found[:, 0], found[:, 1], count <= most and not crowded)
+    distinct = np.unique(np.concatenate(pairs)[:most], axis=0)
+    return Pairs(distinct[:, 0], distinct[:, 1], count <= most and not crowded)
 
 
 class _Values(NamedTuple):
@@ -70,20 +70,20 @@ def _members(
     """Return all pairs of images for pairs of values, at most 16 images a value."""
     one, two = np.minimum(left.counts[u], ALIKE), np.minimum(right.counts[v], ALIKE)
     times = one * two
-    place = np.arange(int(times.sum())) - np.repeat(np.cumsum(times) - times, times)
+    position = np.arange(int(times.sum())) - np.repeat(np.cumsum(times) - times, times)
     across = np.repeat(two, times)
-    i = left.rows[np.repeat(left.starts[u], times) + place // across]
-    j = right.rows[np.repeat(right.starts[v], times) + place % across]
+    i = left.rows[np.repeat(left.starts[u], times) + position // across]
+    j = right.rows[np.repeat(right.starts[v], times) + position % across]
     return i, j
 
 
 def _close_values(
-    left: UInt64[np.ndarray, " U"], right: UInt64[np.ndarray, " V"], radius: int, own: bool
+    left: UInt64[np.ndarray, " U"], right: UInt64[np.ndarray, " V"], radius: int, within: bool
 ) -> Iterator[tuple[Int64[np.ndarray, " P"], Int64[np.ndarray, " P"]]]:
-    """Yield the close pairs of values, block by block; u <= v where the values are `own`."""
+    """Yield the close pairs of values, block by block; u <= v where the values are `within` one list."""
     differing, bits = np.empty((_ROWS, _COLUMNS), np.uint64), np.empty((_ROWS, _COLUMNS), np.uint8)
     for row in range(0, len(left), _ROWS):
-        for column in range(row // _COLUMNS * _COLUMNS if own else 0, len(right), _COLUMNS):
+        for column in range(row // _COLUMNS * _COLUMNS if within else 0, len(right), _COLUMNS):
             one, two = left[row : row + _ROWS, None], right[column : column + _COLUMNS]
             block = slice(len(one)), slice(len(two))
             np.bitwise_xor(one, two, out=differing[block])
@@ -91,4 +91,4 @@ def _close_values(
             if bits[block].min() <= radius:  # a minimum costs 0.03 ns a pair, a comparison 0.5 ns
                 u, v = np.divmod(np.flatnonzero(bits[block] <= radius), len(two))
                 u, v = u + row, v + column
-                yield (u[u <= v], v[u <= v]) if own else (u, v)
+                yield (u[u <= v], v[u <= v]) if within else (u, v)

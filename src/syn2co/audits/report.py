@@ -36,8 +36,8 @@ class AuditReport:
     @property
     def leaks(self) -> int:
         """Synthetic images that are in the evaluation set."""
-        found = self.body["leak"]
-        return 0 if found is None else found["exact"] + found["near"]
+        leak = self.body["leak"]
+        return 0 if leak is None else leak["exact"] + leak["near"]
 
     @property
     def against(self) -> list[str]:
@@ -110,9 +110,9 @@ def _side(side: AuditedSet, results: Results) -> dict[str, Any]:
     }
 
 
-def _found(found: CopySearch | None, first: AuditedSet, second: AuditedSet | None) -> dict[str, Any] | None:
+def _found(search: CopySearch | None, first: AuditedSet, second: AuditedSet | None) -> dict[str, Any] | None:
     """Return the numbers and names of copies."""
-    if found is None or second is None:
+    if search is None or second is None:
         return None
     listed = [
         {
@@ -122,35 +122,35 @@ def _found(found: CopySearch | None, first: AuditedSet, second: AuditedSet | Non
             "mirrored": copy.mirrored,
             "correlation": copy.agreement,
         }
-        for copy in found.copies
+        for copy in search.copies
     ]
-    return {"exact": found.exact, "near": found.near, "complete": found.complete, "images": listed}
+    return {"exact": search.exact, "near": search.near, "complete": search.complete, "images": listed}
 
 
-def _counts(found: Duplicates | None) -> dict[str, Any] | None:
-    if found is None:
+def _counts(duplicates: Duplicates | None) -> dict[str, Any] | None:
+    if duplicates is None:
         return None
     return {
-        "exact": len(found.exact),
-        "near": len(found.near),
-        "within_groups": found.within_groups,
-        "complete": found.complete,
+        "exact": len(duplicates.exact),
+        "near": len(duplicates.near),
+        "within_groups": duplicates.within_groups,
+        "complete": duplicates.complete,
     }
 
 
-def _duplicates(found: Duplicates, side: AuditedSet) -> dict[str, Any]:
+def _duplicates(duplicates: Duplicates, side: AuditedSet) -> dict[str, Any]:
     named = {
         kind: [[side.name(one), side.name(two)] for one, two in pairs]
-        for kind, pairs in (("exact_pairs", found.exact), ("near_pairs", found.near))
+        for kind, pairs in (("exact_pairs", duplicates.exact), ("near_pairs", duplicates.near))
     }
-    return {**(_counts(found) or {}), **named}
+    return {**(_counts(duplicates) or {}), **named}
 
 
 def _health(results: Results) -> dict[str, Any]:
-    found, side = results.health, results.synthetic
+    health, side = results.health, results.synthetic
     return {
-        **{kind: [side.name(row) for row in getattr(found, kind)] for kind in ("black", "constant", "noise")},
-        "broken": [{"name": name, "reason": reason} for name, reason in found.broken],
+        **{kind: [side.name(row) for row in getattr(health, kind)] for kind in ("black", "constant", "noise")},
+        "broken": [{"name": name, "reason": reason} for name, reason in health.broken],
     }
 
 
@@ -160,26 +160,26 @@ def _classes(side: AuditedSet) -> dict[str, Any] | None:
 
 
 def _compared(results: Results) -> dict[str, Any] | None:
-    found = results.compared
-    if found is None:
+    compared = results.compared
+    if compared is None:
         return None
-    memory = found.memorization
+    memory = compared.memorization
     return {
-        "images_each": found.equal,
-        "real_images": len(found.real_rows),
-        "fidelity": asdict(found.fidelity),
-        "fidelity_of_real": asdict(found.yardstick),
-        "real_vendi": found.vendi,
-        "real_nearest": found.nearest,
+        "images_each": compared.equal,
+        "real_images": len(compared.real_rows),
+        "fidelity": asdict(compared.fidelity),
+        "fidelity_of_real": asdict(compared.yardstick),
+        "real_vendi": compared.vendi,
+        "real_nearest": compared.nearest,
         "memorization": {
             "share": memory.share,
             "low": memory.low,
             "threshold": memory.threshold,
             "median_ratio": float(sorted(memory.ratios)[len(memory.ratios) // 2]),
-            "variations_of_nearest": sum(found.own),
+            "variations_of_nearest": sum(compared.of_nearest),
         },
-        "auc": asdict(found.auc),
-        "trace_auc": {**asdict(found.traces), "pixels": found.trace_size},
+        "auc": asdict(compared.auc),
+        "trace_auc": {**asdict(compared.traces), "pixels": compared.trace_size},
     }
 
 

@@ -40,7 +40,7 @@ class RealComparison:
     nearest: float
     """Vendi score and mean nearest distance of the real images."""
     memorization: Memorization
-    own: tuple[bool, ...]
+    of_nearest: tuple[bool, ...]
     """For each synthetic image: its nearest real one is the image that it was ordered to be a variation of."""
     auc: Auc
     traces: Auc

@@ -39,7 +39,7 @@ def scan(side: AuditedSet, *, mirrored: bool = False, progress: bool = False) ->
     """Return the hashes and statistics of all images of the side, mirrored hashes too if asked for."""
     count = len(side)
     other = count if mirrored else 0
-    found = ImageStatistics(
+    stats = ImageStatistics(
         *(np.zeros(length, np.uint64) for length in (count, count, other, other)),
         *(np.zeros(count, np.float32) for _ in range(3)),
         sizes=np.zeros((count, 2), np.int32),
@@ -47,14 +47,14 @@ def scan(side: AuditedSet, *, mirrored: bool = False, progress: bool = False) ->
     with Bar(f"{side.role}: hashes", count, show=progress) as bar:
         for index in range(count):
             image = side.images.read(index)
-            found.pixels[index], found.hashes[index] = pixel_hash(image), phash_bits(image)
+            stats.pixels[index], stats.hashes[index] = pixel_hash(image), phash_bits(image)
             if mirrored:
                 flipped = np.ascontiguousarray(image[:, ::-1])
-                found.mirrored_pixels[index], found.mirrored_hashes[index] = pixel_hash(flipped), phash_bits(flipped)
-            found.brightness[index], found.spread[index], found.smoothness[index] = statistics(image)
-            found.sizes[index] = image.shape[:2]
+                stats.mirrored_pixels[index], stats.mirrored_hashes[index] = pixel_hash(flipped), phash_bits(flipped)
+            stats.brightness[index], stats.spread[index], stats.smoothness[index] = statistics(image)
+            stats.sizes[index] = image.shape[:2]
             bar.advance()
-    return found
+    return stats
 
 
 def pixel_hash(image: UInt8[np.ndarray, "H W 3"]) -> int:

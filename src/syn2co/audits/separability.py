@@ -40,8 +40,8 @@ def probe(synthetic: Rows, real: Rows, *, seed: int, groups: Int64[np.ndarray, "
 
     rows = np.concatenate([synthetic, real])
     is_synthetic = np.arange(len(rows)) < len(synthetic)
-    own = np.arange(len(synthetic)) if groups is None else groups
-    fold = np.concatenate([_folds(own, seed, "synthetic"), _folds(np.arange(len(real)), seed, "real")])
+    units = np.arange(len(synthetic)) if groups is None else groups
+    fold = np.concatenate([_folds(units, seed, "synthetic"), _folds(np.arange(len(real)), seed, "real")])
     scores = []
     for number in range(FOLDS):
         test = fold == number

@@ -21,7 +21,7 @@ def rows(results: Results) -> tuple[Row, ...]:
 
 
 def _counted(results: Results) -> list[Row]:
-    found, dead = results.duplicates, results.health
+    duplicates, dead = results.duplicates, results.health
     real = results.real_duplicates
     empty = len(dead.black) + len(dead.constant) + len(dead.noise)
     table = [
@@ -30,7 +30,7 @@ def _counted(results: Results) -> list[Row]:
         Row("black, of one color, noise", f"{empty}", "", f"0; bad above {100 * DEAD_SHARE:.0f} %"),
         Row(
             "duplicates, exact + near",
-            f"{len(found.exact)} + {len(found.near)}",
+            f"{len(duplicates.exact)} + {len(duplicates.near)}",
             "" if real is None else f"{len(real.exact)} + {len(real.near)}",
             f"below {100 * REPEATED_SHARE:.0f} %, or twice the real share",
         ),

@@ -114,11 +114,11 @@ def settings(name: str | None, as_json: bool) -> None:
 
     from syn2co.reports.reference import settings as explained
 
-    found = explained(name)
+    explanations = explained(name)
     if as_json:
-        click.echo(json.dumps([setting._asdict() for setting in found], indent=1))
+        click.echo(json.dumps([setting._asdict() for setting in explanations], indent=1))
         return
-    for setting in found:
+    for setting in explanations:
         click.echo(f"{click.style(setting.name, bold=True)} = {setting.default}  ({setting.kind})")
         click.echo(click.wrap_text(setting.meaning, 100, "    ", "    "))
 

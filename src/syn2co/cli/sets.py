@@ -113,9 +113,9 @@ def verify(out: Path, quiet: bool) -> None:
     """Check every file, image and manifest line of the data set OUT; exit 2 if something is wrong."""
     from syn2co.synthesis.generation.verify import verify as run
 
-    found = run(out, progress=not quiet)
-    click.echo(found.text())
-    if not found.valid:
+    verification = run(out, progress=not quiet)
+    click.echo(verification.text())
+    if not verification.valid:
         sys.exit(2)
 
 
@@ -132,9 +132,9 @@ def replay(
     """Make the image ID of the data set OUT again and compare; exit 2 if it is not the same."""
     from syn2co.synthesis.generation.replay import replay as run
 
-    found = run(out, id, real=real, generator=generator, settings=settings, to=to)
-    click.echo(found.text())
-    if not found.same:
+    replayed = run(out, id, real=real, generator=generator, settings=settings, to=to)
+    click.echo(replayed.text())
+    if not replayed.same:
         sys.exit(2)
 
 

@@ -27,8 +27,8 @@ def package_versions(*modules: str) -> dict[str, str]:
         >>> sorted(package_versions("numpy", "cv2"))
         ['numpy', 'opencv', 'syn2co']
     """
-    found = {_CALLED.get(name, name): str(import_module(name).__version__) for name in modules}
-    return {"syn2co": __version__, **found}
+    versions = {_CALLED.get(name, name): str(import_module(name).__version__) for name in modules}
+    return {"syn2co": __version__, **versions}
 
 
 def python_version() -> str:

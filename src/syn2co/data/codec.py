@@ -50,24 +50,24 @@ def differences(images: "ImageSet", boundary: int, codec: Codec) -> list[str]:
     Judged by the headers of up to 64 images of each kind; what `codec` makes equal is left out.
     """
     real, synthetic = (_headers(images, *part) for part in ((0, boundary), (boundary, len(images))))
-    found = []
+    phrases = []
     for what, number, mended in (("formats", 0, codec.jpeg_quality), ("sizes", 1, codec.canvas)):
         left, right = ({header[number] for header in side} for side in (real, synthetic))
         if left != right and left and right and mended is None:
-            found.append(f"{what} ({_some(left)} against {_some(right)})")
-    return found
+            phrases.append(f"{what} ({_some(left)} against {_some(right)})")
+    return phrases
 
 
 def _headers(images: "ImageSet", start: int, stop: int) -> list[tuple[str, str]]:
     """Return format and size of some images, evenly spread; raw pixels, and PNG that loses nothing, are "lossless"."""
     chosen = np.unique(np.linspace(start, stop - 1, min(_PROBES, stop - start)).astype(int)).tolist()
-    found = []
+    headers = []
     for index in chosen:
         try:
-            found.append(_header(images.load(index)))
+            headers.append(_header(images.load(index)))
         except BrokenImage:
             continue
-    return found
+    return headers
 
 
 def _header(loaded: bytes | UInt8[np.ndarray, "H W 3"]) -> tuple[str, str]:

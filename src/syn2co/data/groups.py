@@ -40,8 +40,8 @@ def set_groups(
         keys = _keys(sources, starts, checksums, rows)
         parents = np.arange(starts[-1])
         for start, source in made:
-            found = keys.find(source.source_ids)
-            parents[start : start + len(source)] = np.where(found < 0, parents[start : start + len(source)], found)
+            origins = keys.find(source.source_ids)
+            parents[start : start + len(source)] = np.where(origins < 0, parents[start : start + len(source)], origins)
         for _ in made:  # a variation of a variation, at most once through all sets
             groups = groups[parents]
     return groups[rows]
@@ -60,11 +60,11 @@ class _Keys:
 
         Without an image of that name and content it is the one real image of that content, whatever its name.
         """
-        found = _look_up(wanted, self.keys, self.positions)
+        by_key = _look_up(wanted, self.keys, self.positions)
         checksums, first, count = np.unique(self.keys[self.real] & _CHECKSUM, return_index=True, return_counts=True)
         alone = count == 1
         by_content = _look_up(wanted & _CHECKSUM, checksums[alone], self.positions[self.real][first[alone]])
-        return np.where((found < 0) & (wanted >= 0) & (wanted < HASHED), by_content, found)
+        return np.where((by_key < 0) & (wanted >= 0) & (wanted < HASHED), by_content, by_key)
 
 
 def _look_up(
@@ -74,8 +74,8 @@ def _look_up(
     if not len(keys):
         return np.full(len(wanted), -1, np.int64)
     order = np.argsort(keys, kind="stable")
-    place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
-    return np.where(keys[place] == wanted, positions[place], -1)
+    slots = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    return np.where(keys[slots] == wanted, positions[slots], -1)
 
 
 def _keys(
@@ -91,9 +91,9 @@ def _keys(
             raise DataError(
                 "data.check = false: the source images of variations can be found only after a check; set it to true"
             )
-        own = rows[(rows >= start) & (rows < start + len(source))]
-        hashed = (key_id(source.name(row), int(sums[row])) for row in (own - start).tolist())
-        keys.append(np.fromiter(hashed, np.int64, len(own)))
-        positions.append(own)
-        real.append(np.full(len(own), not isinstance(source, SyntheticSource)))
+        source_rows = rows[(rows >= start) & (rows < start + len(source))]
+        hashed = (key_id(source.name(row), int(sums[row])) for row in (source_rows - start).tolist())
+        keys.append(np.fromiter(hashed, np.int64, len(source_rows)))
+        positions.append(source_rows)
+        real.append(np.full(len(source_rows), not isinstance(source, SyntheticSource)))
     return _Keys(np.concatenate(keys), np.concatenate(positions), np.concatenate(real))

@@ -214,10 +214,10 @@ def _find_variations(
 ) -> Variations:
     """Return the variations of each of `real` among `synthetic`: the images of its group."""
     owners = real[np.argsort(images.groups[real], kind="stable")]
-    place = np.searchsorted(images.groups[owners], images.groups[synthetic])
-    found = place < len(owners)
-    found[found] = images.groups[owners[place[found]]] == images.groups[synthetic[found]]
-    owner = owners[place[found]]
+    slots = np.searchsorted(images.groups[owners], images.groups[synthetic])
+    owned = slots < len(owners)
+    owned[owned] = images.groups[owners[slots[owned]]] == images.groups[synthetic[owned]]
+    owner = owners[slots[owned]]
     counts = np.bincount(owner, minlength=len(images))
     missing = real[counts[real] == 0]
     if len(missing):
@@ -226,4 +226,4 @@ def _find_variations(
             f"mix.replace: {len(missing)} of {len(real)} real images have no variation in data.synthetic "
             f"({names}{', ...' if len(missing) > 3 else ''}); generate the missing ones, or train on fewer real images"
         )
-    return Variations(synthetic[found][np.argsort(owner, kind="stable")], np.concatenate([[0], np.cumsum(counts)]))
+    return Variations(synthetic[owned][np.argsort(owner, kind="stable")], np.concatenate([[0], np.cumsum(counts)]))

@@ -68,10 +68,10 @@ def open_images(
         ((32, 32, 3), '0', 0)
     """
     _check_settings(max_pixels, max_broken_share, cache)
-    place = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    sources = [open_source(spec, cache_dir=place, report=report) for spec in _as_list(specs)]
+    folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    sources = [open_source(spec, cache_dir=folder, report=report) for spec in _as_list(specs)]
     _refuse_twice(sources)
-    inspected = _inspect(sources, max_pixels, check, cache, workers, place, report)
+    inspected = _inspect(sources, max_pixels, check, cache, workers, folder, report)
     pairs = list(zip(sources, inspected.verdicts, strict=True))
     quarantined = [entry for number, pair in enumerate(pairs) for entry in _quarantine(number, *pair)]
     good = np.concatenate([_good(*pair) for pair in pairs])
@@ -104,10 +104,10 @@ def _check_settings(max_pixels: int, max_broken_share: float, cache: str) -> Non
 
 def _as_list(specs: str | Path | Sequence[str | Path]) -> list[str | Path]:
     """Return the specs as a list; at least one."""
-    found = [specs] if isinstance(specs, str | Path) else list(specs)
-    if not found:
+    listed = [specs] if isinstance(specs, str | Path) else list(specs)
+    if not listed:
         raise DataError("no image source was given; name a folder, a tar file, or builtin:photos.")
-    return found
+    return listed
 
 
 def open_source(spec: str | Path, *, cache_dir: Path, report: Progress | None = None) -> Source:
@@ -181,13 +181,13 @@ def _missing(path: Path) -> str:
 
 def _expand(pattern: str) -> list[Path]:
     """Return the files that a pattern with braces and wildcards names, in the order of braces, then of names."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for part in expand_braces(pattern):
         matches = sorted(Path(match) for match in glob.glob(part, recursive=True))
         if not matches:
             raise DataError(f"{part}: no file matches; correct the pattern {pattern!r}.")
-        found.extend(matches)
-    return found
+        paths.extend(matches)
+    return paths
 
 
 def expand_braces(pattern: str) -> list[str]:

@@ -150,12 +150,12 @@ def open_stored_set(root: Path, *, cache_dir: Path, report: Progress | None = No
 
 def _shards(root: Path, planned: _Planned) -> list[str]:
     """Return the names of the shards in order, all of which have both files."""
-    found: dict[str, set[str]] = {}
+    endings: dict[str, set[str]] = {}
     for path in root.iterdir():
         if match := _SHARD.fullmatch(path.name):
-            found.setdefault(match[1], set()).add(match[2])
-    names = [f"{number:06d}" for number in range(max([planned.shards, *(int(name) + 1 for name in found)]))]
-    unfinished = [name for name in names if len(found.get(name, ())) < 2]
+            endings.setdefault(match[1], set()).add(match[2])
+    names = [f"{number:06d}" for number in range(max([planned.shards, *(int(name) + 1 for name in endings)]))]
+    unfinished = [name for name in names if len(endings.get(name, ())) < 2]
     if unfinished:
         raise DataError(
             f"{root}: {len(unfinished)} of {len(names)} shards are not finished (the first without both .tar and "

@@ -105,10 +105,10 @@ def _findings(report: EvaluationReport, audited: str) -> list[str]:
         ("Synthetic images against none at all", "synthetic", "random init"),
         ("Both fakes together, against real images alone", "mixed" + NEGATIVES, "real"),
     ]
-    found = [f"Audit of the synthetic images: {audited} (audit/audit.html)"]
+    lines = [f"Audit of the synthetic images: {audited} (audit/audit.html)"]
     for what, one, other in pairs:
         if {one, other} <= {row.encoder for row in report.rows}:
             gap = report.compare(one, other, protocol)
             told = "told apart from chance" if gap.low > 0 or gap.high < 0 else "not told apart from chance"
-            found.append(f"{what}: {gap.value:+.1f} points ({gap.low:+.1f} to {gap.high:+.1f}; {told}, one seed).")
-    return found
+            lines.append(f"{what}: {gap.value:+.1f} points ({gap.low:+.1f} to {gap.high:+.1f}; {told}, one seed).")
+    return lines

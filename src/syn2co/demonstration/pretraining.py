@@ -64,10 +64,10 @@ def _neighbors(bank: ImageSet, queries: ImageSet, run: Path, seed: int) -> Figur
     encoder = load_encoder(run)
     chosen = sorted(permutation(len(queries), "demo neighbours", seed)[:8])
     some = queries.subset(chosen)
-    _, found = neighbors(extract(encoder, bank), extract(encoder, some), 6)
+    _, neighbor_rows = neighbors(extract(encoder, bank), extract(encoder, some), 6)
     return nearest_neighbors(
         [some.read(i) for i in range(len(some))],
-        [[bank.read(int(j)) for j in row] for row in found],
+        [[bank.read(int(j)) for j in row] for row in neighbor_rows],
         np.array([some.classes[label] for label in some.labels]),
-        np.array([[bank.classes[bank.labels[j]] for j in row] for row in found]),
+        np.array([[bank.classes[bank.labels[j]] for j in row] for row in neighbor_rows]),
     )

@@ -55,7 +55,7 @@ def learning(evidence: Evidence) -> Iterator[Finding]:
         yield _too_short(evidence)
         return
     verdicts = (_collapsing, _frozen, _above, _diverging, _flat)
-    yield next((found for verdict in verdicts if (found := verdict(evidence))), _healthy(evidence))
+    yield next((finding for verdict in verdicts if (finding := verdict(evidence))), _healthy(evidence))
 
 
 def unstable(evidence: Evidence) -> Iterator[Finding]:

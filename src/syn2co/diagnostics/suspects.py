@@ -37,12 +37,12 @@ def assignment(path: str, value: Any) -> str:
 
 def suspects(config: Config) -> list[str]:
     """Return one sentence for every setting that is far from the recipe's, with the recipe's value."""
-    found = []
+    sentences = []
     for path, size, low, high in RULES:
         value, normal = _get(config, path), _get(usual(config), path)
         if not low * size(normal) <= size(value) <= high * size(normal):
-            found.append(f"set {assignment(path, normal)} in a new run: it is {json.dumps(value)} here")
-    return found
+            sentences.append(f"set {assignment(path, normal)} in a new run: it is {json.dumps(value)} here")
+    return sentences
 
 
 def _get(config: Config, path: str) -> Any:

@@ -183,7 +183,7 @@ def _merge(notes: Mapping[str, list[str]], encoders: int) -> list[str]:
 
 
 def _features(name: str, encoder: nn.Module, splits: Splits, job: _Job) -> Features:
-    found = []
+    sides = []
     for side, images in (("train", splits.train), ("test", splits.test)):
         title = f"{name}: {side} features" if job.progress else None
         features = extract(
@@ -196,8 +196,8 @@ def _features(name: str, encoder: nn.Module, splits: Splits, job: _Job) -> Featu
             progress=title,
         )
         check_finite(features, images, name)
-        found.append(features)
-    return Features(found[0], splits.train_labels, found[1], splits.test_labels, len(splits.classes))
+        sides.append(features)
+    return Features(sides[0], splits.train_labels, sides[1], splits.test_labels, len(splits.classes))
 
 
 def _score(

@@ -69,11 +69,11 @@ class ImageSet:
         total = lost = 0
         for start, source in zip(self._starts, self.sources, strict=False):
             if isinstance(source, SyntheticSource):
-                own = (self.rows >= start) & (self.rows < start + len(source))
-                rows = self.rows[own] - start
+                of_source = (self.rows >= start) & (self.rows < start + len(source))
+                rows = self.rows[of_source] - start
                 varied = source.source_ids[rows] >= 0
                 total += int(varied.sum())
-                lost += int((varied & (self.groups[own] == source.group_ids[rows])).sum())
+                lost += int((varied & (self.groups[of_source] == source.group_ids[rows])).sum())
         return total, lost
 
     def first_of(self, source: int) -> int:
@@ -139,9 +139,9 @@ class ImageSet:
     @property
     def nbytes_index(self) -> int:
         """Return the memory of names, sizes, labels, groups and checksums in bytes (decoded images not counted)."""
-        own = self.rows.nbytes + self.labels.nbytes + (0 if self.groups is self.rows else self.groups.nbytes)
+        array_bytes = self.rows.nbytes + self.labels.nbytes + (0 if self.groups is self.rows else self.groups.nbytes)
         sums = sum(0 if sums is None else sums.nbytes for sums in self.checksums)
-        return own + sums + sum(source.nbytes for source in self.sources)
+        return array_bytes + sums + sum(source.nbytes for source in self.sources)
 
     @property
     def nbytes_cache(self) -> int:

@@ -45,10 +45,10 @@ def _write(path: Path, arrays: Mapping[str, Any]) -> None:
 
     Ranks write the same file at once, so that each has a temporary name of its own.
     """
-    own = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    temporary_path = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path, temporary=own, durable=False) as temporary, open(temporary, "wb") as file:
+        with atomic_file(path, temporary=temporary_path, durable=False) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
 
 

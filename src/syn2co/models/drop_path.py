@@ -37,15 +37,15 @@ def use_keyed_drop_path(module: nn.Module) -> list[KeyedDropPath]:
     """Replace timm's `DropPath` layers in `module` by keyed ones, in place, and return those that can drop."""
     from timm.layers.drop import DropPath
 
-    found: list[KeyedDropPath] = []
+    layers: list[KeyedDropPath] = []
     for parent in module.modules():
         for name, child in parent.named_children():
             if isinstance(child, DropPath):
                 setattr(parent, name, KeyedDropPath(float(child.drop_prob or 0.0)))
     for layer in module.modules():
         if isinstance(layer, KeyedDropPath) and layer.rate > 0:
-            found.append(layer)
-    return found
+            layers.append(layer)
+    return layers
 
 
 def refuse_dropout(module: nn.Module) -> None:

@@ -75,15 +75,15 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], what: str) -> No
     Raises:
         CheckpointError: naming the first tensor that is missing, unknown or of another shape.
     """
-    own = module.state_dict()
-    for name in sorted(own.keys() | tensors.keys()):
+    expected = module.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             raise CheckpointError(f"{what}: the checkpoint has no tensor '{name}'; it is of another model")
-        if name not in own:
+        if name not in expected:
             raise CheckpointError(f"{what}: the checkpoint's tensor '{name}' is unknown to this model")
-        if own[name].shape != tensors[name].shape:
+        if expected[name].shape != tensors[name].shape:
             raise CheckpointError(
                 f"{what}: tensor '{name}' has shape {list(tensors[name].shape)} in the checkpoint, "
-                f"but {list(own[name].shape)} in this model"
+                f"but {list(expected[name].shape)} in this model"
             )
     module.load_state_dict(tensors)

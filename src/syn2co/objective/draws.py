@@ -115,17 +115,17 @@ def draw_negatives(
             raise ValueError(f"{kind} = {count}: a count must be 0 or more; 0 switches the kind off")
     if counts.noise and width < 2:
         raise ValueError(f"width = {width}: noise negatives need an embedding of 2 dimensions or more")
-    own = slice(start_row, global_batch if rows is None else start_row + rows)
+    rank_rows = slice(start_row, global_batch if rows is None else start_row + rows)
     streams = {kind: keyed_rng.generator("negatives", *key, kind) for kind in KINDS}
 
     def shape(kind: str) -> tuple[int, int]:
         return global_batch, getattr(counts, kind)
 
     def uniform(kind: str) -> Any:
-        return streams[kind].random(shape(kind), dtype=np.float32)[own]
+        return streams[kind].random(shape(kind), dtype=np.float32)[rank_rows]
 
     def normal(kind: str) -> Any:
-        return streams[kind].standard_normal(shape(kind), dtype=np.float32)[own]
+        return streams[kind].standard_normal(shape(kind), dtype=np.float32)[rank_rows]
 
     return Draws(  # evaluated in this order: a kind's picks are the first thing that its stream gives
         counts=counts,
@@ -137,5 +137,5 @@ def draw_negatives(
         noise_query=normal("noise"),
         noise_key=normal("noise"),
         # chi-square(k) = 2 Gamma(k / 2); NumPy's own chi-square knows float64 alone.
-        noise_rest=2 * streams["noise"].standard_gamma((width - 2) / 2, shape("noise"), dtype=np.float32)[own],
+        noise_rest=2 * streams["noise"].standard_gamma((width - 2) / 2, shape("noise"), dtype=np.float32)[rank_rows],
     )

@@ -87,9 +87,9 @@ class Queue:
             CheckpointError: if the saved queue has another size or width.
         """
         if state["keys"].shape != self.keys.shape:
-            found, wanted = tuple(state["keys"].shape), tuple(self.keys.shape)
+            saved, wanted = tuple(state["keys"].shape), tuple(self.keys.shape)
             raise CheckpointError(
-                f"queue of shape {found} in the checkpoint: must be {wanted}; use the saved run's queue.size and width"
+                f"queue of shape {saved} in the checkpoint: must be {wanted}; use the saved run's queue.size and width"
             )
         self.keys.copy_(state["keys"])
         self.groups.copy_(state["groups"])

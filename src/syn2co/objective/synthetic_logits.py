@@ -110,8 +110,8 @@ def _blends(
         yield "perturbed", negatives.perturbed(cosines["perturbed"], strengths.delta)
     if draws.counts.adversarial:
         sign = query.sign()
-        own = torch.arange(len(query), device=query.device)[:, None].expand_as(rows["adversarial"])
-        key_sign = _dots(sign, own, queue, rows["adversarial"], workspace)
+        query_rows = torch.arange(len(query), device=query.device)[:, None].expand_as(rows["adversarial"])
+        key_sign = _dots(sign, query_rows, queue, rows["adversarial"], workspace)
         norm1, nonzero = query.abs().sum(dim=1, keepdim=True), sign.abs().sum(dim=1, keepdim=True)
         yield "adversarial", negatives.adversarial(cosines["adversarial"], key_sign, norm1, nonzero, strengths.eta)
 
@@ -137,13 +137,13 @@ def _hardest(real: Float[Tensor, "B K"], hardest: int) -> Int64[Tensor, "B H"]:
     groups = size // members
     maxima = products[:, : members * groups].reshape(batch, members, groups).max(axis=1)
     bound = np.partition(maxima, groups - hardest, axis=1)[:, groups - hardest]
-    found = np.flatnonzero(~(products < bound[:, None]))  # NaN passes: the loss must show it
-    rows = found // size
+    candidates = np.flatnonzero(~(products < bound[:, None]))  # NaN passes: the loss must show it
+    rows = candidates // size
     counts = np.bincount(rows, minlength=batch)
     width = int(counts.max())
-    place = np.arange(len(found)) + (np.arange(batch) * width - (np.cumsum(counts) - counts))[rows]
+    slots = np.arange(len(candidates)) + (np.arange(batch) * width - (np.cumsum(counts) - counts))[rows]
     packed = np.full(batch * width, np.iinfo(np.int64).max)
-    packed[place] = (_descending(products.reshape(-1)[found]) << 32) | (found - rows * size)
+    packed[slots] = (_descending(products.reshape(-1)[candidates]) << 32) | (candidates - rows * size)
     hard = np.sort(packed.reshape(batch, width), axis=1)[:, :hardest] & 0xFFFFFFFF
     return torch.from_numpy(hard)
 

@@ -53,21 +53,21 @@ def _measure_sources(loss: Tensor, synthetic: Bool[Tensor, "2 B"]) -> dict[str, 
     A row with a synthetic view is a synthetic one. Shares and parts are means over rows, so they may be averaged over
     ranks and steps, even where there is no row of a kind; `metrics.losses_by_source` divides one by the other then.
     """
-    found = {"drawn_synthetic": synthetic.to(loss.dtype).mean()}
-    for name, own in (("real", ~synthetic.any(0)), ("synthetic", synthetic.any(0))):
-        found |= {f"rows/{name}": own.to(loss.dtype).mean(), f"part/{name}": loss.where(own, 0).mean()}
-    return found
+    measured = {"drawn_synthetic": synthetic.to(loss.dtype).mean()}
+    for name, of_kind in (("real", ~synthetic.any(0)), ("synthetic", synthetic.any(0))):
+        measured |= {f"rows/{name}": of_kind.to(loss.dtype).mean(), f"part/{name}": loss.where(of_kind, 0).mean()}
+    return measured
 
 
 def features_by_source(features: Tensor, synthetic: Tensor) -> dict[str, float]:
     """Return std and effective rank of the features [N, d] of each kind of row that has at least two."""
-    found = {}
-    for name, own in (("real", ~synthetic), ("synthetic", synthetic)):
-        rows = features[own]
+    measured = {}
+    for name, of_kind in (("real", ~synthetic), ("synthetic", synthetic)):
+        rows = features[of_kind]
         if len(rows) > 1:
-            found[f"feature_std/{name}"] = float(rows.float().std(0).mean())
-            found[f"effective_rank/{name}"] = effective_rank(rows)
-    return found
+            measured[f"feature_std/{name}"] = float(rows.float().std(0).mean())
+            measured[f"effective_rank/{name}"] = effective_rank(rows)
+    return measured
 
 
 def embedding_std(keys: Tensor) -> Tensor:

@@ -34,12 +34,12 @@ class Averages:
 
 def losses_by_source(means: Mapping[str, float]) -> dict[str, float]:
     """Return the means with "part/X" / "rows/X" as "loss/X"; without it where no row of X came."""
-    found = {name: mean for name, mean in means.items() if not name.startswith(("part/", "rows/"))}
+    scalars = {name: mean for name, mean in means.items() if not name.startswith(("part/", "rows/"))}
     for name, rows in means.items():
         kind = name.removeprefix("rows/")
         if kind != name and rows > 0:
-            found[f"loss/{kind}"] = means[f"part/{kind}"] / rows
-    return found
+            scalars[f"loss/{kind}"] = means[f"part/{kind}"] / rows
+    return scalars
 
 
 class MetricsWriter:

@@ -186,23 +186,23 @@ def demo() -> Config:
 
 
 def _recipes() -> dict[str, Callable[[], Config]]:
-    found: dict[str, Callable[[], Config]] = {"demo": demo}
+    registry: dict[str, Callable[[], Config]] = {"demo": demo}
     for method in ("moby", "mochi", "synco"):
-        found[f"{method}-cifar10"] = _named(
+        registry[f"{method}-cifar10"] = _named(
             lambda method=method: _cifar10(method),
             _cifar10_record(method),
         )
         for encoder in ENCODERS:
             for released in (False, True):
                 name = f"{method}-{encoder}" + ("-released" if released else "")
-                found[name] = _named(
+                registry[name] = _named(
                     lambda method=method, encoder=encoder, released=released: _imagenet(method, encoder, released),
                     _imagenet_record(method, encoder, name, "as released" if released else "as intended"),
                 )
     for encoder in ("deit-s", "swin-t"):
-        found[f"syn2co-{encoder}"] = _named(lambda encoder=encoder: _syn2co(encoder), _syn2co_record(encoder))
-    found["syn2co-cifar10"] = _named(_syn2co_cifar10, SYN2CO_CIFAR10)
-    return found
+        registry[f"syn2co-{encoder}"] = _named(lambda encoder=encoder: _syn2co(encoder), _syn2co_record(encoder))
+    registry["syn2co-cifar10"] = _named(_syn2co_cifar10, SYN2CO_CIFAR10)
+    return registry
 
 
 def _named(make: Callable[[], Config], summary: str) -> Callable[[], Config]:

@@ -54,8 +54,8 @@ def prepare_run_folder(folder: Path, config: Config) -> Checkpoint | None:
     checkpoint = newest_checkpoint(folder, damaged=damaged)
     for path in damaged if distributed.is_main() else []:
         note(f"{path.name} is damaged; resuming from an earlier checkpoint")
-    own = checkpoint and checkpoint.path.name
-    if distributed.broadcast_object(own) != own:
+    checkpoint_name = checkpoint and checkpoint.path.name
+    if distributed.broadcast_object(checkpoint_name) != checkpoint_name:
         error = CheckpointError(
             f"--out {folder.name}: rank {distributed.rank()} does not find the checkpoint that rank 0 resumes from; "
             "the run folder must lie on a file system that all machines share"
@@ -110,14 +110,14 @@ def restore(
     if changed and distributed.is_main():
         note("resumed on another machine, so the last bits may differ: " + ", ".join(changed))
     what = checkpoint.path.name
-    own = {name: tensor for name, tensor in tensors.items() if name.startswith(("online.", "target."))}
-    load_exactly(model, own, what)
+    weights = {name: tensor for name, tensor in tensors.items() if name.startswith(("online.", "target."))}
+    load_exactly(model, weights, what)
     for number, queue in enumerate(model.queues, start=1):
         prefix = f"queue{number}."
-        found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        if found.keys() != queue.state_dict().keys():
+        queue_state = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        if queue_state.keys() != queue.state_dict().keys():
             raise CheckpointError(f"{what}: holds no queue of view {number}; it cannot be resumed")
-        queue.load_state_dict(found)
+        queue.load_state_dict(queue_state)
     restore_optimizer(model.online, optimizer, tensors)
     return state["step"], Averages(state["averages"])
 
@@ -133,9 +133,9 @@ def write_nonfinite(folder: Path, images: ImageSet, step: int, values: dict[str,
     path = folder / f"nonfinite-step-{step}.json"
     everyone = distributed.all_gather_rows(indices).tolist()
     if distributed.is_main():
-        found = [{"index": index, "name": images.name(index)} for index in everyone]
+        entries = [{"index": index, "name": images.name(index)} for index in everyone]
         printable = {name: repr(value) for name, value in values.items()}
-        write_atomically(path, json.dumps({"step": step, "measured": printable, "images": found}, indent=1) + "\n")
+        write_atomically(path, json.dumps({"step": step, "measured": printable, "images": entries}, indent=1) + "\n")
     return path
 
 
@@ -147,8 +147,8 @@ def _first_difference(one: Config, other: Config) -> str:
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """Return every setting as the JSON that the hash is made of, in which 1 and 1.0 differ."""
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in values.items():
         nested = isinstance(value, dict) and value
-        found |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": json.dumps(value)}
-    return found
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": json.dumps(value)}
+    return flat

@@ -96,11 +96,11 @@ def _neighbors(results: Results) -> Section | None:
     if results.compared is None or results.space is None or results.alone is None or results.real is None:
         return None
     count = min(QUERIES, len(results.alone.rows))
-    distances, found = nearest(results.space.parts[0][:count], results.space.parts[1], NEIGHBORS)
+    distances, neighbor_rows = nearest(results.space.parts[0][:count], results.space.parts[1], NEIGHBORS)
     strips = []
-    for place, index in enumerate(results.alone.rows[:count].tolist()):
+    for query, index in enumerate(results.alone.rows[:count].tolist()):
         strip = [picture(results.synthetic, index, "synthetic")]
-        for distance, row in zip(distances[place], found[place], strict=True):
+        for distance, row in zip(distances[query], neighbor_rows[query], strict=True):
             real = int(results.compared.real_rows[row])
             strip.append(picture(results.real, real, f"real, {distance:.2f}"))
         strips.append(tuple(strip))
@@ -111,57 +111,57 @@ def _neighbors(results: Results) -> Section | None:
 def _memorized(results: Results) -> Section | None:
     if results.compared is None or results.alone is None or results.real is None:
         return None
-    found = results.compared.memorization
-    suspects = np.flatnonzero((found.ratios < found.threshold) & ~np.array(results.compared.own))
-    places = suspects[np.argsort(found.ratios[suspects], kind="stable")][:PAIRS]
+    memory = results.compared.memorization
+    suspects = np.flatnonzero((memory.ratios < memory.threshold) & ~np.array(results.compared.of_nearest))
+    places = suspects[np.argsort(memory.ratios[suspects], kind="stable")][:PAIRS]
     if not len(places):
         return None
     strips = tuple(
         (
-            picture(results.synthetic, int(results.alone.rows[place]), "synthetic"),
+            picture(results.synthetic, int(results.alone.rows[slot]), "synthetic"),
             picture(
                 results.real,
-                int(results.compared.real_rows[found.nearest[place]]),
-                f"real, ratio {found.ratios[place]:.2f}",
+                int(results.compared.real_rows[memory.nearest[slot]]),
+                f"real, ratio {memory.ratios[slot]:.2f}",
             ),
         )
-        for place in places
+        for slot in places
     )
     words = (
         "Synthetic images beside the one real image that they are nearest to. The ratio compares that distance to the "
-        f"next {NEXT} ones: near 0 is a copy; 1 % of the real images lie below {found.threshold:.2f} themselves."
+        f"next {NEXT} ones: near 0 is a copy; 1 % of the real images lie below {memory.threshold:.2f} themselves."
     )
     return Section("Suspected copies", words, strips)
 
 
-def _copies(title: str, found: CopySearch, first: AuditedSet, second: AuditedSet) -> Section | None:
-    if not found.copies:
+def _copies(title: str, search: CopySearch, first: AuditedSet, second: AuditedSet) -> Section | None:
+    if not search.copies:
         return None
-    worst = sorted(found.copies, key=lambda copy: (-copy.agreement, copy.first))[: 2 * PAIRS]
+    worst = sorted(search.copies, key=lambda copy: (-copy.agreement, copy.first))[: 2 * PAIRS]
     strips = []
     for copy in worst:
         how = "equal pixels" if copy.exact else f"correlation {copy.agreement:.2f}"
         mirrored = ", mirrored" if copy.mirrored else ""
         strips.append((picture(first, copy.first, "synthetic"), picture(second, copy.second, f"{how}{mirrored}")))
-    words = f"{len(worst)} of {len(found.copies)}: the synthetic image, and the one that it is."
+    words = f"{len(worst)} of {len(search.copies)}: the synthetic image, and the one that it is."
     listed = tuple((first.name(copy.first), second.name(copy.second)) for copy in worst)
     return Section(title, words, tuple(strips), listed)
 
 
 def _duplicates(results: Results) -> Section | None:
-    found, side = results.duplicates, results.synthetic
-    pairs = [(pair, "equal pixels") for pair in found.exact[:PAIRS]]
-    pairs += [(pair, "slightly changed") for pair in found.near[:PAIRS]]
+    repeats, side = results.duplicates, results.synthetic
+    pairs = [(pair, "equal pixels") for pair in repeats.exact[:PAIRS]]
+    pairs += [(pair, "slightly changed") for pair in repeats.near[:PAIRS]]
     if not pairs:
         return None
     strips = tuple((picture(side, one, "synthetic"), picture(side, two, how)) for (one, two), how in pairs)
-    words = f"{len(pairs)} of {len(found.exact) + len(found.near)} repeats, each beside the image that it repeats."
+    words = f"{len(pairs)} of {len(repeats.exact) + len(repeats.near)} repeats, each beside the image that it repeats."
     return Section("Duplicates", words, strips)
 
 
 def _empty(results: Results) -> Section | None:
-    found, side = results.health, results.synthetic
-    kinds = (("black", found.black), ("one color", found.constant), ("white noise", found.noise))
+    health, side = results.health, results.synthetic
+    kinds = (("black", health.black), ("one color", health.constant), ("white noise", health.noise))
     rows = [(index, kind) for kind, indices in kinds for index in indices[:PAIRS]]
     if not rows:
         return None
@@ -171,11 +171,11 @@ def _empty(results: Results) -> Section | None:
 
 
 def _broken(results: Results) -> Section | None:
-    found = results.health.broken
-    if not found:
+    broken = results.health.broken
+    if not broken:
         return None
     return Section(
-        "Images that cannot be read", f"{min(50, len(found))} of {len(found)}, with the reason.", listed=found[:50]
+        "Images that cannot be read", f"{min(50, len(broken))} of {len(broken)}, with the reason.", listed=broken[:50]
     )
 
 

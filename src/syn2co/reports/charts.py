@@ -19,9 +19,9 @@ def class_bars(counts: Mapping[str, int]) -> Figure:
     places = np.arange(len(counts))
     axes.barh(places, list(counts.values()), 0.7, color=BLUE)
     axes.set_yticks(places, [name if len(name) <= 24 else f"{name[:23]}…" for name in counts])
-    for place, count in zip(places, counts.values(), strict=True):
+    for position, count in zip(places, counts.values(), strict=True):
         axes.annotate(
-            str(count), (count, place), (4, 0), textcoords="offset points", va="center", fontsize=9, color=INK
+            str(count), (count, position), (4, 0), textcoords="offset points", va="center", fontsize=9, color=INK
         )
     axes.invert_yaxis()
     axes.margins(x=0.1)

@@ -91,12 +91,12 @@ def nearest_neighbors(
     for row, (query, label) in enumerate(zip(queries, query_labels, strict=True)):
         _show(grid[row, 0], query)
         grid[row, 0].set_ylabel(_short(label, 16), rotation=0, ha="right", va="center", labelpad=8, color=INK)
-        for axes, image, found in zip(grid[row, 1:], neighbors[row], neighbor_labels[row], strict=True):
+        for axes, image, neighbor_label in zip(grid[row, 1:], neighbors[row], neighbor_labels[row], strict=True):
             _show(axes, image)
-            _border(axes, bool(found == label))
-            right += bool(found == label)
-            if found != label:
-                axes.set_xlabel(_short(found, 18), fontsize=7, color=WRONG, labelpad=3)
+            _border(axes, bool(neighbor_label == label))
+            right += bool(neighbor_label == label)
+            if neighbor_label != label:
+                axes.set_xlabel(_short(neighbor_label, 18), fontsize=7, color=WRONG, labelpad=3)
     for number, axes in enumerate(grid[0]):
         axes.set_title("query" if number == 0 else f"nearest {number}", fontsize=8, color=INK, pad=5)
     title = f"Nearest neighbors: {right} of {columns * len(queries)} have the label of their query (solid green)"
@@ -212,10 +212,10 @@ def _losses(axes: Axes, steps: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylabel("loss, both directions (nats)")
     if steps:
         axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1), ncols=2, frameon=False, fontsize=9, borderaxespad=0.2)
-        place = {"xy": (epochs[-1], steps[-1].get("uninformative", np.nan)), "xytext": (0, 4)}
+        anchor = {"xy": (epochs[-1], steps[-1].get("uninformative", np.nan)), "xytext": (0, 4)}
         behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
         text = "uninformative: all logits equal, real negatives only"
-        axes.annotate(text, **place, textcoords="offset points", ha="right", fontsize=9, color=VERMILION, bbox=behind)
+        axes.annotate(text, **anchor, textcoords="offset points", ha="right", fontsize=9, color=VERMILION, bbox=behind)
     else:
         axes.text(0.5, 0.5, "no step has been recorded yet", ha="center", transform=axes.transAxes, color=INK)
 
@@ -242,8 +242,8 @@ def _bar_panel(axes: Axes, protocol: str, group: Sequence[ScoreRow], first: str)
     colors = [BLUE if score.encoder == first else GRAY for score in group]
     errors = np.maximum(0.0, np.stack([values - low, high - values]))
     axes.barh(places, values, 0.7, color=colors, xerr=errors, error_kw={"ecolor": INK, "elinewidth": 1.2, "capsize": 3})
-    for place, value, end in zip(places, values, high, strict=True):
-        axes.text(end + 1.2, float(place), f"{value:.1f}", va="center", fontsize=9, color=INK)
+    for position, value, end in zip(places, values, high, strict=True):
+        axes.text(end + 1.2, float(position), f"{value:.1f}", va="center", fontsize=9, color=INK)
     axes.set_yticks(places, [_short(score.encoder, 30) for score in group])
     axes.invert_yaxis()
     axes.set_xlim(0, 108)

@@ -89,7 +89,7 @@ def _kind(field: FieldInfo) -> str:
     text = re.sub(r"typing\.|syn2co(\.\w+)+\.", "", text)
     text = re.sub(r"Annotated\[(\w+), FieldInfo\([^()]*(\([^()]*\)[^()]*)*\)\]", r"\1", text)
     text = re.sub(r"Annotated\[(\w+), BeforeValidator\(.*?\)\]", r"number or \1", text).replace("NoneType", "None")
-    text = re.sub(r"Union\[(.*)\]", lambda found: found[1].replace("], Literal[", ", "), text)
+    text = re.sub(r"Union\[(.*)\]", lambda match: match[1].replace("], Literal[", ", "), text)
     if text.startswith("Literal["):
         text = text.removeprefix("Literal[").removesuffix("]").replace("'", "").replace(", ", " | ")
     optional = text.startswith("Optional[") or text.endswith(" | None")
@@ -108,8 +108,8 @@ def _inner_bounds(annotation: Any) -> Iterator[Any]:
     """Yield the bounds of the one type in an Optional, or of the items of a tuple."""
     for part in get_args(annotation):
         if get_origin(part) is Annotated:
-            for found in get_args(part)[1:]:
-                yield from getattr(found, "metadata", ())
+            for bound in get_args(part)[1:]:
+                yield from getattr(bound, "metadata", ())
             return
 
 

@@ -74,10 +74,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: if there is none, or the file is damaged.
     """
     if path.is_dir():
-        found = newest_checkpoint(path)
-        if found is None:
+        newest = newest_checkpoint(path)
+        if newest is None:
             raise CheckpointError(f"{path.name}: has no checkpoint yet; give a run folder of `syn2co pretrain`")
-        return found
+        return newest
     if not path.exists():
         raise CheckpointError(f"{path}: does not exist; give a run folder or a checkpoint file (.safetensors)")
     checkpoint = _read(path)
@@ -107,8 +107,8 @@ def newest_checkpoint(run: Path, *, damaged: list[Path] | None = None) -> Checkp
 
 
 def _newest_first(run: Path) -> Iterator[Path]:
-    found = (run / FOLDER).glob("step-*.safetensors")
-    yield from sorted((path for path in found if _OWN.fullmatch(path.name)), reverse=True)
+    paths = (run / FOLDER).glob("step-*.safetensors")
+    yield from sorted((path for path in paths if _OWN.fullmatch(path.name)), reverse=True)
 
 
 def _read(path: Path) -> Checkpoint | None:

@@ -122,8 +122,8 @@ def main_first(make: Callable[[], T]) -> T:
     if is_main():
         try:
             result = make()
-        except Syn2CoError as found:
-            error = found
+        except Syn2CoError as raised:
+            error = raised
     error = broadcast_object(error)
     if error is not None:
         raise error

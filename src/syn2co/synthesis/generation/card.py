@@ -84,8 +84,8 @@ class _Seen:
 def _spread(folder: Path, recipe: Mapping[str, Any], images: int) -> list[dict[str, Any]]:
     """Return the lines of at most 64 images, evenly spread over the set."""
     wanted = min(images, SHEET_IMAGES)
-    places = {place * images // wanted for place in range(wanted)}
-    return [line for place, line in enumerate(manifest_lines(folder, recipe)) if place in places]
+    places = {position * images // wanted for position in range(wanted)}
+    return [line for position, line in enumerate(manifest_lines(folder, recipe)) if position in places]
 
 
 def card(recipe: Mapping[str, Any], seen: _Seen, skipped: Mapping[str, int]) -> str:

@@ -31,11 +31,11 @@ def contact_sheet(folder: Path, lines: Sequence[Mapping[str, Any]], suffix: str)
     number = 0
     for shard, group in groupby(lines, key=lambda line: line["shard"]):
         wanted = [line["id"] for line in group]
-        found = stored_images(folder / f"{stem(shard)}.tar", wanted, suffix)
+        images = stored_images(folder / f"{stem(shard)}.tar", wanted, suffix)
         for name in wanted:
             row, column = divmod(number, COLUMNS)
             corner = (GAP + column * (CELL + GAP), GAP + row * height)
-            sheet.paste(_thumbnail(found[name]), corner)
+            sheet.paste(_thumbnail(images[name]), corner)
             draw.text((corner[0], corner[1] + CELL + 1), captions[number], fill="black", font=font)
             number += 1
     buffer = io.BytesIO()

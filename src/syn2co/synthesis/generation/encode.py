@@ -44,23 +44,23 @@ class JobRunner:
     def make(self, jobs: Sequence[Job]) -> list[GeneratedImage | Skipped]:
         """Return what the generator makes of each job, checked."""
         try:
-            found = list(self.generator.make(jobs))
+            images = list(self.generator.make(jobs))
         except (Exception, SystemExit) as error:
             raise SynthesisError(self._raised(jobs, error)) from error
-        if len(found) != len(jobs):
+        if len(images) != len(jobs):
             raise SynthesisError(
-                f"generator {self.name}: returned {len(found)} images for {len(jobs)} jobs (the first is job "
+                f"generator {self.name}: returned {len(images)} images for {len(jobs)} jobs (the first is job "
                 f"{jobs[0].id}); it must return one for each"
             )
-        return [self._checked(job, image) for job, image in zip(jobs, found, strict=True)]
+        return [self._checked(job, image) for job, image in zip(jobs, images, strict=True)]
 
     def _raised(self, jobs: Sequence[Job], error: BaseException) -> str:
         """Return the sentence for a call that failed, with the first job that fails alone."""
         for job in jobs if len(jobs) > 1 else ():
             try:
                 self.generator.make([job])
-            except (Exception, SystemExit) as own:
-                return f"generator {self.name}: job {job.id}{_of(job)} failed ({_words(own)})"
+            except (Exception, SystemExit) as job_error:
+                return f"generator {self.name}: job {job.id}{_of(job)} failed ({_words(job_error)})"
         if len(jobs) == 1:
             return f"generator {self.name}: job {jobs[0].id}{_of(jobs[0])} failed ({_words(error)})"
         return (
@@ -68,10 +68,10 @@ class JobRunner:
             f"({_words(error)}); lower work.batch"
         )
 
-    def _checked(self, job: Job, found: Any) -> GeneratedImage | Skipped:
-        if isinstance(found, Skipped):
-            return found
-        made = found if isinstance(found, GeneratedImage) else GeneratedImage(found)
+    def _checked(self, job: Job, output: Any) -> GeneratedImage | Skipped:
+        if isinstance(output, Skipped):
+            return output
+        made = output if isinstance(output, GeneratedImage) else GeneratedImage(output)
         complaint = _complaint(made.image, self.settings.size)
         if complaint:
             raise SynthesisError(f"generator {self.name}: job {job.id}{_of(job)}: {complaint}")

@@ -195,9 +195,9 @@ class _Work:
         before: int | None = None  # images of other shards that are skipped
         first = number * self.jobs.shard_size
         with ShardWriter(tar, suffix) as writer:
-            for place, (job, result) in enumerate(self._results(number, leftovers), first):
+            for index, (job, result) in enumerate(self._results(number, leftovers), first):
                 if isinstance(result, Skipped):
-                    skipped.append((place, job, result.reason))
+                    skipped.append((index, job, result.reason))
                     before = self._skipped_elsewhere(number) if before is None else before
                     self._check_skipped(number, before, skipped)
                 else:
@@ -217,15 +217,15 @@ class _Work:
         batches = (lacking[start : start + self.batch] for start in range(0, len(lacking), self.batch))
         fresh = (result for results in self.pool.results(batches) for result in results)
         for job in jobs:
-            found = self._left(leftovers, job)
-            if found is None:
+            stored = self._left(leftovers, job)
+            if stored is None:
                 self.made += 1
-            yield job, next(fresh) if found is None else found
+            yield job, next(fresh) if stored is None else stored
 
     def _left(self, leftovers: PartialShard, job: Job) -> EncodedImage | None:
         """Return the image of an earlier attempt, unless its line tells of another job or model."""
-        found = leftovers.get(job.id)
-        return None if found is None or mismatch(unseal(found.text), job, self.metadata) else found
+        stored = leftovers.get(job.id)
+        return None if stored is None or mismatch(unseal(stored.text), job, self.metadata) else stored
 
     def _skipped_elsewhere(self, number: int) -> int:
         """Return how many images of other shards are skipped."""

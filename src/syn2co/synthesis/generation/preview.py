@@ -75,7 +75,7 @@ def _try(jobs: Plan, real: "Sequence[str | Path] | ImageSet") -> tuple[float | N
     """Return bytes and seconds per image, from a few images that are spread over the plan; the first warms up."""
     runner = open_generator_for(None, jobs.recipe, open_real(real), progress=False)[1]
     runner(jobs[:1])
-    chosen = [jobs[place * len(jobs) // min(TRIED, len(jobs))] for place in range(min(TRIED, len(jobs)))]
+    chosen = [jobs[position * len(jobs) // min(TRIED, len(jobs))] for position in range(min(TRIED, len(jobs)))]
     start = time.perf_counter()
     results = runner(chosen)
     seconds = (time.perf_counter() - start) / len(chosen)

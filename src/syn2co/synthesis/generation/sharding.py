@@ -39,13 +39,13 @@ def _shard_of(environment: dict[str, str]) -> tuple[int, int]:
         for name, default in (("ID", None), ("MIN", "0"), ("STEP", "1"), ("COUNT", "1"))
     )
     last = _whole_number(environment, f"{prefix}MAX", str(first + step * (count - 1)))
-    place, rest = divmod(number - first, max(1, step))
-    if step < 1 or rest or not 0 <= place < count or count != (last - first) // step + 1:
+    index, rest = divmod(number - first, max(1, step))
+    if step < 1 or rest or not 0 <= index < count or count != (last - first) // step + 1:
         raise ConfigError(
             f"--shard auto: task {number} of a SLURM array of {count} from {first} to {last} in steps of {step} is not "
             "in a plain range; use one such as --array=1-8, or --shard i/n"
         )
-    return place, count
+    return index, count
 
 
 def _whole_number(environment: dict[str, str], name: str, default: str | None = None) -> int:

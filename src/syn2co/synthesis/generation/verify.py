@@ -84,18 +84,18 @@ def verify(out: str | Path, *, progress: bool = False) -> Verification:
         raise SynthesisError(f"{folder.name}: holds no {RECIPE}, so it is no data set of syn2co; correct the path")
     about = recipe[SET]
     shards = -(-about["count"] // about["shard_size"])
-    found = _Problems()
-    _check_recipe(recipe, found)
-    _check_names(folder, shards, found)
-    order = _Order(recipe, read_skipped(folder), found)
+    problems = _Problems()
+    _check_recipe(recipe, problems)
+    _check_names(folder, shards, problems)
+    order = _Order(recipe, read_skipped(folder), problems)
     images = 0
     with Bar("verify", shards, show=progress) as bar:
         for number in range(shards):
-            images += _shard(folder, number, recipe, order, found)
+            images += _shard(folder, number, recipe, order, problems)
             bar.advance()
     order.finish()
     return Verification(
-        folder, images, len(order.skipped), about["count"], tuple(found.told), found.count - len(found.told)
+        folder, images, len(order.skipped), about["count"], tuple(problems.told), problems.count - len(problems.told)
     )
 
 
@@ -112,37 +112,37 @@ class _Problems:
             self.told.append(text)
 
 
-def _check_recipe(recipe: Mapping[str, Any], found: _Problems) -> None:
+def _check_recipe(recipe: Mapping[str, Any], problems: _Problems) -> None:
     settings = {name: value for name, value in recipe.items() if name not in ("hash", SET)}
     try:
         intact = recipe_hash(settings, recipe[SET]["code"], recipe[SET]["real"]) == recipe["hash"]
     except (KeyError, TypeError, AttributeError):
         intact = False
     if not intact:
-        found.add(f"{RECIPE}: its settings do not have its hash {recipe['hash']}; it was changed")
+        problems.add(f"{RECIPE}: its settings do not have its hash {recipe['hash']}; it was changed")
 
 
-def _check_names(folder: Path, shards: int, found: _Problems) -> None:
+def _check_names(folder: Path, shards: int, problems: _Problems) -> None:
     """List shards that do not belong to the set."""
     expected = {f"{stem(number)}{suffix}" for number in range(shards) for suffix in (".tar", ".jsonl")} | {SKIPPED}
     for path in sorted(folder.iterdir()):
         if path.suffix in (".tar", ".jsonl") and path.name not in expected and not path.name.startswith("."):
-            found.add(f"{path.name}: is not part of a set of {shards} shards; remove it")
+            problems.add(f"{path.name}: is not part of a set of {shards} shards; remove it")
 
 
 class _Order:
     """Checks that lines come in the order of the plan, subjects in turn, and that the list of subjects is the set's."""
 
-    def __init__(self, recipe: Mapping[str, Any], skipped: dict[int, dict[str, Any]], found: _Problems) -> None:
+    def __init__(self, recipe: Mapping[str, Any], skipped: dict[int, dict[str, Any]], problems: _Problems) -> None:
         about = recipe[SET]
-        self.hash, self.skipped, self.found = recipe["hash"], skipped, found
+        self.hash, self.skipped, self.found = recipe["hash"], skipped, problems
         self.count, self.kind, self.number = about["count"], about["subjects"]["kind"], about["subjects"]["number"]
         self.per_subject, self.metadata = recipe["per_subject"], about["facts"]
         self.first: dict[int, bytes] = {}
         """A short hash of each subject, from the first image of it."""
         for index, line in skipped.items():
             if not (0 <= index < self.count and line["id"] == make_job(self.hash, line["subject"], line["k"]).id):
-                found.add(f"{SKIPPED}: image {line['id']} does not follow from the recipe")
+                problems.add(f"{SKIPPED}: image {line['id']} does not follow from the recipe")
 
     def places(self, number: int, size: int) -> list[int]:
         """Return the places in the plan of the images that a shard should hold."""
@@ -153,9 +153,9 @@ class _Order:
         job = make_job(self.hash, line["subject"], line["k"])
         if (job.id, job.seed) != (line["id"], line["seed"]):
             self.found.add(f"{where}: id and seed of image {line['id']} do not follow from recipe, subject and number")
-        k, place = self._turn(index)
-        subject = f"program:{place}" if self.kind == "programs" else line["subject"]
-        if (line["subject"], line["k"]) != (subject, k) or self._other(place, line["subject"]):
+        k, number = self._turn(index)
+        subject = f"program:{number}" if self.kind == "programs" else line["subject"]
+        if (line["subject"], line["k"]) != (subject, k) or self._other(number, line["subject"]):
             self.found.add(f"{where}: image {line['id']} is not image {index} of the plan")
         complaint = mismatch(line, self._job(line), self.metadata)
         if complaint is not None:
@@ -182,12 +182,12 @@ class _Order:
             return k, program
         return divmod(index, self.number)
 
-    def _other(self, place: int, subject: str) -> bool:
+    def _other(self, number: int, subject: str) -> bool:
         """Return whether another subject was seen at this place of the list."""
         if self.kind == "programs":
             return False
         short = blake2b(subject.encode(), digest_size=8).digest()
-        return self.first.setdefault(place, short) != short
+        return self.first.setdefault(number, short) != short
 
     def finish(self) -> None:
         """Say if two places of the list hold the same subject, or if nothing is left of the set."""
@@ -203,12 +203,12 @@ def _class(subject: str, named: Any) -> str:
     return named if fits else subject
 
 
-def _shard(folder: Path, number: int, recipe: Mapping[str, Any], order: _Order, found: _Problems) -> int:
+def _shard(folder: Path, number: int, recipe: Mapping[str, Any], order: _Order, problems: _Problems) -> int:
     """Return the number of good images of a shard and add its problems."""
     tar, manifest = folder / f"{stem(number)}.tar", folder / f"{stem(number)}.jsonl"
     missing = [path.name for path in (tar, manifest) if not path.exists()]
     if missing:
-        found.add(f"{' and '.join(missing)}: missing")
+        problems.add(f"{' and '.join(missing)}: missing")
         return 0
     places = order.places(number, recipe[SET]["shard_size"])
     lines: dict[str, dict[str, Any]] = {}
@@ -218,16 +218,16 @@ def _shard(folder: Path, number: int, recipe: Mapping[str, Any], order: _Order, 
             if complaint is None and line["id"] in lines:
                 complaint = "is there twice"
             if complaint is not None:
-                found.add(f"{manifest.name}: line {index + 1} {complaint}")
+                problems.add(f"{manifest.name}: line {index + 1} {complaint}")
                 continue
             if index < len(places):
                 order.check(manifest.name, places[index], line)
             lines[line["id"]] = line
     except ValueError as error:
-        found.add(str(error))
+        problems.add(str(error))
     if len(lines) != len(places):
-        found.add(f"{manifest.name}: has {len(lines)} images where the plan has {len(places)}")
-    return _tar(tar, lines, recipe, found)
+        problems.add(f"{manifest.name}: has {len(lines)} images where the plan has {len(places)}")
+    return _tar(tar, lines, recipe, problems)
 
 
 def _malformed(line: Mapping[str, Any], size: int) -> str | None:
@@ -241,7 +241,7 @@ def _malformed(line: Mapping[str, Any], size: int) -> str | None:
     return None if line["size"] == [size, size] else f"has size = {line['size']}, not {[size, size]}"
 
 
-def _tar(tar: Path, lines: Mapping[str, Mapping[str, Any]], recipe: Mapping[str, Any], found: _Problems) -> int:
+def _tar(tar: Path, lines: Mapping[str, Mapping[str, Any]], recipe: Mapping[str, Any], problems: _Problems) -> int:
     """Return the number of good images in a tar and add its problems."""
     good, seen = set[str](), set[str]()
     try:
@@ -254,15 +254,15 @@ def _tar(tar: Path, lines: Mapping[str, Mapping[str, Any]], recipe: Mapping[str,
             if complaint is None:
                 complaint = _content(member.read(), member.kind, lines[member.name], recipe["size"])
             if complaint is not None:
-                found.add(f"{tar.name}: member {whole!r} {complaint}")
+                problems.add(f"{tar.name}: member {whole!r} {complaint}")
             elif member.kind != "json":
                 good.add(member.name)
     except (ValueError, OSError) as error:
-        found.add(str(error))
+        problems.add(str(error))
     for name in lines:
         absent = [kind for kind in (recipe["format"], "json") if f"{name}.{kind}" not in seen]
         if absent:
-            found.add(f"{tar.name}: lacks {', '.join(f'{name}.{kind}' for kind in absent)}")
+            problems.add(f"{tar.name}: lacks {', '.join(f'{name}.{kind}' for kind in absent)}")
     return len(good)
 
 

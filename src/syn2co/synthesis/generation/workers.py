@@ -102,12 +102,12 @@ class ProcessPool:
 
     def _receive(self, connection: Connection) -> list[Result]:
         try:
-            found = connection.recv()
+            received = connection.recv()
         except (EOFError, OSError):
             raise self._died(connection) from None
-        if isinstance(found, Exception):
-            raise found
-        return found
+        if isinstance(received, Exception):
+            raise received
+        return received
 
     def _died(self, connection: Connection) -> SynthesisError:
         process = self.processes[self.connections.index(connection)]

@@ -97,10 +97,11 @@ def assign(
         names = ()
     else:
         raw, names = np.zeros(len(thumbnails), np.int64), ("",)
-    found, own = np.unique(raw, return_inverse=True)
-    names = tuple(names[number] for number in found) if names else tuple(str(n) for n in range(len(found)))
-    centers = np.stack([thumbnails[own == number].mean(0) for number in range(len(found))])
-    return Conditions(kind, names, np.bincount(own).astype(np.int64), centers.astype(np.float32)), own.astype(np.int64)
+    distinct, labels = np.unique(raw, return_inverse=True)
+    names = tuple(names[number] for number in distinct) if names else tuple(str(n) for n in range(len(distinct)))
+    centers = np.stack([thumbnails[labels == number].mean(0) for number in range(len(distinct))])
+    sizes = np.bincount(labels).astype(np.int64)
+    return Conditions(kind, names, sizes, centers.astype(np.float32)), labels.astype(np.int64)
 
 
 def _classes(images: ImageSet) -> tuple[Int64[np.ndarray, " N"], tuple[str, ...]]:

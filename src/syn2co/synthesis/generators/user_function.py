@@ -41,11 +41,11 @@ def load_function(path: str, function: str) -> GeneratorSpec:
     except OSError as error:
         raise ConfigError(f"generator = {name}: the file cannot be read ({error.strerror}); correct the path") from None
     module = _import(file, code, name)
-    found: Any = getattr(module, function, None)
-    if not callable(found):
+    attribute: Any = getattr(module, function, None)
+    if not callable(attribute):
         names = [text for text, value in vars(module).items() if inspect.isfunction(value)]
         raise ConfigError(f"generator = {name}: the file has no such function{nearest(function, names)}")
-    opened: Callable[..., Any] = found
+    opened: Callable[..., Any] = attribute
     parameters = _parameters(opened, name)
     if [parameter.name for parameter in parameters[:2]] == ["options", "context"]:
         options = getattr(module, "Options", None)

@@ -150,11 +150,11 @@ def _is_intact(tar: Path, lines: Sequence[Mapping[str, Any]], suffix: str) -> bo
     if not holds_exactly(tar, [line["id"] for line in lines], suffix):
         return False
     with open(tar, "rb") as file:
-        for place, member in enumerate(read_shard(tar)):
-            data, line = member.read(file), lines[place // 2]
-            if place % 2 and unseal(data.decode()) != line:  # as read: version 0.1 spelled a key otherwise
+        for index, member in enumerate(read_shard(tar)):
+            data, line = member.read(file), lines[index // 2]
+            if index % 2 and unseal(data.decode()) != line:  # as read: version 0.1 spelled a key otherwise
                 return False
-            if not place % 2 and sha256(data).hexdigest() != line.get("sha256"):
+            if not index % 2 and sha256(data).hexdigest() != line.get("sha256"):
                 return False
     return True
 
@@ -188,8 +188,8 @@ def _difference(saved: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in values.items():
         nested = isinstance(value, dict) and value
-        found |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": json.dumps(value)}
-    return found
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": json.dumps(value)}
+    return flat

@@ -46,8 +46,8 @@ def complaint_about(templates: Mapping[str, float], backgrounds: Sequence[str]) 
             return f"templates.{template}: does not name {{class}}, so it would say nothing of the class; add it"
         if not weight > 0:
             return f"templates.{template} = {weight:g}: a weight must be above 0; leave the template out instead"
-    blank = [place for place in backgrounds if not place.strip()]
-    twice = [place for number, place in enumerate(backgrounds) if place in backgrounds[:number]]
+    blank = [background for background in backgrounds if not background.strip()]
+    twice = [background for number, background in enumerate(backgrounds) if background in backgrounds[:number]]
     if blank or twice:
         what = f"{twice[0]!r} is given twice; name it once" if twice else "one is empty; remove it"
         return f"backgrounds: {what}"
@@ -68,8 +68,8 @@ def choose_prompt(
     usable = usable_templates(templates, gloss=bool(gloss))
     draws = keyed_rng.generator("prompt", *key)
     shares = np.cumsum(list(usable.values()))
-    place = int(np.searchsorted(shares / shares[-1], draws.random(), side="right"))
-    template = list(usable)[min(place, len(usable) - 1)]
+    position = int(np.searchsorted(shares / shares[-1], draws.random(), side="right"))
+    template = list(usable)[min(position, len(usable) - 1)]
     background = backgrounds[int(draws.integers(len(backgrounds)))] if backgrounds else ""
     return template.format(**{"class": name, "gloss": gloss, "background": background})
 

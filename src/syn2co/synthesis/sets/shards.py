@@ -163,12 +163,12 @@ def stored_images(path: Path, ids: Sequence[str], suffix: str) -> dict[str, byte
         ValueError: if the tar is damaged or an image is not in it.
     """
     wanted = set(ids)
-    found = {
+    images = {
         member.name: member.read()
         for member in read_shard(path)
         if member.kind == suffix and member.name in wanted and member.is_plain
     }
-    missing = [name for name in ids if name not in found]
+    missing = [name for name in ids if name not in images]
     if missing:
         raise ValueError(f"{path.name}: lacks image {missing[0]}")
-    return found
+    return images

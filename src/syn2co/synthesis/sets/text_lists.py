@@ -62,8 +62,8 @@ def first_twice(texts: Sequence[str] | TextList, name: Callable[[int], str]) -> 
         len(texts),
     )
     order = np.argsort(hashes, kind="stable")
-    for place in np.flatnonzero(hashes[order][1:] == hashes[order][:-1]):
-        one, other = int(order[place]), int(order[place + 1])
+    for position in np.flatnonzero(hashes[order][1:] == hashes[order][:-1]):
+        one, other = int(order[position]), int(order[position + 1])
         if texts[one] == texts[other]:
             return f"{name(one)} and {name(other)}"
     return None
@@ -88,12 +88,12 @@ def read_captions(path: str) -> TextList:
 def _captions(path: Path) -> Iterator[str]:
     lines = _lines(path, "captions")
     suffix = path.suffix.lower()
-    found: Iterable[str | None] = (text for _, text in lines)
+    texts: Iterable[str | None] = (text for _, text in lines)
     if suffix in (".csv", ".tsv"):
-        found = _table(path, lines, "\t" if suffix == ".tsv" else ",")
+        texts = _table(path, lines, "\t" if suffix == ".tsv" else ",")
     elif suffix == ".jsonl":
-        found = (_json_caption(path, number, line) for number, line in lines)
-    for number, text in enumerate(found, 1):
+        texts = (_json_caption(path, number, line) for number, line in lines)
+    for number, text in enumerate(texts, 1):
         if not text or not text.strip():
             raise DataError(f"captions = {path.name}: caption {number} is empty; remove or fill it")
         yield text.strip()

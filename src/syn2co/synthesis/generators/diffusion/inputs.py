@@ -99,16 +99,16 @@ class Labels:
         """
         if job.class_name is None:
             raise ConfigError(f"image {job.id}: has no class, which this model needs; plan it with class names")
-        found = self._find(job.class_name)
-        if len(found) > 1:
+        matches = self._find(job.class_name)
+        if len(matches) > 1:
             raise ConfigError(
-                f"class {job.class_name!r}: the model has {len(found)} classes of that name (numbers "
-                f"{', '.join(map(str, found))}); give the whole label"
+                f"class {job.class_name!r}: the model has {len(matches)} classes of that name (numbers "
+                f"{', '.join(map(str, matches))}); give the whole label"
             )
-        if not found:
+        if not matches:
             hint = nearest(_plain(job.class_name), set().union(*self.names.values()))
             raise ConfigError(f"class {job.class_name!r}: is not among the labels of the model{hint}")
-        return found[0]
+        return matches[0]
 
     def _find(self, class_name: str) -> list[int]:
         """Return the numbers of a class; a synset has one, though its name may be that of another, such as crane."""

@@ -59,17 +59,17 @@ def find_model(model: str, *, revision: str | None, variant: str | None, support
     """
     path = Path(model).expanduser()
     if path.is_dir():
-        found = _describe(path.resolve().name, path, revision)
-        _check_class(found.name, found.pipeline, supported)
+        folder = _describe(path.resolve().name, path, revision)
+        _check_class(folder.name, folder.pipeline, supported)
     elif not is_hub_id(model):
         raise ConfigError(
             f"model = {model}: is neither a folder nor a hub id (owner/name); give the folder that a diffusers "
             "pipeline was saved to"
         )
     else:
-        found = _download(model, revision, variant, supported)
-    _check_files(found, variant)
-    return found
+        folder = _download(model, revision, variant, supported)
+    _check_files(folder, variant)
+    return folder
 
 
 def files_hash(model: ModelFolder, variant: str | None) -> str:
@@ -152,10 +152,10 @@ def _card_license(card: Path) -> str | None:
     except OSError:  # no card
         return None
     except (ValueError, TypeError, YAMLError):  # cards are written by hand: an unquoted colon makes them no YAML
-        found = re.search(r"^license:[ \t]*[\"']?(\w[\w.+-]*)", text.partition("\n---")[0], re.MULTILINE)
-        return found[1] if found and found[1] != "other" else None
-    found = data.license_name if data.license == "other" else data.license
-    return found if isinstance(found, str) else None
+        matched = re.search(r"^license:[ \t]*[\"']?(\w[\w.+-]*)", text.partition("\n---")[0], re.MULTILINE)
+        return matched[1] if matched and matched[1] != "other" else None
+    license_name = data.license_name if data.license == "other" else data.license
+    return license_name if isinstance(license_name, str) else None
 
 
 def _check_files(model: ModelFolder, variant: str | None) -> None:

@@ -111,10 +111,10 @@ def _resolution(pipe: Any, task: Task, options: DiffusionOptions, size: int) -> 
         ConfigError: if a class-conditional model is to draw at another one, or images are to be stored larger.
     """
     network = pipe.transformer if task == "class-conditional" else pipe.unet
-    own = network.config.sample_size * 2 ** (len(pipe.vae.config.block_out_channels) - 1)
-    if task == "class-conditional" and options.resolution not in (None, own):
-        raise ConfigError(f"resolution = {options.resolution}: this model draws at {own} pixels only; leave it null")
-    resolution = options.resolution or own
+    native = network.config.sample_size * 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+    if task == "class-conditional" and options.resolution not in (None, native):
+        raise ConfigError(f"resolution = {options.resolution}: this model draws at {native} pixels only; leave it null")
+    resolution = options.resolution or native
     if size > resolution:
         raise ConfigError(
             f"size = {size}: must be at most the {resolution} pixels that the model draws at; lower it, or raise "

@@ -138,10 +138,10 @@ def _dtype(options: DiffusionOptions, device: "torch.device") -> "torch.dtype":
 
 def _set_sampler(pipe: Any, options: DiffusionOptions) -> None:
     """Give the pipeline the scheduler of the options, with the noise schedule that the model was trained with."""
-    own = type(pipe.scheduler).__name__
+    scheduler_name = type(pipe.scheduler).__name__
     sampler = options.sampler
     if sampler == "auto":
-        sampler = "model" if own in FEW_STEP else "ddim"
+        sampler = "model" if scheduler_name in FEW_STEP else "ddim"
     if type(pipe).__name__ in _LCM.values() and sampler in ("ddim", "dpm++"):
         raise ConfigError(
             f"sampler = {sampler}: a {type(pipe).__name__} draws in a few steps and needs its own; set sampler to model"

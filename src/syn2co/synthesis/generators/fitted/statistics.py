@@ -56,20 +56,20 @@ def fit(
 ) -> tuple[Conditions, Statistics]:
     """Return conditions and statistics of the images; each is read twice, none is kept."""
     thumbnails = np.stack([(thumbnail(square), advance())[0] for square in squares(images, size)])
-    conditions, own = assign(kind, images, thumbnails.reshape(len(images), -1), clusters=clusters, seed=seed)
+    conditions, labels = assign(kind, images, thumbnails.reshape(len(images), -1), clusters=clusters, seed=seed)
     count = len(conditions.sizes)
     pixels = thumbnails.reshape(len(images), -1, 3).astype(np.float64)
-    colors = [_principal_colors(pixels[own == number].reshape(-1, 3)) for number in range(count)]
+    colors = [_principal_colors(pixels[labels == number].reshape(-1, 3)) for number in range(count)]
     center, basis = (np.stack(parts) for parts in zip(*colors, strict=True))
     amplitude = np.zeros((count, 3, size, size // 2 + 1))
     quantiles = np.empty((len(images), 3 * len(LEVELS)))
     for index, square in enumerate(squares(images, size)):
-        number = own[index]
+        number = labels[index]
         planes = to_planes(square, center[number], basis[number])
         amplitude[number] += np.abs(np.fft.rfft2(periodic_part(planes))) / conditions.sizes[number]
         quantiles[index] = np.quantile(planes.reshape(3, -1), LEVELS, axis=1).T.ravel()
         advance()
-    mean, factor = zip(*(_gaussian(quantiles[own == number]) for number in range(count)), strict=True)
+    mean, factor = zip(*(_gaussian(quantiles[labels == number]) for number in range(count)), strict=True)
     return conditions, Statistics(basis, center, amplitude, np.stack(mean), np.stack(factor))
 
 

@@ -112,11 +112,11 @@ def _trained(
     images = choose(context.real, options.max_images, "flow", context.seed)
     pixels = _read(images, size, context.progress)
     thumbnails = np.stack([thumbnail(square) for square in pixels]).reshape(len(pixels), -1)
-    conditions, own = assign(options.condition, images, thumbnails, clusters=options.clusters, seed=context.seed)
+    conditions, labels = assign(options.condition, images, thumbnails, clusters=options.clusters, seed=context.seed)
     mean = train(
         _network(options, conditions, size, context.seed).to(choose_device(context.device)),
         pixels,
-        own,
+        labels,
         options,
         seed=context.seed,
         folder=context.folder,

@@ -153,7 +153,7 @@ def draw_batch(
     Images come in a new order every epoch; `label_drop` of the conditions are the null condition.
     """
     places = range(step * recipe.batch, (step + 1) * recipe.batch)
-    rows = np.array([_order(len(pixels), seed, place // len(pixels))[place % len(pixels)] for place in places])
+    rows = np.array([_order(len(pixels), seed, position // len(pixels))[position % len(pixels)] for position in places])
     rng = keyed_rng.generator("flow", "step", seed, step)
     noise = rng.standard_normal((recipe.batch, 3, *pixels.shape[1:3]), dtype=np.float32)
     time_ = 1 / (1 + np.exp(-rng.standard_normal(recipe.batch)))
@@ -202,8 +202,8 @@ def _restore(
         return 0
     refuse_other(f"{folder.name}/{FOLDER}", checkpoint.state, state["settings"], state["fingerprint"])
     for prefix, module in (("online.", velocity), ("mean.", mean)):
-        own = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
-        load_exactly(module, own, checkpoint.path.name)
+        tensors = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
+        load_exactly(module, tensors, checkpoint.path.name)
     restore_optimizer(velocity, optimizer, checkpoint.tensors)
     return checkpoint.state["step"]
 

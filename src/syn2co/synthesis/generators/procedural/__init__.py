@@ -47,8 +47,8 @@ class Program:
 
 def programs(blend_of: int = 3) -> dict[str, Program]:
     """Return all programs by name."""
-    found = {name: Program(part.draw, part.jitter, part.render) for name, part in blend.PARTS.items()}
-    return {**found, "blend": Program(partial(blend.draw, count=blend_of), blend.jitter, blend.render)}
+    parts = {name: Program(part.draw, part.jitter, part.render) for name, part in blend.PARTS.items()}
+    return {**parts, "blend": Program(partial(blend.draw, count=blend_of), blend.jitter, blend.render)}
 
 
 def open_generator(options: ProceduralOptions, context: Context) -> Generator:
@@ -73,10 +73,10 @@ def program_of(
     job: Job, names: Sequence[str], known: dict[str, Program], strength: float
 ) -> tuple[str, Any, np.random.Generator]:
     """Return the name of the job's program, its jittered parameters, and the generator that it is rendered with."""
-    group, own = job.group_rng("procedural"), job.rng("procedural")
+    group, rng = job.group_rng("procedural"), job.rng("procedural")
     name = names[int(group.integers(len(names)))]
     parameters = known[name].draw(group)
-    return name, known[name].jitter(parameters, own, strength) if strength else parameters, own
+    return name, known[name].jitter(parameters, rng, strength) if strength else parameters, rng
 
 
 def _one(job: Job, names: Sequence[str], known: dict[str, Program], strength: float, size: int) -> GeneratedImage:

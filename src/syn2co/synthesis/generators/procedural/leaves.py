@@ -111,8 +111,8 @@ def shapes() -> Shapes:
     count = np.array([CORNERS, 4, 4, 3, 0])[kind]
     count[kind == 4] = rng.integers(5, CORNERS + 1, VARIANTS)
     wobble = np.where(kind >= 3, 0.35, 0.0)[:, None] * rng.uniform(-1, 1, (len(kind), CORNERS))
-    place = np.minimum(np.arange(CORNERS), count[:, None] - 1)
-    angle = 2 * np.pi / count[:, None] * (place + np.take_along_axis(wobble, place, axis=1) + 0.5)
+    corner = np.minimum(np.arange(CORNERS), count[:, None] - 1)
+    angle = 2 * np.pi / count[:, None] * (corner + np.take_along_axis(wobble, corner, axis=1) + 0.5)
     stretch = np.where(kind == 2, rng.uniform(1.15, 2.0, len(kind)), 1.0)[:, None]
     radius = np.sqrt(2 * np.pi / (count * np.sin(2 * np.pi / count)))[:, None]
     corners = radius * (stretch * np.cos(angle) + 1j / stretch * np.sin(angle))
@@ -194,8 +194,10 @@ def _near(
 
 def _joined(above: Leaves, below: Leaves) -> Leaves:
     """Return the leaves of both, in this order."""
-    own = {field.name: getattr(above, field.name) for field in fields(above) if field.name != "style"}
-    return Leaves(above.style, **{name: np.concatenate([value, getattr(below, name)]) for name, value in own.items()})
+    arrays = {field.name: getattr(above, field.name) for field in fields(above) if field.name != "style"}
+    return Leaves(
+        above.style, **{name: np.concatenate([value, getattr(below, name)]) for name, value in arrays.items()}
+    )
 
 
 def _fixed_point(

@@ -39,11 +39,11 @@ def random_phases(bits: UInt16[np.ndarray, "C S F"]) -> Complex64[np.ndarray, "C
     """
     phasors = _PHASORS.take(bits >> 4)
     size = bits.shape[1]
-    own = [0, size // 2] if size % 2 == 0 else [0]  # lines of frequencies that are their own mirror images
-    for column in own:
+    mirrored = [0, size // 2] if size % 2 == 0 else [0]  # lines of frequencies that are their own mirror images
+    for column in mirrored:
         upper = phasors[:, 1 : (size + 1) // 2, column]
         phasors[:, size - upper.shape[1] :, column] = upper[:, ::-1].conj()
-        phasors[:, own, column] = np.where(bits[:, own, column] >> 15, -1, 1)
+        phasors[:, mirrored, column] = np.where(bits[:, mirrored, column] >> 15, -1, 1)
     return phasors
 
 
@@ -70,32 +70,32 @@ def bank() -> Int8[np.ndarray, "K T T"]:
     return textures
 
 
-def _noise(rng: np.random.Generator, place: float) -> Int8[np.ndarray, "T T"]:
-    """Return noise, from rough to smooth as `place` goes from 0 to 1."""
-    return _as_int8(_field(rng, 0.8 + 1.6 * place))
+def _noise(rng: np.random.Generator, smoothness: float) -> Int8[np.ndarray, "T T"]:
+    """Return noise, from rough to smooth as `smoothness` goes from 0 to 1."""
+    return _as_int8(_field(rng, 0.8 + 1.6 * smoothness))
 
 
-def _spots(rng: np.random.Generator, place: float) -> Int8[np.ndarray, "T T"]:
+def _spots(rng: np.random.Generator, smoothness: float) -> Int8[np.ndarray, "T T"]:
     """Return a smooth field with its rolling hills cut to plateaus: blots and veins."""
-    field = _field(rng, 1.2 + 1.2 * place)
+    field = _field(rng, 1.2 + 1.2 * smoothness)
     ripples = np.sin(rng.uniform(3, 9) * field)
     return _as_int8(np.tanh(rng.uniform(1, 6) * ripples))
 
 
-def _grating(rng: np.random.Generator, place: float) -> Int8[np.ndarray, "T T"]:
-    """Return stripes that a smooth field bends, the more the larger `place` is."""
+def _grating(rng: np.random.Generator, bend: float) -> Int8[np.ndarray, "T T"]:
+    """Return stripes that a smooth field bends, the more the larger `bend` is."""
     directions = np.array([(1, 0), (0, 1), (1, 1), (1, -1)])
     across, down = (2 * np.pi / TILE) * rng.integers(5, 36, 2) * directions[rng.integers(len(directions))]
     rows, columns = np.mgrid[:TILE, :TILE]
-    waves = np.sin(across * columns + down * rows + 2 * place * _field(rng, 2.0))
+    waves = np.sin(across * columns + down * rows + 2 * bend * _field(rng, 2.0))
     return _as_int8(np.tanh(rng.uniform(0.5, 4) * waves))
 
 
-def _weave(rng: np.random.Generator, place: float) -> Int8[np.ndarray, "T T"]:
+def _weave(rng: np.random.Generator, hardness: float) -> Int8[np.ndarray, "T T"]:
     """Return the product of two gratings at right angles with a little noise, from soft to hard."""
     waves = (2 * np.pi / TILE) * rng.integers(8, 40, 2)
     rows, columns = np.mgrid[:TILE, :TILE]
-    pattern = np.tanh((1 + 4 * place) * np.sin(waves[0] * columns) * np.sin(waves[1] * rows))
+    pattern = np.tanh((1 + 4 * hardness) * np.sin(waves[0] * columns) * np.sin(waves[1] * rows))
     return _as_int8(pattern + 0.2 * _field(rng, 0.8))
 
 
