@@ -142,6 +142,8 @@ def kill_after_three_steps(process: "subprocess.Popen[str]", run: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    if process.returncode != -signal.SIGKILL:  # it would be compared with itself: nothing was resumed
+        raise SystemExit(f"{run.name}: ended with {process.returncode} before it could be killed")
 
 
 def outcome(run: Path) -> dict[str, Any]:
