@@ -81,6 +81,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A test that leaves the number of threads changed would make later ones slow or unequal in the last bits."""
     monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("SYN2CO_DATA", raising=False)
     yield
     import sys
 

@@ -11,14 +11,17 @@ if TYPE_CHECKING:
     from syn2co.data.open import open_images as open_images
     from syn2co.demonstration.demo import demo as demo
     from syn2co.diagnostics.doctor import doctor as doctor
-    from syn2co.evaluation.evaluate import evaluate as evaluate
+    from syn2co.evaluation.embed import embed as embed
+    from syn2co.evaluation.feature_cache import cache as cache
     from syn2co.evaluation.settings import EvaluationSettings as EvaluationSettings
+    from syn2co.models.export import export as export
     from syn2co.models.load import load_encoder as load_encoder
     from syn2co.pretraining.config import Config as Config
     from syn2co.pretraining.recipes import recipe as recipe
     from syn2co.pretraining.recipes import recipes as recipes
     from syn2co.pretraining.train import pretrain as pretrain
     from syn2co.reports.audit import audit as audit
+    from syn2co.reports.evaluation import evaluate as evaluate
     from syn2co.reports.reference import settings as settings
     from syn2co.synthesis.generation.generate import generate as generate
     from syn2co.synthesis.generation.plan import plan as plan
@@ -34,13 +37,16 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "data.open": ["open_images"],
         "demonstration.demo": ["demo"],
         "diagnostics.doctor": ["doctor"],
-        "evaluation.evaluate": ["evaluate"],
+        "evaluation.embed": ["embed"],
+        "evaluation.feature_cache": ["cache"],
         "evaluation.settings": ["EvaluationSettings"],
+        "models.export": ["export"],
         "models.load": ["load_encoder"],
         "pretraining.config": ["Config"],
         "pretraining.recipes": ["recipe", "recipes"],
         "pretraining.train": ["pretrain"],
         "reports.audit": ["audit"],
+        "reports.evaluation": ["evaluate"],
         "reports.reference": ["settings"],
         "synthesis.generation.generate": ["generate"],
         "synthesis.generation.plan": ["plan"],
@@ -57,9 +63,12 @@ __all__ = [
     "SynthesisSettings",
     "__version__",
     "audit",
+    "cache",
     "demo",
     "doctor",
+    "embed",
     "evaluate",
+    "export",
     "generate",
     "load_encoder",
     "open_images",

@@ -41,6 +41,7 @@ def test_a_data_set_is_read_with_its_classes_and_groups(tmp_path):
     assert len(set(images.groups.tolist())) == 5
     (source,) = images.synthetic_sources
     assert source.labels_used and source.made_by == ("by hand",)
+    assert source.licenses == {"by hand": ("CC0-1.0",)}
     assert images.subset([7, 2]).groups.tolist() == images.groups[[7, 2]].tolist()
 
 

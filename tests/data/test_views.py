@@ -419,7 +419,7 @@ class TestResizeAndCrop:
         monkeypatch.setattr(
             module,
             "resize",
-            lambda *image_and_sides: sides.append(image_and_sides[1:]) or resize(*image_and_sides),
+            lambda *image_and_sides: sides.append(image_and_sides[1:3]) or resize(*image_and_sides),
         )
         image = np.zeros((4, 100_000, 3), np.uint8)
         image[:, 49_000:51_000] = 77

@@ -1,5 +1,6 @@
 """`evaluate` from folder to report: labels, refusals, baselines, what every score carries, and the files."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,11 +13,13 @@ from rich.console import Console
 
 from syn2co.core.errors import CheckpointError, ConfigError, DataError, EvaluationError
 from syn2co.data.open import open_images
-from syn2co.evaluation.evaluate import PROTOCOLS, _names, evaluate
-from syn2co.evaluation.protocols.protocol import ProtocolResult
+from syn2co.evaluation.evaluate import _names
+from syn2co.evaluation.protocols.protocol import Protocol, ProtocolResult
+from syn2co.evaluation.protocols.registry import PROTOCOLS
 from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.evaluation.splits import make_splits
 from syn2co.models.encoder import build_encoder
+from syn2co.reports.evaluation import evaluate
 from syn2co.runtime.checkpoint import save_checkpoint
 
 
@@ -52,13 +55,17 @@ def test_whole_table(encoder, train, test, tmp_path):
     for row in report.rows:
         assert (row.n_train, row.n_test, row.seed, row.metric) == (27, 12, 3, "top-1")
         assert row.low <= row.value <= row.high
-        assert row.value == pytest.approx(100 * report.values[row.encoder, row.protocol].mean())
+        assert row.value == pytest.approx(100 * row.values.mean())
         assert {len(row.protocol_hash), len(row.data_fingerprint), len(row.encoder_hash)} == {32}
     assert len({row.protocol_hash for row in report.rows}) == 2
     assert len({row.encoder_hash for row in report.rows}) == 3
     assert report.score("raw pixels", "knn").value == report.score("raw pixels", "linear").value == 100.0
     assert "k-NN: k = 100, 200 capped by the bank of 27 training images" in report.notes
-    assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == ["evaluation.json", "evaluation.md"]
+    assert sorted(path.name for path in (tmp_path / "new" / "out").glob("evaluation*")) == [
+        "evaluation.csv",
+        "evaluation.json",
+        "evaluation.md",
+    ]
 
 
 def test_files_say_the_same_and_name_no_place(encoder, train, test, tmp_path):
@@ -67,11 +74,11 @@ def test_files_say_the_same_and_name_no_place(encoder, train, test, tmp_path):
     assert text == report.to_json() and page == report.to_markdown()
     assert str(tmp_path) not in text + page
     body = json.loads(text)
-    assert body["train"] == ["train"] and body["test"] == ["test"] and body["classes"] == 3
+    assert body["train"] == ["train"] and body["test"] == ["test"] and body["classes"] == {"": ["blue", "green", "red"]}
     for entry, row in zip(body["scores"], report.rows, strict=True):
         right = np.unpackbits(np.frombuffer(bytes.fromhex(entry["correct"]), np.uint8), count=entry["n_test"])
         assert 100 * right.mean() == pytest.approx(entry["value"]) and entry["value"] == row.value
-        assert f"| {row.encoder} | knn | k = 20 | {row.value:.1f} | {row.low:.1f} to {row.high:.1f} |" in page
+        assert f"| {row.encoder} | knn, k = 20 | {row.value:.1f} | {row.low:.1f} to {row.high:.1f} |" in page
     assert body["machine"]["ranks"] == 1 and body["encoders"]["encoder"]["image_size"] == 16
 
 
@@ -81,7 +88,7 @@ def test_table_shows_the_paired_lead(encoder, tmp_path):
     report = quick(encoder, train, test)
     lead = report.compare("encoder", "raw pixels")
     assert lead.value < 0
-    values = [report.values[name, "knn"] for name in ("encoder", "raw pixels")]
+    values = [report.score(name, "knn").values for name in ("encoder", "raw pixels")]
     assert lead.value == pytest.approx(100 * (values[0] - values[1]).mean())
     console = Console(width=200)
     with console.capture() as capture:
@@ -96,7 +103,7 @@ def test_table_shows_the_paired_lead(encoder, tmp_path):
 
 def test_same_call_same_numbers_another_seed_another_random_init(encoder, train, test):
     first, again, other = (quick(encoder, train, test, seed=seed) for seed in (0, 0, 1))
-    assert first.rows == again.rows
+    assert first.to_json() == again.to_json()
     assert first.score("random init", "knn").encoder_hash != other.score("random init", "knn").encoder_hash
     assert first.score("encoder", "knn").encoder_hash == other.score("encoder", "knn").encoder_hash
 
@@ -189,10 +196,13 @@ def test_a_folder_inside_the_other_is_refused(encoder, tmp_path, swap):
 
 def test_single_copied_images_are_counted(encoder, train, test):
     shutil.copy(train / "red" / "0.png", test / "red" / "copy.png")
-    report = quick(encoder, train, test)
-    assert "1 of 13 test images have the very pixels of a training image" in report.notes
+    message = r"1 of 13 test images are training images too.*copy.png.*--set max_overlap=0.0769"
+    with pytest.raises(EvaluationError, match=message):
+        quick(encoder, train, test)
+    report = quick(encoder, train, test, max_overlap=0.08)
+    assert "1 of 13 test images are training images too, byte for byte" in report.notes
     (test / "red" / "copy.png").unlink()
-    assert not any("very pixels" in note for note in quick(encoder, train, test).notes)
+    assert not any("byte for byte" in note for note in quick(encoder, train, test).notes)
 
 
 def test_fewer_training_images_than_k(encoder, test, tmp_path):
@@ -222,7 +232,7 @@ def test_a_run_folder_is_scored_under_its_name_beside_others(encoder, train, tes
     tensors = {f"online.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     state = {"encoder": TINY.model_dump(mode="json"), "config_hash": "0"}
     save_checkpoint(tmp_path / "random init", 1, tensors, state, keep=1)
-    report = quick(tmp_path / "random init", train, test, also=[encoder, encoder])
+    report = quick([tmp_path / "random init", encoder, encoder], train, test)
     names = [row.encoder for row in report.rows]
     assert names == ["random init", "encoder", "encoder (2)", "raw pixels", "random init (2)"]
     assert report.rows[0].encoder_hash == report.rows[1].encoder_hash
@@ -231,12 +241,11 @@ def test_a_run_folder_is_scored_under_its_name_beside_others(encoder, train, tes
 
 
 def test_a_new_protocol_is_one_function(encoder, train, test, monkeypatch):
-    def always_blue(features, seed, device):
-        return ProtocolResult(
-            (features.test_labels == 0).float(), {"protocol": "blue"}, "no setting", notes=("a note",)
-        )
+    def always_blue(task):
+        right = (task.features.test_labels == 0).float()
+        return [ProtocolResult(right, {"protocol": "blue"}, "no setting", notes=("a note",))]
 
-    monkeypatch.setitem(PROTOCOLS, "blue", always_blue)
+    monkeypatch.setitem(PROTOCOLS, "blue", Protocol(always_blue))
     report = quick(encoder, train, test, protocols=["blue"], baselines=False)
     row = report.score("encoder", "blue")
     assert row.value == pytest.approx(25.0) and row.low < 25 < row.high and len(row.protocol_hash) == 32
@@ -246,8 +255,9 @@ def test_a_new_protocol_is_one_function(encoder, train, test, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"protocols": ["kn"]}, "protocols: 'kn' is unknown, known are knn, linear; did you mean knn?"),
-        ({"protocols": ["dense"]}, "'dense' is unknown, known are knn, linear; choose among"),
+        ({"protocols": ["kn"]}, "protocols: 'kn' is unknown, known are knn, linear.*; did you mean knn?"),
+        ({"protocols": ["xyz"]}, "'xyz' is unknown, known are knn, linear.*; choose one of them"),
+        ({"protocols": ["kNN"]}, "'kNN' is unknown.*; did you mean knn?"),
         ({"protocols": []}, r"protocols = \[\]: must be a list of at least one of knn, linear"),
         ({"protocols": "knn"}, "protocols = 'knn': must be a list"),
         ({"precision": "float16"}, "precision = float16: input should be 'float32' or 'bfloat16'"),
@@ -275,8 +285,31 @@ def test_sources_are_named_without_their_place(tmp_path):
     assert _names(tmp_path / "train") == ["train"]
     assert _names(["builtin:photos:test", tmp_path / "a.tar"]) == ["builtin:photos:test", "a.tar"]
     assert _names(["hf:owner/name:test", f"hf:{tmp_path}/local"]) == ["hf:owner/name:test", "hf:local"]
+    assert _names(["torchvision:~/acme/CIFAR10:test", "timm:vit:../acme/w.pth"]) == [
+        "torchvision:CIFAR10:test", "timm:vit:w.pth",
+    ]  # fmt: skip
+
+
+def test_no_encoder_at_all_is_refused(train, test):
+    with pytest.raises(EvaluationError, match="encoders: the list is empty; give at least one run folder"):
+        evaluate([], train, test)
+
+
+def test_a_share_has_no_interval_beyond_all(encoder, train, test, monkeypatch):
+    """One error of two in a small class: the linearized mean per class would reach 106 %."""
+
+    def small_class(task):
+        values = torch.full((12,), 1.0)
+        values[:2] = torch.tensor([-5.0, 7.0])
+        result = ProtocolResult(values, {"protocol": "small"}, "no setting")
+        return [result, dataclasses.replace(result, name="free", is_share=False)]
+
+    monkeypatch.setitem(PROTOCOLS, "small", Protocol(small_class))
+    report = quick(encoder, train, test, protocols=["small"], baselines=False)
+    assert report.score("encoder", "small").high == 100.0
+    assert report.score("encoder", "free").high > 100.0
 
 
 def test_workers_and_batches_change_nothing(encoder, train, test):
     first, second = (quick(encoder, train, test, workers=workers) for workers in (0, 2))
-    assert first.rows == second.rows
+    assert first.to_csv() == second.to_csv()

@@ -1,5 +1,6 @@
 """Features of a whole set: order, eval mode, shares of ranks, refusal of broken numbers, hashes, raw pixels."""
 
+import threading
 from pathlib import Path
 
 import cv2
@@ -11,11 +12,20 @@ from torch import nn
 from syn2co.core.errors import DataError, EvaluationError
 from syn2co.data.open import open_images
 from syn2co.evaluation.baselines import RawPixels, baselines_of
-from syn2co.evaluation.features import check_finite, encoder_hash, exact_float32, extract, share_of_batches
+from syn2co.evaluation.crops import THREADS
+from syn2co.evaluation.features import (
+    check_finite,
+    encoder_hash,
+    exact_float32,
+    extract,
+    share_of_batches,
+    stream,
+)
 from syn2co.images.image_set import ImageSet
 from syn2co.images.resize import resize_and_crop
 from syn2co.models.encoder import build_encoder
 from syn2co.models.settings import EncoderSettings
+from syn2co.models.tokens import encoder_tokens
 
 TINY = EncoderSettings(
     name="vit_tiny_patch16_224", options={"patch_size": 8, "depth": 2, "embed_dim": 24, "num_heads": 2}, size=16
@@ -76,9 +86,62 @@ def test_train_mode_is_left_out_and_given_back(images):
     assert torch.allclose(found, one_by_one(encoder, images), atol=1e-6)
 
 
-def test_workers_change_nothing(images):
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_workers_change_nothing(images, workers):
     encoder = build_encoder(TINY, seed=1)
-    assert torch.equal(extract(encoder, images, batch_size=4), extract(encoder, images, batch_size=4, workers=2))
+    assert torch.equal(extract(encoder, images, batch_size=4), extract(encoder, images, batch_size=4, workers=workers))
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_the_stream_is_the_same_piece_after_piece(images, tokens):
+    encoder = build_encoder(TINY, seed=1).train()
+    parts = list(stream(encoder, images, batch_size=4, tokens=tokens))
+    assert [len(part) for part in parts] == [4, 4, 3]
+    assert torch.equal(torch.cat(parts), extract(encoder, images, batch_size=4, tokens=tokens))
+    assert encoder.training
+
+
+def test_patch_tokens(images):
+    encoder = build_encoder(TINY, seed=1)
+    found = extract(encoder, images, batch_size=4, tokens=True)
+    assert found.shape == (11, 4, 24) and found.dtype == torch.float32
+    with torch.no_grad():
+        crops = [resize_and_crop(images.read(i), encoder.image_size, encoder.crop_ratio) for i in range(4)]
+        wanted, _ = encoder_tokens(encoder.eval(), encoder.preprocess(torch.from_numpy(np.stack(crops))))
+    assert torch.equal(found[:4], wanted)
+    with pytest.raises(EvaluationError, match="Noisy: an encoder without patch tokens"):
+        extract(Noisy(), images, tokens=True)
+
+
+def test_a_transform_changes_the_crop_that_the_encoder_sees(images):
+    class Pixel(Noisy):
+        def forward(self, inputs):
+            return inputs[:, :2] * 255
+
+    found = extract(Pixel(), images, transform=lambda crop, index: np.full_like(crop, 20 * index), batch_size=4)
+    assert torch.allclose(found[:, 0], 20.0 * torch.arange(11))
+
+
+def test_no_images_are_no_rows(images):
+    assert extract(Noisy(), images.subset([])).shape == (0, 0)
+    assert extract(Noisy(), images.subset([]), tokens=True).shape == (0, 0, 0)
+
+
+def test_an_unknown_option_is_an_error(images):
+    with pytest.raises(TypeError, match="bach_size"):
+        extract(Noisy(), images, bach_size=4)  # type: ignore[call-arg]
+
+
+def test_an_interrupt_in_the_encoder_puts_everything_back(images):
+    class Interrupted(Noisy):
+        def forward(self, inputs):
+            raise KeyboardInterrupt
+
+    encoder = Interrupted().train()
+    with pytest.raises(KeyboardInterrupt):
+        extract(encoder, images, batch_size=2, workers=2)
+    assert encoder.training
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
 
 
 def test_bfloat16_is_near_and_comes_back_as_float32(images):
@@ -88,7 +151,7 @@ def test_bfloat16_is_near_and_comes_back_as_float32(images):
     assert torch.allclose(full, half, atol=0.1)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [None, 0, 1])
 def test_an_image_that_vanished_is_an_error(images, tmp_path, workers, monkeypatch):
     monkeypatch.setattr(images, "cache", None)
     next(Path(tmp_path / "set").rglob("4.png")).unlink()

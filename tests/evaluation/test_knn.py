@@ -1,10 +1,13 @@
-"""k-NN: by hand, against loops written from the definition, ties, caps and chunks."""
+"""k-NN: by hand, against loops written from the definition and scikit-learn, ties, caps, chunks and blocks."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from evaluation_folders import task_of
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch import Tensor
 
 from syn2co.evaluation.protocols import knn as module
@@ -64,7 +67,7 @@ def test_equals_the_loops(k):
 
 def test_smaller_k_are_prefixes_of_the_largest():
     features = random_features(300, 40)
-    outcome = knn(features, 0, CPU)
+    outcome = knn(task_of(features))[0]
     bank = features.train.double()
     for k in (10, 20, 100, 200):
         wanted = [literal_class(bank, features.train_labels, query, k) for query in features.test.double()]
@@ -93,7 +96,7 @@ def test_more_classes_than_k():
 
 def test_fewer_training_images_than_k_are_capped_and_said():
     features = random_features(12, 30)
-    outcome = knn(features, 0, CPU)
+    outcome = knn(task_of(features))[0]
     assert outcome.setting == "k = 12" and list(outcome.details["by_k"]) == ["10", "12"]
     assert outcome.notes == ("k-NN: k = 20, 100, 200 capped by the bank of 12 training images",)
     wanted = [literal_class(features.train.double(), features.train_labels, q, 12) for q in features.test.double()]
@@ -105,11 +108,11 @@ def test_fewer_training_images_than_k_are_capped_and_said():
 def test_chunks_change_nothing(monkeypatch):
     features = random_features(200, 33)
     whole = neighbors(features.train, features.test, 20)
-    outcome = knn(features, 0, CPU)
+    outcome = knn(task_of(features))[0]
     monkeypatch.setattr(module, "_CELLS", 1400)  # 7 queries a chunk
     parts = neighbors(features.train, features.test, 20)
     assert torch.equal(whole[1], parts[1]) and torch.allclose(whole[0], parts[0], atol=1e-6)
-    assert torch.equal(knn(features, 0, CPU).values, outcome.values)
+    assert torch.equal(knn(task_of(features))[0].values, outcome.values)
 
 
 def test_length_of_features_does_not_count_and_a_zero_row_is_no_nan():
@@ -135,3 +138,84 @@ def test_half_precision_features_are_compared_in_float32():
     features = random_features(40, 8)
     halves: list[Tensor] = [part.bfloat16() for part in (features.train, features.test)]
     assert torch.equal(neighbors(*halves, 5)[0], neighbors(halves[0].float(), halves[1].float(), 5)[0])
+
+
+def blocks(monkeypatch, rows: int) -> None:
+    monkeypatch.setattr(module, "_BLOCK", rows)
+
+
+def stable_sort(bank, queries, k):
+    """All similarities in one product, all of them sorted."""
+    scores = F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T
+    return tuple(part[:, :k] for part in scores.sort(dim=1, descending=True, stable=True))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 1000])
+@pytest.mark.parametrize("k", [1, 20, 300])
+def test_blocks_of_the_bank_change_nothing(monkeypatch, rows, k):
+    features = random_features(300, 23)
+    blocks(monkeypatch, rows)
+    sims, indices = neighbors(features.train, features.test, k)
+    wanted = stable_sort(features.train, features.test, k)
+    assert torch.allclose(sims, wanted[0], atol=1e-6)
+    assert (indices == wanted[1]).all()
+
+
+@pytest.mark.parametrize("order", ["random", "nearer and nearer", "farther and farther", "by class"])
+@pytest.mark.parametrize("rows", [16, 100])
+def test_ties_across_blocks_take_the_lower_index_in_any_order_of_the_bank(monkeypatch, order, rows):
+    """Coordinates of -1, 0 and 1 give few different similarities, exact ones: every row is full of ties."""
+    draws = np.random.default_rng(0)
+    bank = torch.tensor(draws.integers(-1, 2, (400, 3)), dtype=torch.float32)
+    queries = torch.eye(3)[[0, 1, 2, 0]]
+    nearness = F.normalize(bank, dim=1)[:, 0]
+    if order != "random":
+        sign = {"nearer and nearer": 1, "farther and farther": -1, "by class": 0}[order]
+        bank = bank[(sign * nearness if sign else bank @ torch.tensor([1.0, 3.0, 9.0])).argsort()]
+    blocks(monkeypatch, rows)
+    for k in (1, 30, 150):
+        sims, indices = neighbors(bank, queries, k)
+        wanted = stable_sort(bank, queries, k)
+        assert torch.equal(sims, wanted[0]) and torch.equal(indices, wanted[1])
+
+
+def test_more_neighbors_than_a_block_has_rows(monkeypatch):
+    features = random_features(50, 9)
+    whole = neighbors(features.train, features.test, 40)
+    blocks(monkeypatch, 8)
+    parts = neighbors(features.train, features.test, 40)
+    assert torch.equal(whole[1], parts[1]) and torch.allclose(whole[0], parts[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [0, 13])
+def test_a_k_that_the_bank_has_not_is_an_error(k):
+    with pytest.raises(ValueError, match=rf"k = {k}: must be in 1..12, the number of bank rows"):
+        neighbors(torch.eye(12), torch.eye(12), k)
+
+
+def test_neighbors_are_those_of_scikit_learn():
+    features = random_features(500, 60, width=16, seed=3)
+    sims, indices = neighbors(features.train, features.test, 20)
+    found = NearestNeighbors(n_neighbors=20, metric="cosine", algorithm="brute").fit(features.train.double().numpy())
+    distances, places = found.kneighbors(features.test.double().numpy())
+    assert np.array_equal(indices.numpy(), places)
+    assert np.allclose(1 - sims.numpy(), distances, atol=1e-6)
+
+
+def test_classes_are_those_of_scikit_learn_with_the_same_weights():
+    features = random_features(500, 60, width=16, seed=4)
+    weights = {"weights": lambda distances: np.exp((1 - distances) / 0.07), "metric": "cosine", "algorithm": "brute"}
+    theirs = KNeighborsClassifier(n_neighbors=20, **weights)
+    theirs.fit(features.train.double().numpy(), features.train_labels.numpy())
+    sims, indices = neighbors(features.train, features.test, 20)
+    ours = vote(sims, features.train_labels[indices], 4, (20,))[20]
+    assert ours.tolist() == theirs.predict(features.test.double().numpy()).tolist()
+
+
+def test_votes_are_the_sum_over_one_hot_labels():
+    """The form in which lightly and others write it: scores = sum_j one_hot(y_j) exp(s_j / t), over [M, k, C]."""
+    features = random_features(200, 40, seed=5)
+    sims, indices = neighbors(features.train, features.test, 50)
+    labels = features.train_labels[indices]
+    scores = (F.one_hot(labels, 4) * (sims.double() / 0.07).exp()[..., None]).sum(dim=1)
+    assert vote(sims, labels, 4, (50,))[50].tolist() == scores.argmax(dim=1).tolist()

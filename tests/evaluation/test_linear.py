@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from evaluation_folders import task_of
 
 from syn2co.evaluation.protocols import linear as module
 from syn2co.evaluation.protocols.linear import (
@@ -72,7 +73,7 @@ def test_loss_and_gradient_are_those_of_autograd(monkeypatch):
 
 
 def test_separable_classes_are_all_right():
-    outcome = linear(blobs(noise=0.01), 0, CPU)
+    outcome = linear(task_of(blobs(noise=0.01)))[0]
     assert float(outcome.values.mean()) == 1.0
     assert outcome.notes == () and outcome.details["held_out_images"] == pytest.approx(48, abs=3)
 
@@ -80,7 +81,7 @@ def test_separable_classes_are_all_right():
 def test_penalty_is_the_argmax_on_the_held_out_part():
     """Few images in many noisy dimensions: a weak penalty overfits, so a strong one must win."""
     features = blobs(n=90, m=60, width=120, noise=6.0)
-    details = linear(features, 0, CPU).details
+    details = linear(task_of(features))[0].details
     tried = details["held_out_top1"]
     assert tried[f"{details['penalty']:g}"] == max(tried.values())
     assert details["penalty"] >= 0.1
@@ -122,8 +123,8 @@ def test_the_probe_never_sees_the_test_images():
     other[1:] = 1000 * torch.randn(89, 5)
     labels = (features.test_labels + 1) % 3
     labels[0] = features.test_labels[0]
-    first = linear(features, 0, CPU)
-    second = linear(dataclasses.replace(features, test=other, test_labels=labels), 0, CPU)
+    first = linear(task_of(features))[0]
+    second = linear(task_of(dataclasses.replace(features, test=other, test_labels=labels)))[0]
     assert first.details == second.details
     assert first.values[0] == second.values[0]
 
@@ -152,7 +153,7 @@ def test_held_out_is_a_keyed_fifth_of_every_class():
 def test_one_image_a_class_chooses_nothing_and_says_so():
     features = blobs(n=3, m=30, noise=0.05)
     features = dataclasses.replace(features, train=features.train, train_labels=torch.arange(3))
-    outcome = linear(features, 0, CPU)
+    outcome = linear(task_of(features))[0]
     assert outcome.details["penalty"] == UNDECIDED and outcome.details["held_out_top1"] == {}
     assert "every class has one training image" in outcome.notes[0]
 
@@ -161,9 +162,28 @@ def test_scale_and_offset_of_a_feature_do_not_count():
     features = blobs(noise=2.0)
     scale, offset = torch.tensor([1.0, 10.0, 0.01, 1.0, 3.0]), torch.tensor([0.0, 5.0, 0.0, -2.0, 1.0])
     moved = dataclasses.replace(features, train=features.train * scale + offset, test=features.test * scale + offset)
-    first, second = linear(features, 0, CPU), linear(moved, 0, CPU)
+    first, second = linear(task_of(features))[0], linear(task_of(moved))[0]
     assert first.details["penalty"] == second.details["penalty"]
     assert float((first.values != second.values).float().mean()) <= 0.02
+
+
+def test_fewer_images_than_features_have_the_same_minimum_in_their_span(monkeypatch):
+    """The loss at scikit-learn's minimum, to its last digits; two equal rows leave the span one short."""
+    from sklearn.linear_model import LogisticRegression
+
+    features = blobs(n=24, m=60, width=80, noise=2.0)
+    features.train[5], features.train_labels[5] = features.train[4], features.train_labels[4]
+    monkeypatch.setattr(module, "PENALTIES", (0.01,))
+    fitted = module.fit_probe(features.train, features.train_labels, classes=3, seed=0, device=CPU)
+    inputs = fitted.scaling.apply(features.train).double()
+    theirs = LogisticRegression(C=1 / (24 * 0.01), tol=1e-10, max_iter=5000).fit(inputs, features.train_labels)
+    weights = fitted.probe.weight, torch.tensor(theirs.coef_.T)
+    logits = inputs @ fitted.probe.weight + fitted.probe.bias, torch.tensor(theirs.decision_function(inputs))
+    ours, wanted = (
+        float(torch.nn.functional.cross_entropy(z, features.train_labels) + 0.01 / 2 * w.square().sum())
+        for z, w in zip(logits, weights, strict=True)
+    )
+    assert fitted.probe.weight.shape == (80, 3) and ours == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-4])
@@ -174,15 +194,15 @@ def test_a_feature_constant_in_training_up_to_rounding_cannot_hurt(noise):
         torch.cat([part, torch.tensor(column, dtype=torch.float32)], 1)
         for part, column in zip((features.train, features.test), extra, strict=True)
     )
-    assert float(linear(dataclasses.replace(features, train=train, test=test), 0, CPU).values.mean()) == 1.0
+    assert float(linear(task_of(dataclasses.replace(features, train=train, test=test)))[0].values.mean()) == 1.0
 
 
 def test_a_collapsed_encoder_scores_the_commonest_class():
     labels = torch.tensor([0] * 10 + [1] * 30 + [2] * 10)
     features = Features(torch.ones(50, 4), labels, torch.ones(20, 4), torch.arange(20) % 3, 3)
-    assert linear(features, 0, CPU).values.tolist() == [float(c == 1) for c in (torch.arange(20) % 3).tolist()]
+    assert linear(task_of(features))[0].values.tolist() == [float(c == 1) for c in (torch.arange(20) % 3).tolist()]
 
 
 def test_no_convergence_is_said(monkeypatch):
     monkeypatch.setattr(module, "MAX_ITERATIONS", 2)
-    assert "did not converge within 2 iterations" in linear(blobs(noise=2.0), 0, CPU).notes[0]
+    assert "did not converge within 2 iterations" in linear(task_of(blobs(noise=2.0)))[0].notes[0]

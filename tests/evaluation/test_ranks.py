@@ -13,20 +13,23 @@ from evaluation_folders import TINY, paint
 from runs import finish, start_ranks
 
 from syn2co.data.open import open_images
-from syn2co.evaluation.evaluate import evaluate
+from syn2co.evaluation.embed import embed
 from syn2co.evaluation.features import extract
 from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.models.encoder import build_encoder
+from syn2co.reports.evaluation import evaluate
 from syn2co.runtime.distributed import session
 
 BATCH_SIZES = (4, 100)  # 27 images: seven batches, so 3 and 4 a rank, the last one short; one batch, so none for rank 0
 
+PROTOCOLS = ("knn", "linear", "linear-augmented", "few-shot", "fine-tune", "fine-tune-few")
+
 
 def report_of(folder: Path, out: Path | None) -> str:
     encoder = build_encoder(TINY, seed=1)
-    report = evaluate(
-        encoder, [folder / "train"], [folder / "test"], settings=EvaluationSettings(device="cpu", batch_size=4), out=out
-    )
+    quick = {"linear_augmented": {"epochs": 2}, "fine_tune": {"epochs": 1, "min_steps": 3, "shares": [0.3], "draws": 2}}
+    settings = EvaluationSettings.parse({"device": "cpu", "batch_size": 4, **quick})
+    report = evaluate(encoder, [folder / "train"], [folder / "test"], protocols=PROTOCOLS, settings=settings, out=out)
     body = json.loads(report.to_json())
     del body["machine"]
     return json.dumps(body)
@@ -37,12 +40,20 @@ def features_of(folder: Path) -> list[torch.Tensor]:
     return [extract(encoder, images, batch_size=size) for size in BATCH_SIZES]
 
 
+def embed_all(folder: Path, name: str) -> None:
+    for size in BATCH_SIZES:
+        settings = EvaluationSettings(device="cpu", batch_size=size)
+        out = folder / f"{name}-{size}.parquet"
+        embed(build_encoder(TINY, seed=1), folder / "train", out, tokens=True, settings=settings)
+
+
 def one_rank(folder: Path) -> None:
-    """What each of the two processes does: leave its features and report in the folder."""
+    """What each of the two processes does: leave its features, files and report in the folder."""
     torch.set_num_threads(1)
     rank = os.environ["RANK"]
     with session("cpu"):
         torch.save(features_of(folder), folder / f"features-{rank}.pt")
+        embed_all(folder, "shared")
     (folder / f"report-{rank}.json").write_text(report_of(folder, folder / "out"))  # joins the ranks by itself
 
 
@@ -70,3 +81,11 @@ def test_the_report_is_that_of_one_rank(folder):
     assert (folder / "report-1.json").read_text() == alone
     written = json.loads((folder / "out" / "evaluation.json").read_text())
     assert written["machine"]["ranks"] == 2 and written["scores"] == json.loads(alone)["scores"]
+
+
+def test_the_file_of_features_is_that_of_one_rank(folder):
+    """Batches go round the ranks: in the last round one of them has none, or it never has one."""
+    embed_all(folder, "alone")
+    for size in BATCH_SIZES:
+        shared, alone = (folder / f"{name}-{size}.parquet" for name in ("shared", "alone"))
+        assert shared.read_bytes() == alone.read_bytes()

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_images import picture
+from torchvision_layouts import write_all
 
 from syn2co.core.errors import DataError
 from syn2co.data.open import open_images
+
+PRIMROSE, ORCHID = "pink primrose", "hard-leaved pocket orchid"
 
 
 class Splits:
@@ -114,3 +117,98 @@ def test_torchvision_unknown_name(tmp_path: Path) -> None:
         open_images("torchvision:Qqqq", cache_dir=tmp_path)
     with pytest.raises(DataError, match=r"torchvision:CIFAR: .* no data set of this name; did you mean CIFAR10.*\?"):
         open_images("torchvision:CIFAR", cache_dir=tmp_path)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The seven data sets in torchvision's layout, and a network whose every use fails."""
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", _no_network)
+    return write_all(tmp_path / "data", monkeypatch)
+
+
+def _no_network(url: str, **kwargs: Any) -> str:
+    raise OSError(f"asked the network for {url.rpartition('/')[2]}")
+
+
+def _opened(spec: str, cache_dir: Path) -> tuple[list[str], list[int]]:
+    """Return the class name and the gray value (or the first channel) of every image of a source."""
+    images = open_images(spec, cache_dir=cache_dir)
+    names = [images.classes[label] if label >= 0 else "none" for label in images.labels.tolist()]
+    return names, [int(images.read(row)[0, 0, 0]) for row in range(len(images))]
+
+
+@pytest.mark.parametrize(
+    ("spec", "names", "values"),
+    [
+        ("CIFAR10:test", ["automobile", "airplane", "dog"], [10, 0, 50]),
+        ("CIFAR100", ["whale", "apple", "bear"], [0, 10, 20]),
+        ("STL10:test", ["ship", "cat"], [0, 0]),
+        ("STL10:train+unlabeled", ["cat", "ship", "cat", "none"], [0, 0, 0, 0]),
+        (
+            "Flowers102:train+val",
+            [PRIMROSE, ORCHID, "blackberry lily", PRIMROSE, ORCHID],
+            [11, 22, 25, 13, 24],
+        ),
+        ("Flowers102:test", ["blackberry lily", PRIMROSE], [27, 16]),
+        ("OxfordIIITPet:trainval", ["Abyssinian", "Yorkshire Terrier", "Abyssinian"], [1, 20, 2]),
+        ("OxfordIIITPet:test", ["Yorkshire Terrier", "Abyssinian"], [13, 9]),
+        ("Food101", ["waffles", "waffles", "apple_pie"], [11, 12, 3]),
+        ("Food101:test", ["waffles", "apple_pie"], [14, 5]),
+        ("DTD:train+val", ["dotted", "zigzagged", "zigzagged"], [1, 12, 13]),
+        ("DTD:test", ["dotted", "zigzagged"], [4, 15]),
+        ("DTD:test10", ["dotted"], [1]),
+    ],
+)  # fmt: skip
+def test_own_layout_labels_names_and_pixels(
+    root: Path, tmp_path: Path, spec: str, names: list[str], values: list[int]
+) -> None:
+    """By hand: the class of every image, its name and its gray value are those that the files were written with."""
+    assert _opened(f"torchvision:{root}/{spec}", tmp_path) == (names, values)
+
+
+def test_stl10_images_stand_upright(root: Path, tmp_path: Path) -> None:
+    image = open_images(f"torchvision:{root}/STL10", cache_dir=tmp_path).read(0)
+    assert image[5, :, 0].tolist() == list(range(96)) and (image[..., 1] == 2).all()
+
+
+def test_joined_splits_are_two_places(root: Path, tmp_path: Path) -> None:
+    images = open_images(f"torchvision:{root}/DTD:train+val", cache_dir=tmp_path)
+    assert images.sources[0].identity == "torchvision:DTD:train\ntorchvision:DTD:val"
+    with pytest.raises(DataError, match="torchvision:DTD:val: this source is given twice; name it once"):
+        open_images([f"torchvision:{root}/DTD:{split}" for split in ("train+val", "val")], cache_dir=tmp_path)
+
+
+def test_data_root_is_read_and_only_what_it_lacks_is_downloaded(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYN2CO_DATA", str(root))
+    there = open_images("torchvision:Food101:test", cache_dir=tmp_path)
+    moved = root.rename(tmp_path / "torchvision")
+    monkeypatch.delenv("SYN2CO_DATA")
+    assert open_images("torchvision:Food101:test", cache_dir=tmp_path).fingerprint == there.fingerprint
+    given = open_images(f"torchvision:{moved}/Food101:test", cache_dir=tmp_path)
+    assert given.fingerprint == there.fingerprint and str(tmp_path) not in given.sources[0].identity
+    with pytest.raises(
+        DataError, match=r"CIFAR10:train: torchvision cannot open .* the network for cifar-10-python.tar"
+    ):
+        open_images("torchvision:CIFAR10", cache_dir=tmp_path / "empty")
+    (moved / "cifar-10-batches-py" / "test_batch").write_bytes(b"cut off")
+    with pytest.raises(DataError, match=r"torchvision cannot open this data set \(asked the network for cifar-10-py"):
+        open_images("torchvision:CIFAR10", cache_dir=tmp_path)
+
+
+def test_a_named_folder_is_never_downloaded_into(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "cifar-10-batches-py" / "test_batch").write_bytes(b"cut off")
+    with pytest.raises(
+        DataError, match=r"data does not hold this data set in torchvision's layout \(Dataset not found"
+    ):
+        open_images(f"torchvision:{root}/CIFAR10", cache_dir=tmp_path)
+    with pytest.raises(DataError, match="torchvision:DTD:test: there is no folder .*/gone; correct the path or give"):
+        open_images(f"torchvision:{tmp_path}/gone/DTD:test", cache_dir=tmp_path)
+    with pytest.raises(DataError, match=r"OxfordIIITPet:train: torchvision cannot open .*Unknown value 'train'"):
+        open_images(f"torchvision:{root}/OxfordIIITPet", cache_dir=tmp_path)
+    with pytest.raises(DataError, match=r"DTD:test11: torchvision cannot open .*Unknown value 'test11'"):
+        open_images(f"torchvision:{root}/DTD:test11", cache_dir=tmp_path)
+    monkeypatch.setenv("SYN2CO_DATA", f"{tmp_path}/gone")
+    with pytest.raises(DataError, match="SYN2CO_DATA = .*/gone: there is no such folder; correct the variable"):
+        open_images("torchvision:DTD", cache_dir=tmp_path)

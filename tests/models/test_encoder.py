@@ -13,8 +13,9 @@ from syn2co.models.batch_norm import SyncBatchNorm
 from syn2co.models.encoder import build_encoder
 from syn2co.models.heads import Branch, build_branches, head
 from syn2co.models.init import sincos_positions
-from syn2co.models.load import load_encoder, load_exactly
+from syn2co.models.load import load_encoder
 from syn2co.models.settings import EncoderSettings, HeadSettings
+from syn2co.models.state import load_exactly
 from syn2co.runtime.checkpoint import load_checkpoint, save_checkpoint
 
 HEADS = HeadSettings(hidden=12, width=6)

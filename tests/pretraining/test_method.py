@@ -12,7 +12,8 @@ from torch import Tensor
 from syn2co import objective
 from syn2co.data.batch import Batch
 from syn2co.pretraining.health import effective_rank, embedding_std
-from syn2co.pretraining.method import LossSettings, StepPosition, Syn2Co, enqueue, training_step
+from syn2co.pretraining.method import LossSettings, Syn2Co, training_step
+from syn2co.pretraining.step import StepPosition, enqueue
 
 DOUBLE = "training.precision=float64"
 
@@ -85,7 +86,7 @@ def test_gradients_are_those_of_autograd_through_the_plain_loss(tiny):
 def test_keys_of_a_view_go_into_the_queue_of_that_view(tiny):
     model = Syn2Co(tiny())
     keys = (torch.full((3, 16), 1.0), torch.full((3, 16), 2.0))
-    enqueue(model, keys, torch.tensor([7, 8, 9]))
+    enqueue(model.queues, keys, torch.tensor([7, 8, 9]))
     for queue, key in zip(model.queues, keys, strict=True):
         assert torch.equal(queue.keys[:3], key) and queue.pointer == 3
         assert queue.groups[:4].tolist() == [7, 8, 9, -1]
@@ -232,7 +233,7 @@ def test_defect_07_accumulation_accumulates(tiny, tmp_path):
             workspace=objective.Workspace(),
         )
         gradients.append(torch.autograd.grad(outcome.loss, list(model.online.parameters())))
-        enqueue(model, outcome.keys, part.groups)
+        enqueue(model.queues, outcome.keys, part.groups)
     for number, name in enumerate(dict(model.online.named_parameters())):
         mean = sum(gradient[number] for gradient in gradients) / 4
         torch.testing.assert_close(found[name], mean, atol=1e-12, rtol=1e-9, msg=name)
@@ -304,12 +305,14 @@ def test_effective_rank_by_hand():
 def test_every_draw_and_strength_reaches_its_place(tiny, monkeypatch):
     """Both directions and views have draws of their own, by step and epoch, and no strength takes another's place."""
     import syn2co.pretraining.method as module
+    import syn2co.pretraining.step as step_module
 
     config = tiny(DOUBLE, "negatives.sigma=0.11", "negatives.delta=0.22", "negatives.eta=0.33")
     seen: dict[str, list[dict]] = {"draw_negatives": [], "drop_path_uniforms": [], "contrastive_loss": []}
     for name, calls in seen.items():
-        real = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *a, real=real, calls=calls, **k: calls.append((a, k)) or real(*a, **k))
+        owner = step_module if name == "drop_path_uniforms" else module
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, real=real, calls=calls, **k: calls.append((a, k)) or real(*a, **k))
     _step(_model(config), _batch(), config, synthetic=True, step=9, micro_batch=1)
     assert [a[1] for a, _ in seen["draw_negatives"]] == [(0, 9, 1, 1), (0, 9, 1, 2)]
     online, target = seen["drop_path_uniforms"][:2], seen["drop_path_uniforms"][2:]

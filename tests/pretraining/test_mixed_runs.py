@@ -20,11 +20,11 @@ from syn2co.data.mixing import choose_mode, image_index, make_mixer
 from syn2co.data.open import open_images
 from syn2co.data.settings import ViewsSettings
 from syn2co.data.views import one_view
-from syn2co.evaluation.evaluate import evaluate
 from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.pretraining.method import Syn2Co
 from syn2co.pretraining.metrics import losses_by_source
 from syn2co.pretraining.train import pretrain
+from syn2co.reports.evaluation import evaluate
 
 VIEWS = ViewsSettings(size=16)
 MIXES = {
@@ -128,7 +128,10 @@ def test_a_mixed_run_logs_what_it_drew(mixed, tmp_path):
             both = {f"feature_std/{kind}", f"effective_rank/{kind}"} & record.keys()
             assert len(both) in (0, 2) and all(math.isfinite(record[name]) for name in both)
     assert any("effective_rank/synthetic" in record for record in records)
-    expected = {"mode": "ratio", "real": 26, "synthetic": 52, "epoch": 24, "labels": "none", "generators": ["by hand"]}
+    expected = {
+        "mode": "ratio", "real": 26, "synthetic": 52, "epoch": 24, "labels": "none", "generators": ["by hand"],
+        "licenses": {"by hand": ["CC0-1.0"]},
+    }  # fmt: skip
     assert json.loads((run / "mix.json").read_text()) == expected
     from syn2co.runtime.checkpoint import load_checkpoint
 
@@ -394,3 +397,4 @@ def test_the_command_line(mixed, image_folder, variations, tmp_path):
     assert saved["synthetic"] == [str(variations), "procedural:mix:20"]
     metadata = json.loads((tmp_path / "run" / "mix.json").read_text())
     assert metadata["synthetic"] == 72 and metadata["generators"] == ["by hand", "procedural"]
+    assert metadata["licenses"] == {"by hand": ["CC0-1.0"], "procedural": ["CC0-1.0"]}

@@ -73,6 +73,22 @@ def test_methods_differ_in_their_negatives_alone(encoder):
     assert _differences(f"moby-{encoder}", f"synco-{encoder}") == window | mochi | rest
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_supervised_differs_from_moby_in_its_objective_alone(encoder):
+    assert _differences(f"moby-{encoder}", f"supervised-{encoder}") == {
+        "training.objective": ("contrastive", "supervised"),
+        "supervised.label_smoothing": (0.0, 0.1),
+    }
+
+
+def test_supervised_on_cifar10_differs_in_its_objective_and_has_no_heads():
+    assert _differences("moby-cifar10", "supervised-cifar10") == {
+        "training.objective": ("contrastive", "supervised"),
+        "heads.hidden": (1024, 4096),  # the defaults: there are none
+        "heads.width": (128, 256),
+    }
+
+
 @pytest.mark.parametrize("name", ["deit-s", "swin-t", "cifar10"])
 def test_syn2co_is_synco_with_half_of_the_images_synthetic(name):
     differences = _differences(f"synco-{name}", f"syn2co-{name}")

@@ -34,6 +34,7 @@ class Row:
     value: float
     low: float
     high: float
+    metric: str = "top-1"
 
 
 def flat(color: np.ndarray, side: int = 32) -> np.ndarray:
@@ -142,6 +143,14 @@ class TestLossCurve:
         ][0]
         assert means[1:-1] == pytest.approx(1 / 3) and means[0] == pytest.approx(1 / 2)
 
+    def test_a_supervised_run_has_one_loss(self, tmp_path):
+        run = [{**record, "top1": 0.5} for record in records()]
+        figure = loss_curve([{k: v for k, v in record.items() if k != "real_loss"} for record in run])
+        pixels, words = drawn(figure, tmp_path / "loss.png"), texts(figure)
+        assert min(count(pixels, color) for color in (BLUE, VERMILION)) > 100 > count(pixels, GRAY)
+        assert "cross-entropy with labels, mean of both views" in words and "real negatives" not in words
+        assert figure.axes[0].get_ylabel() == "loss (nats)"
+
     def test_knn_gets_its_own_panel(self, tmp_path):
         scored = [*records(), {"step": 30, "epoch": 3.0, "knn": 61.0}, {"step": 60, "epoch": 6.0, "knn": 72.0}]
         figure = loss_curve(scored)
@@ -171,11 +180,11 @@ class TestBars:
     def test_a_panel_a_protocol_and_a_bar_an_encoder(self, tmp_path):
         figure = bars(self.ROWS)
         pixels = drawn(figure, tmp_path / "scores.png")
-        assert [axes.get_title(loc="left") for axes in figure.axes] == ["knn", "linear"]
+        assert [axes.get_title(loc="left") for axes in figure.axes] == ["knn: top-1", "linear: top-1"]
         assert [bar.get_width() for bar in figure.axes[0].patches] == [80.0, 50.0, 30.0]
         assert 0.9 < count(pixels, BLUE) / count(pixels, GRAY) < 1.1  # 80 against 50 + 30
         words = texts(figure)
-        assert all(word in words for word in ("80.0", "run", "raw pixels", "top-1 (%)", "95 % intervals"))
+        assert all(word in words for word in ("80.0", "run", "raw pixels", "knn: top-1", "95 % intervals"))
 
     def test_intervals_are_drawn(self):
         (container,) = [

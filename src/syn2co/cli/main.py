@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from syn2co.cli import audits, runs, scores, sets
+from syn2co.cli import audits, encoders, runs, scores, sets
 from syn2co.cli.ranks import first_rank
 from syn2co.core.errors import Syn2CoError
 from syn2co.core.versions import __version__
@@ -42,7 +42,16 @@ def cli() -> None:
 
 
 _pretrain, *_others = runs.COMMANDS
-for _command in (_pretrain, scores.evaluate, *_others, *sets.COMMANDS, audits.audit):
+for _command in (
+    _pretrain,
+    scores.evaluate,
+    scores.embed,
+    encoders.export,
+    *_others,
+    *sets.COMMANDS,
+    audits.audit,
+    scores.cache,
+):
     cli.add_command(_command)
 
 

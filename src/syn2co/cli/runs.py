@@ -32,6 +32,12 @@ from syn2co.cli.ranks import first_rank
     "--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes the run."
 )
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting; repeatable.")
+@click.option(
+    "--init-from",
+    metavar="WEIGHTS",
+    help="Begin with these weights: run, export, timm:NAME, reference, or a file (timm, MoBY, MoCo v3, DINO).",
+)
+@click.option("--trust", is_flag=True, help="Read such a file even if it is a pickle; tensors and plain values alone.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def pretrain(
     recipe: str | None,
@@ -41,8 +47,11 @@ def pretrain(
     out: Path,
     settings: tuple[str, ...],
     quiet: bool,
+    **initial: Any,
 ) -> None:
-    """Pretrain an encoder on unlabeled images; the same command resumes a run that was stopped.
+    """Pretrain an encoder; the same command resumes a run that was stopped.
+
+    Labels of the images are ignored, but for the recipes supervised-*.
 
     Real and synthetic images mix as settings say, such as --set mix.ratio=0.5.
     Many ranks: torchrun --nproc-per-node 8 -m syn2co pretrain ...
@@ -52,7 +61,7 @@ def pretrain(
     from syn2co.pretraining.train import pretrain as run
 
     chosen: Any = config_file or recipe
-    done = run(chosen, out=out, real=real, synthetic=synthetic, settings=settings, progress=not quiet)
+    done = run(chosen, out=out, real=real, synthetic=synthetic, settings=settings, **initial, progress=not quiet)
     if first_rank():
         click.echo(
             f"{done.folder}: {done.steps} steps done. Next: syn2co evaluate {done.folder} --train SRC --test SRC"

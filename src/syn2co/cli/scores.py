@@ -1,4 +1,4 @@
-"""`syn2co evaluate`: scores of encoders. One library call."""
+"""`syn2co evaluate`, `embed` and `cache`: scores and features of encoders. Each is one library call."""
 
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,17 @@ from syn2co.images.quarantine import MAX_BROKEN_SHARE
 
 
 @click.command()
-@click.argument("encoder")
+@click.argument("encoders", nargs=-1, required=True, metavar="ENCODER...")
+@click.option("--train", "train", multiple=True, metavar="SRC", help="Labeled images: the bank; repeatable.")
+@click.option("--test", "test", multiple=True, metavar="SRC", help="Labeled images that are scored; repeatable.")
 @click.option(
-    "--train", "train", multiple=True, required=True, metavar="SRC", help="Labeled images: the bank; repeatable."
+    "--transfer", multiple=True, metavar="NAME", help="Another data set: cifar10, ... or a folder; repeatable or a,b,c."
 )
-@click.option(
-    "--test", "test", multiple=True, required=True, metavar="SRC", help="Labeled images that are scored; repeatable."
-)
-@click.option("--also", multiple=True, metavar="ENCODER", help="Another encoder for the same table; repeatable.")
 @click.option("--protocols", default="knn,linear", show_default=True, help="Which scores, separated by commas.")
 @click.option(
     "--baselines/--no-baselines", default=True, show_default=True, help="Score raw pixels and a random encoder too."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and evaluation.md.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for tables (JSON, CSV, Markdown) and pictures.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option(
     "--precision",
@@ -37,8 +35,18 @@ from syn2co.images.quarantine import MAX_BROKEN_SHARE
     show_default=True,
     help="Seed of the bootstrap, of the held-out part and of the random encoder.",
 )
+@click.option(
+    "--data-root", default=None, metavar="DIR", help="Folder with the data sets that are named, else $SYN2CO_DATA."
+)
+@click.option("--download", is_flag=True, help="Let torchvision fetch named data sets that are not there.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a setting; repeatable.")
 @click.option("--batch-size", default=256, show_default=True, help="Images per forward pass.")
-@click.option("--workers", default=0, show_default=True, help="Processes that decode images; 0: this one.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Threads that decode in the background; 0: none [one per core].",
+)
 @click.option(
     "--max-broken-share",
     default=MAX_BROKEN_SHARE,
@@ -47,23 +55,120 @@ from syn2co.images.quarantine import MAX_BROKEN_SHARE
 )
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def evaluate(
-    encoder: str,
+    encoders: tuple[str, ...],
     train: tuple[str, ...],
     test: tuple[str, ...],
-    also: tuple[str, ...],
+    transfer: tuple[str, ...],
     protocols: str,
     out: Path | None,
     quiet: bool,
+    assignments: tuple[str, ...],
     **settings: Any,
 ) -> None:
-    """Score ENCODER (run folder, checkpoint file or timm:NAME) on labeled images, with baselines and intervals."""
+    """Score each ENCODER (run folder, checkpoint, export, timm:NAME) with intervals, beside baselines.
+
+    `--protocols syn2co` is the authors' own suite, on whichever of its data sets lie in the data root.
+    """
     from rich.console import Console
 
-    from syn2co.evaluation.evaluate import evaluate as run
     from syn2co.evaluation.settings import EvaluationSettings
+    from syn2co.reports.evaluation import evaluate as run
 
-    names = [name.strip() for name in protocols.split(",")]
-    chosen = EvaluationSettings.parse(settings)
-    report = run(encoder, train, test, protocols=names, also=also, settings=chosen, out=out, progress=not quiet)
+    names = [name.strip() for name in protocols.split(",") if name.strip()]
+    sets = [name.strip() for item in transfer for name in ([item] if _is_folder(item) else item.split(","))]
+    chosen = EvaluationSettings.parse(settings).with_settings(assignments)
+    report = run(
+        encoders,
+        train or None,
+        test or None,
+        protocols=names,
+        transfer=sets,
+        settings=chosen,
+        out=out,
+        progress=not quiet,
+    )
     if first_rank():
         Console().print(report.table())
+
+
+@click.command()
+@click.argument("encoder")
+@click.argument("images", nargs=-1, required=True, metavar="SRC...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, NAME.parquet.")
+@click.option("--tokens", is_flag=True, help="Write the patch tokens instead of pooled features.")
+@click.option(
+    "--branch",
+    type=click.Choice(["online", "target"]),
+    default="online",
+    show_default=True,
+    help="Encoder of a run: the trained one, or its moving average.",
+)
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Precision of the encoder; features are written in float32.",
+)
+@click.option("--batch-size", default=256, show_default=True, help="Images per forward pass.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Threads that decode in the background; 0: none [one per core].",
+)
+@click.option(
+    "--max-broken-share",
+    default=MAX_BROKEN_SHARE,
+    show_default=True,
+    help="Refuse a source with a larger share of broken images.",
+)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def embed(
+    encoder: str,
+    images: tuple[str, ...],
+    out: Path,
+    tokens: bool,
+    branch: str,
+    force: bool,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Write features of the images SRC to a Parquet file with their names and labels.
+
+    ENCODER is a run folder, a checkpoint file, an export or timm:NAME; labels are not needed.
+    """
+    from syn2co.evaluation.embed import embed as run
+    from syn2co.evaluation.settings import EvaluationSettings
+
+    chosen = EvaluationSettings.parse(settings)
+    done = run(encoder, images, out, tokens=tokens, branch=branch, settings=chosen, force=force, progress=not quiet)
+    if first_rank():
+        shape = (
+            f"{done.width} features"
+            if done.grid is None
+            else "{} x {} tokens of {} features".format(*done.grid, done.width)
+        )
+        left_out = f"; {done.left_out} broken images left out" if done.left_out else ""
+        click.echo(f"{done.path}: {done.images} images, {shape} each{left_out}")
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return bool(text) and Path(text).expanduser().is_dir()
+    except (OSError, RuntimeError):  # too long for a name, or the home folder of nobody
+        return False
+
+
+@click.command()
+@click.option("--clear", is_flag=True, help="Delete every cached feature.")
+def cache(clear: bool) -> None:
+    """Show the cache of clean features, or empty it; `--set cache_gib=0` evaluates without one."""
+    from rich.filesize import decimal
+
+    from syn2co.evaluation.feature_cache import cache as run
+
+    content = run(clear=clear)
+    click.echo(f"{content.files} files of features, {decimal(content.nbytes)}, in {content.folder}")

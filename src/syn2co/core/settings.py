@@ -93,13 +93,23 @@ def _assign(values: dict[str, Any], assignment: str, free: Collection[str]) -> N
     path = path.strip()
     if not separator:
         raise ConfigError(f"--set {assignment}: must look like queue.size=1024")
-    *groups, leaf = path.split(".")
-    here: Any = values
-    for name in groups:
-        here = here.get(name) if isinstance(here, dict) else None
-    if not isinstance(here, dict) or (leaf not in here and ".".join(groups) not in free):
+    place = _place(values, path, free)
+    if place is None:
         raise ConfigError(f"--set {path}: there is no such setting{nearest(path, _leaves(values))}")
-    here[leaf] = _value(path, text)
+    group, name = place
+    group[name] = _value(path, text)
+
+
+def _place(values: dict[str, Any], path: str, free: Collection[str]) -> tuple[dict[str, Any], str] | None:
+    """Return the mapping that holds a setting and its name there; a name in a free group may have dots in it."""
+    *groups, leaf = path.split(".")
+    here = values
+    for depth, name in enumerate(groups):
+        inner = here.get(name)
+        if not isinstance(inner, dict):
+            return (here, ".".join([*groups[depth:], leaf])) if ".".join(groups[:depth]) in free else None
+        here = inner
+    return (here, leaf) if leaf in here or ".".join(groups) in free else None
 
 
 def setting_names(kind: type[BaseModel], prefix: str = "") -> list[str]:

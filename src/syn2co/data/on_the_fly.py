@@ -5,7 +5,7 @@ A source is named procedural:PROGRAM[:COUNT[:SIZE]], such as procedural:leaves:1
 Axis letters: M images of the source, S side in pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -31,6 +31,7 @@ class ProceduralSource:
 
     labels_used = False
     made_by = ("procedural",)
+    licenses: Mapping[str, tuple[str, ...]] = {"procedural": ("CC0-1.0",)}  # as stored sets of it say
     on_the_fly = True
     classes: tuple[str, ...] = ()
     skipped: tuple[Quarantined, ...] = ()

@@ -45,7 +45,7 @@ def open_images(
     Args:
         specs: one source or several. A source is a folder, a .tar file, a glob or brace range of tar files, a synthetic
             data set, `procedural:PROGRAM[:COUNT[:SIZE]]`, `builtin:photos[:train|:test]`,
-            `builtin:digits[:train|:test]`, `torchvision:NAME[:split]` or `hf:NAME[:split]`.
+            `builtin:digits[:train|:test]`, `torchvision:[FOLDER/]NAME[:split[+split]]` or `hf:NAME[:split]`.
         max_pixels: width times height of the largest image that is read; a larger one is quarantined.
         max_broken_share: largest share of broken images, from 0 to 1, before the set is refused.
         check: decode every image once now, so that broken ones leave the set; without it they fail when read.
@@ -145,7 +145,9 @@ def open_source(spec: str | Path, *, cache_dir: Path, report: Progress | None = 
 
 def _open_scheme(scheme: str, rest: str, cache_dir: Path) -> Source:
     """Return a source that is not a path."""
-    name, _, split = rest.partition(":")
+    folder, slash, last = rest.rpartition("/")
+    name, _, split = last.partition(":")
+    name = folder + slash + name
     if scheme == "builtin":
         from syn2co.images.sources.builtin import open_builtin
 

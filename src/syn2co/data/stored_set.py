@@ -40,6 +40,7 @@ class StoredSetSource:
         self.group_ids, self.source_ids = metadata.groups, metadata.sources
         self.labels_used = metadata.labels_used
         self.made_by = tuple(sorted(metadata.made_by))
+        self.licenses = {name: tuple(sorted(found)) for name, found in sorted(metadata.licenses.items())}
         self._manifests = metadata.hasher.digest()
 
     @property
@@ -81,6 +82,8 @@ class Facts:
     sources: Int64[np.ndarray, " M"]
     labels_used: bool = False
     made_by: set[str] = field(default_factory=set)
+    licenses: dict[str, set[str]] = field(default_factory=dict)
+    """Of each generator whose images say one."""
     classes: dict[str, int] = field(default_factory=dict)
     class_numbers: list[int] = field(default_factory=list)
     hasher: blake2b = field(default_factory=lambda: blake2b(digest_size=16))
@@ -91,6 +94,8 @@ class Facts:
         self.sources[row] = -1 if line["source"] is None else source_id(line["source"])
         self.labels_used |= line["labels"] == "used"
         self.made_by.add(str(line["generator"]))
+        if line.get("license") is not None:
+            self.licenses.setdefault(str(line["generator"]), set()).add(str(line["license"]))
         name = line["class"]
         self.class_numbers[row] = -1 if name is None else self.classes.setdefault(name, len(self.classes))
         self.hasher.update(line["check"].encode())

@@ -1,6 +1,6 @@
 """Training data of a run: the real and the synthetic sources opened as one set, and which image comes when."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from syn2co.data.on_the_fly import with_size
 from syn2co.data.open import CacheMode, open_images
 from syn2co.data.settings import DataSettings, MixSettings
 from syn2co.images.image_set import ImageSet
+from syn2co.images.source import SyntheticSource
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def open_training_data(
 
 def _metadata(images: ImageSet, mixer: Mixer, sources: int) -> dict[str, Any]:
     known = images.synthetic_sources
+    licenses = _licenses(known)
     used = any(source.labels_used for source in known)
     return {
         "mode": mixer.mode,
@@ -79,7 +81,17 @@ def _metadata(images: ImageSet, mixer: Mixer, sources: int) -> dict[str, Any]:
         "epoch": mixer.length,
         "labels": "used" if used else "none" if len(known) == sources else "unknown",
         "generators": sorted({name for source in known for name in source.made_by}),
+        **({"licenses": licenses} if licenses else {}),
     }
+
+
+def _licenses(sources: Iterable[SyntheticSource]) -> dict[str, list[str]]:
+    """Return the licenses of each generator as far as they are known."""
+    found: dict[str, set[str]] = {}
+    for source in sources:
+        for name, licenses in source.licenses.items():
+            found.setdefault(name, set()).update(licenses)
+    return {name: sorted(licenses) for name, licenses in sorted(found.items())}
 
 
 def _notes(data: DataSettings, images: ImageSet, mixer: Mixer, codec: Codec, metadata: dict[str, Any]) -> list[str]:

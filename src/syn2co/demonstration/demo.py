@@ -36,8 +36,8 @@ def demo(
         Syn2CoError: as `generate`, `audit`, `pretrain` and `evaluate`.
 
     Example:
-        >>> steps = "training.steps=2"  # without it the recipe's own number
-        >>> report = demo("runs/demo", pretrain_only=True, settings=[steps])  # doctest: +ELLIPSIS, +NORMALIZE_WHITESPACE
+        >>> steps = ["training.steps=2"]  # without it the recipe's own number
+        >>> report = demo(pretrain_only=True, settings=steps)  # doctest: +ELLIPSIS, +NORMALIZE_WHITESPACE
         Top-1 on the test images, 95 % bootstrap intervals...
         >>> [row.encoder for row in report.rows]
         ['syn2co', 'raw pixels', 'random init']

@@ -9,13 +9,13 @@ import numpy as np
 from syn2co.core.keyed_rng import permutation
 from syn2co.data.open import open_images
 from syn2co.demonstration.pretraining import PICTURES, TEST, TRAIN, draw
-from syn2co.evaluation.evaluate import evaluate
 from syn2co.evaluation.results import EvaluationReport
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.recipes import recipe
 from syn2co.pretraining.train import pretrain
 from syn2co.reports.audit import audit
 from syn2co.reports.demo_page import write_page
+from syn2co.reports.evaluation import evaluate
 from syn2co.reports.figures import image_rows, save
 from syn2co.synthesis.generation.generate import generate
 from syn2co.synthesis.sets.settings import SynthesisSettings
@@ -47,7 +47,7 @@ def faking_demo(out: Path, *, settings: Sequence[str], protocols: Sequence[str],
         name + suffix: _config(name, bool(suffix), folders, settings) for name in IMAGES for suffix in ("", NEGATIVES)
     }
     runs = [pretrain(config, out=out / "runs" / name, progress=progress).folder for name, config in grid.items()]
-    report = evaluate(runs[0], [TRAIN], [TEST], also=runs[1:], protocols=protocols, out=out, progress=progress)
+    report = evaluate(runs, [TRAIN], [TEST], protocols=protocols, out=out, progress=progress)
     draw(grid["real" + NEGATIVES], report, out, f"runs/real{NEGATIVES}")
     _draw_images(folders, out)
     write_page(out, _intro(report), report, {"synthetic.png": _CAPTION, **PICTURES}, _findings(report, looked.headline))

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from syn2co.core.keyed_rng import permutation
 from syn2co.data.open import open_images
 from syn2co.data.views import two_views
-from syn2co.evaluation.evaluate import evaluate
 from syn2co.evaluation.features import extract
 from syn2co.evaluation.protocols.knn import neighbors
 from syn2co.evaluation.results import EvaluationReport
@@ -20,6 +19,7 @@ from syn2co.pretraining.metrics import read_metrics
 from syn2co.pretraining.recipes import recipe
 from syn2co.pretraining.train import pretrain
 from syn2co.reports.demo_page import write_page
+from syn2co.reports.evaluation import evaluate
 from syn2co.reports.figures import bars, loss_curve, nearest_neighbors, save, view_grid
 
 RUN = "syn2co"  # the folder, and the name in the tables

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from syn2co.diagnostics.classification import classification
 from syn2co.diagnostics.diagnosis import Diagnosis
 from syn2co.diagnostics.evidence import read_evidence
 from syn2co.diagnostics.learning import learning, unstable
@@ -9,10 +10,13 @@ from syn2co.diagnostics.negatives import masked, negatives
 from syn2co.diagnostics.state import broken_images, damaged, nonfinite, starved, unfinished
 
 CHECKS = (nonfinite, damaged, learning, unstable, negatives, masked, starved, broken_images, unfinished)
+SUPERVISED_CHECKS = (nonfinite, damaged, classification, starved, broken_images, unfinished)
 
 
 def doctor(run: str | Path) -> Diagnosis:
     """Return the diagnosis of a run from its folder; nothing is changed, and the run may still be under way.
+
+    A supervised run is judged by its cross-entropy; collapse, stability and negatives are judged in contrastive runs.
 
     Args:
         run: run folder of `pretrain`.
@@ -30,5 +34,6 @@ def doctor(run: str | Path) -> Diagnosis:
         'negatives on (too short to tell)'
     """
     evidence = read_evidence(Path(run))
-    findings = tuple(finding for check in CHECKS for finding in check(evidence))
+    checks = SUPERVISED_CHECKS if evidence.config.training.objective == "supervised" else CHECKS
+    findings = tuple(finding for check in checks for finding in check(evidence))
     return Diagnosis(str(run), evidence.summary(), findings)

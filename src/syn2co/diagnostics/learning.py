@@ -52,7 +52,7 @@ GROWTH = 10.0  # gradient norm; left alone: .9 to 1.7; all weights x 0.9 a step:
 def learning(evidence: Evidence) -> Iterator[Finding]:
     """Yield the one verdict on what the loss and the features show."""
     if evidence.step < MIN_STEPS or len(evidence.records) < MIN_RECORDS:
-        yield _too_short(evidence)
+        yield too_short(evidence)
         return
     verdicts = (_collapsing, _frozen, _above, _diverging, _flat)
     yield next((finding for verdict in verdicts if (finding := verdict(evidence))), _healthy(evidence))
@@ -87,7 +87,8 @@ def _loss(evidence: Evidence) -> str:
     )
 
 
-def _too_short(evidence: Evidence) -> Finding:
+def too_short(evidence: Evidence) -> Finding:
+    """Return the note that there are too few steps or records to tell anything."""
     reason = (
         f"{evidence.step} steps and {len(evidence.records)} metrics records; it takes {MIN_STEPS} and {MIN_RECORDS}"
     )

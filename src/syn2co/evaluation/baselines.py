@@ -42,7 +42,9 @@ class RawPixels(nn.Module):
 
 def baselines_of(encoder: Encoder, *, seed: int) -> dict[str, nn.Module]:
     """Return the free baselines of an encoder by name; the random weights are a function of `seed`."""
+    random = build_encoder(encoder.spec, seed=seed).eval()
+    random.crop_ratio, random.interpolation = encoder.crop_ratio, encoder.interpolation
     return {
         RAW_PIXELS: RawPixels(encoder.image_size, encoder.crop_ratio, encoder.spec.mean, encoder.spec.std),
-        RANDOM_INIT: build_encoder(encoder.spec, seed=seed).eval(),
+        RANDOM_INIT: random,
     }

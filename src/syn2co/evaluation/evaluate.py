@@ -1,31 +1,35 @@
-"""`evaluate`: any number of protocols over one encoder and its baselines, on the same test images.
+"""`score`: any number of protocols over encoders, baselines and data sets, on the same test images.
 
-Axes: N training images, M test images.
+Axes: M test images, R draws of the training labels.
 """
 
 import itertools
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from syn2co.core.errors import EvaluationError
-from syn2co.core.hints import nearest
-from syn2co.data.open import SCHEMES, open_images
-from syn2co.evaluation.baselines import RawPixels, baselines_of
-from syn2co.evaluation.bootstrap import DRAWS, bootstrap_mean
-from syn2co.evaluation.features import check_finite, encoder_hash, exact_float32, extract
-from syn2co.evaluation.protocols.knn import knn
-from syn2co.evaluation.protocols.linear import linear
-from syn2co.evaluation.protocols.protocol import Features, Protocol, ProtocolResult
-from syn2co.evaluation.results import EvaluationReport, Score, make_folder
+from syn2co.data.open import open_images
+from syn2co.evaluation.baselines import baselines_of
+from syn2co.evaluation.bootstrap import DRAWS, Interval, interval_of
+from syn2co.evaluation.crops import decoding_threads
+from syn2co.evaluation.data_sets import size_notes
+from syn2co.evaluation.feature_cache import GIB, FeatureCache
+from syn2co.evaluation.features import exact_float32
+from syn2co.evaluation.protocols.protocol import NotApplicable, ProtocolResult, Task
+from syn2co.evaluation.protocols.registry import PROTOCOLS
+from syn2co.evaluation.results import EvaluationReport
+from syn2co.evaluation.scores import Score
+from syn2co.evaluation.segmentation import find_masks, image_folders
 from syn2co.evaluation.settings import EvaluationSettings
-from syn2co.evaluation.splits import Specs, Splits, identical_rows, make_splits, refuse_overlap
+from syn2co.evaluation.splits import Specs, Splits, make_splits, refuse_overlap, short_name, unlabeled_splits
+from syn2co.evaluation.suites import DataSet, choose_suite
 from syn2co.images.image_set import ImageSet
 from syn2co.models.encoder import Encoder
 from syn2co.models.load import load_encoder
@@ -33,95 +37,81 @@ from syn2co.runtime import distributed
 from syn2co.runtime.determinism import describe
 from syn2co.runtime.device import choose_device
 
-PROTOCOLS: dict[str, Protocol] = {"knn": knn, "linear": linear}
+AnyEncoder = Encoder | str | Path
 
 
-def evaluate(
-    encoder: Encoder | str | Path,
-    train: Specs,
-    test: Specs,
+def score(
+    encoders: Sequence[AnyEncoder],
+    train: Specs | None,
+    test: Specs | None,
     *,
-    protocols: Sequence[str] = ("knn", "linear"),
-    also: Sequence[Encoder | str | Path] = (),
-    settings: EvaluationSettings | None = None,
-    out: str | Path | None = None,
-    progress: bool = False,
-) -> EvaluationReport:
-    """Return the scores of a frozen encoder on labeled images, in percent with 95 % intervals, beside its baselines.
+    protocols: Sequence[str],
+    transfer: Sequence[str | Path],
+    settings: EvaluationSettings,
+    progress: bool,
+) -> tuple[EvaluationReport, dict[str, Task]]:
+    """Return the scores of frozen encoders and baselines, and the first encoder's task per data set.
 
-    Under torchrun all ranks share the feature extraction and return the same report; the first one writes.
-
-    Args:
-        encoder: an encoder, a run folder, a checkpoint file or `timm:NAME`.
-        train: sources of labeled images as `open_images` takes them: the bank of k-NN, what the probe is fitted to.
-        test: sources that are scored; their classes match those of `train` by name.
-        protocols: names of `PROTOCOLS`, at least one.
-        also: further encoders for the same table, of the kinds that `encoder` may be.
-        settings: None gives the defaults of `EvaluationSettings`.
-        out: folder for evaluation.json and evaluation.md, made if needed; None writes nothing.
-
-    Returns:
-        One row per encoder and protocol, the correctness of each test image, and notes.
-
-    Raises:
-        EvaluationError: if a protocol is unknown, both sides are the same images, a side has no labels, the training
-            images have one class, or test images have a class that the training images lack.
-        ConfigError: if the device is not there.
-        DataError: if a source is missing, empty or too broken.
-        CheckpointError: if there is no readable checkpoint, or its weights do not fit the encoder that it names.
-
-    Example:
-        >>> from syn2co.models.encoder import build_encoder
-        >>> from syn2co.models.settings import EncoderSettings
-        >>> vit = {"patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
-        >>> encoder = build_encoder(EncoderSettings(name="vit_tiny_patch16_224", options=vit, size=32), seed=0)
-        >>> alone = EvaluationSettings(baselines=False)
-        >>> report = evaluate(encoder, "builtin:digits:train", "builtin:digits:test", protocols=["knn"], settings=alone)
-        >>> report.rows[0].metric, report.rows[0].n_test
-        ('top-1', 355)
+    Arguments and errors as `syn2co.evaluate`; nothing is written. Call it inside a `distributed.session`: all ranks
+    share the extraction and return the same report.
     """
-    settings = settings or EvaluationSettings()
-    _check(protocols)
-    chosen = choose_device(settings.device)
-    if out is not None:
-        make_folder(Path(out))  # before the work, not after it
-    with distributed.session(chosen.type):
-        job = _Job(tuple(dict.fromkeys(protocols)), settings, chosen, progress)
-        encoders = _encoders([encoder, *also], settings.baselines, settings.seed)
-        sides = [_open(specs, settings) for specs in (train, test)]
-        refuse_overlap(*sides)
-        report = _score_all(encoders, make_splits(*sides), job, (train, test))
-        if out is not None and distributed.is_main():
-            report.write(Path(out))
-        distributed.barrier()
-    return report
+    suite = choose_suite(protocols, train, test, transfer, settings)
+    job = _Job(suite.protocols, settings, choose_device(settings.device), progress)
+    named = _encoders(encoders, settings.baselines, settings.seed)
+    job.notes += [*suite.notes, *_labels_used(named)]
+    tasks: dict[str, Task] = {}
+    for data in suite.data:
+        splits = _open_splits(data, suite.protocols, settings)
+        job.notes += [f"{data.name}: {note}" if data.name else note for note in splits.notes]
+        if data.published is not None:
+            job.notes += [f"{data.name}: {note}" for note in data.published.notes]
+            job.notes += size_notes(data.published, splits.train, splits.test)
+        job.classes[data.name] = splits.classes
+        for number, task in enumerate(_tasks(named, data, splits, job)):
+            _score_encoder(task, data, job)
+            if number == 0:
+                tasks[data.name] = task
+    if not job.rows:
+        raise EvaluationError(f"--protocols: none of them could score these encoders: {'; '.join(job.merged_notes(0))}")
+    notes = (*job.notes, *job.merged_notes(len(named)))
+    return EvaluationReport(tuple(job.rows), notes, _metadata(suite.data, named, job), job.classes), tasks
 
 
-class _Job(NamedTuple):
-    """One evaluation: protocols, settings, device."""
+@dataclass
+class _Job:
+    """One evaluation: protocols, settings, device, and what came out so far."""
 
     protocols: tuple[str, ...]
     settings: EvaluationSettings
     device: torch.device
     progress: bool
+    rows: list[Score] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    of_encoders: dict[str, list[str]] = field(default_factory=dict)
+    """Notes of protocols, and the encoders that each is about."""
+
+    def note(self, text: str, encoder: str) -> None:
+        names = self.of_encoders.setdefault(text, [])
+        if encoder not in names:
+            names.append(encoder)
+
+    def merged_notes(self, encoders: int) -> list[str]:
+        """Return each note once, led by the encoders that it is about unless it is about all."""
+        return [
+            note if len(names) == encoders else f"{', '.join(names)}: {note}"
+            for note, names in self.of_encoders.items()
+        ]
 
 
-def _check(protocols: Sequence[str]) -> None:
-    known = ", ".join(PROTOCOLS)
-    if isinstance(protocols, str) or not protocols:
-        raise EvaluationError(f"protocols = {protocols!r}: must be a list of at least one of {known}")
-    for name in protocols:
-        if name not in PROTOCOLS:
-            hint = nearest(name, PROTOCOLS) or f"; choose among {known}"
-            raise EvaluationError(f"protocols: '{name}' is unknown, known are {known}{hint}")
-
-
-def _encoders(given: Sequence[Encoder | str | Path], baselines: bool, seed: int) -> dict[str, nn.Module]:
+def _encoders(given: Sequence[AnyEncoder], baselines: bool, seed: int) -> dict[str, nn.Module]:
     """Return every encoder of the table under a name of its own."""
+    if not given:
+        raise EvaluationError("encoders: the list is empty; give at least one run folder, checkpoint or encoder")
     named: dict[str, nn.Module] = {}
     for item in given:
         loaded = item if isinstance(item, Encoder) else load_encoder(item)
-        named[_free_name("encoder" if isinstance(item, Encoder) else _short(item), named)] = loaded
+        named[_free_name("encoder" if isinstance(item, Encoder) else short_name(item), named)] = loaded
     if baselines:
         first = next(iter(named.values()))
         assert isinstance(first, Encoder)
@@ -135,117 +125,119 @@ def _free_name(name: str, taken: Container[str]) -> str:
     return next(candidate for candidate in itertools.chain([name], numbered) if candidate not in taken)
 
 
+def _open_splits(data: DataSet, protocols: Sequence[str], settings: EvaluationSettings) -> Splits:
+    """Return both sides of a data set, labeled if a protocol needs labels, with masks if one needs masks."""
+    needs = {PROTOCOLS[name].needs for name in protocols}
+    if "masks" in needs:
+        folders = image_folders(data.train, "train"), image_folders(data.test, "test")
+        train, test = (_open(part, settings) for part in folders)
+        refuse_overlap(train, test)
+        masks = find_masks((folders[0], train), (folders[1], test))
+        return unlabeled_splits(train, test, masks=masks, max_overlap=settings.max_overlap)
+    train, test = (_open(specs, settings) for specs in (data.train, data.test))
+    refuse_overlap(train, test)
+    make = make_splits if "classes" in needs else unlabeled_splits
+    return make(train, test, max_overlap=settings.max_overlap)
+
+
 def _open(specs: Specs, settings: EvaluationSettings) -> ImageSet:
     """Return the image set of `specs`; the first rank checks it and fills the cache that the others read."""
-    share, workers = settings.max_broken_share, settings.workers
+    share, workers = settings.max_broken_share, decoding_threads(settings.workers)
     return distributed.main_first(lambda: open_images(specs, workers=workers, max_broken_share=share))
 
 
-def _score_all(
-    encoders: dict[str, nn.Module], splits: Splits, job: _Job, specs: tuple[Specs, Specs]
-) -> EvaluationReport:
-    rows: list[Score] = []
-    values: dict[tuple[str, str], np.ndarray] = {}
-    notes: dict[str, list[str]] = {}
-    extra = [*splits.notes, *_labels_used(encoders)]
-    for name, encoder in encoders.items():
-        features = _features(name, encoder, splits, job)
-        for protocol in job.protocols:
+def _tasks(named: Mapping[str, nn.Module], data: DataSet, splits: Splits, job: _Job) -> Iterator[Task]:
+    """Yield the task of each encoder on one data set; they share what `once` makes for one of them."""
+    first = Task(
+        name="", encoder=nn.Identity(), splits=splits, settings=job.settings, device=job.device,
+        cache=FeatureCache(int(job.settings.cache_gib * GIB)), metric=data.metric, progress=job.progress,
+        encoders=named,
+    )  # fmt: skip
+    yield from (first.peer(name) for name in named)
+
+
+def _score_encoder(task: Task, data: DataSet, job: _Job) -> None:
+    """Add the rows of one encoder on one data set."""
+    prefix = f"{data.name}: " if data.name else ""
+    for protocol in job.protocols:
+        try:
             with exact_float32():
-                outcome = PROTOCOLS[protocol](features, job.settings.seed, job.device)
-            values[name, protocol] = outcome.values.numpy()
-            rows.append(_score(name, protocol, outcome, features, encoder, splits, job))
-            for note in outcome.notes:
-                notes.setdefault(note, []).append(name)
-        if isinstance(encoder, RawPixels) and (same := identical_rows(features.train, features.test)):
-            extra.append(f"{same} of {len(features.test)} test images have the very pixels of a training image")
-    metadata = {
-        "train": _names(specs[0]),
-        "test": _names(specs[1]),
-        "classes": len(splits.classes),
-        "precision": job.settings.precision,
-        "encoders": {name: _origin(encoder) for name, encoder in encoders.items()},
-        "machine": describe(job.device),
-    }
-    return EvaluationReport(tuple(rows), values, (*extra, *_merge(notes, len(encoders))), metadata)
+                results = PROTOCOLS[protocol].run(task)
+        except NotApplicable as reason:
+            job.note(f"{prefix}{protocol}: {reason}", task.name)
+            continue
+        for result in results:
+            job.rows.append(_score(protocol, result, task, data))
+            for note in result.notes:
+                job.note(prefix + note, task.name)
 
 
-def _labels_used(encoders: Mapping[str, nn.Module]) -> list[str]:
-    """Return the note that every table repeats where labels went into synthetic images that were trained on."""
-    provenances = {name: getattr(encoder, "provenance", {}) for name, encoder in encoders.items()}
-    used = [name for name, provenance in provenances.items() if provenance.get("labels") == "used"]
-    return [f"labels went into the synthetic images of {', '.join(used)}"] if used else []
-
-
-def _merge(notes: Mapping[str, list[str]], encoders: int) -> list[str]:
-    """Return each note once, led by the encoders that it is about unless it is about all."""
-    return [note if len(names) == encoders else f"{', '.join(names)}: {note}" for note, names in notes.items()]
-
-
-def _features(name: str, encoder: nn.Module, splits: Splits, job: _Job) -> Features:
-    sides = []
-    for side, images in (("train", splits.train), ("test", splits.test)):
-        title = f"{name}: {side} features" if job.progress else None
-        features = extract(
-            encoder,
-            images,
-            device=job.device,
-            precision=job.settings.precision,
-            batch_size=job.settings.batch_size,
-            workers=job.settings.workers,
-            progress=title,
-        )
-        check_finite(features, images, name)
-        sides.append(features)
-    return Features(sides[0], splits.train_labels, sides[1], splits.test_labels, len(splits.classes))
-
-
-def _score(
-    name: str,
-    protocol: str,
-    outcome: ProtocolResult,
-    features: Features,
-    encoder: nn.Module,
-    splits: Splits,
-    job: _Job,
-) -> Score:
-    interval = bootstrap_mean(outcome.values.numpy(), seed=job.settings.seed).percent()
+def _score(protocol: str, result: ProtocolResult, task: Task, data: DataSet) -> Score:
+    values, settings = result.values.double().numpy(), task.settings
+    interval = interval_of(values, seed=settings.seed)
+    if result.is_share:  # a linearization, or Student's t, may leave [0, 1]; the score cannot
+        interval = Interval(interval.value, max(0.0, interval.low), min(1.0, interval.high))
+    interval = interval.percent() if result.percent else interval
+    definition = {**result.definition, "metric": result.metric, "bootstrap": DRAWS, "precision": settings.precision}
     return Score(
-        protocol=protocol,
-        encoder=name,
-        metric=outcome.metric,
+        protocol=result.name or protocol,
+        encoder=task.name,
+        data=data.name,
+        metric=result.metric,
         value=interval.value,
         low=interval.low,
         high=interval.high,
-        n_test=len(features.test),
-        n_train=len(features.train),
-        seed=job.settings.seed,
-        setting=outcome.setting,
-        protocol_hash=_hash({**outcome.definition, "bootstrap": DRAWS, "precision": job.settings.precision}),
-        data_fingerprint=splits.fingerprint,
-        encoder_hash=encoder_hash(encoder),
-        details=outcome.details,
+        n_test=values.shape[-1],
+        n_train=len(task.splits.train),
+        seed=settings.seed,
+        draws=len(values) if values.ndim == 2 else 1,
+        setting=result.setting,
+        protocol_hash=blake2b(json.dumps(definition, sort_keys=True).encode(), digest_size=16).hexdigest(),
+        data_fingerprint=result.fingerprint or task.splits.fingerprint,
+        encoder_hash=task.encoder_hash,
+        percent=result.percent,
+        higher_is_better=result.higher_is_better,
+        details=result.details,
+        values=values,
+        predicted=None if result.predicted is None else result.predicted.numpy(),
+        labels=None if result.predicted is None else task.splits.test_labels.numpy(),
     )
 
 
-def _hash(definition: dict[str, Any]) -> str:
-    return blake2b(json.dumps(definition, sort_keys=True).encode(), digest_size=16).hexdigest()
+def _labels_used(encoders: Mapping[str, nn.Module]) -> list[str]:
+    """Return the notes that every table repeats where labels went into an encoder."""
+    provenances = {name: getattr(encoder, "provenance", {}) for name, encoder in encoders.items()}
+    supervised = [name for name, provenance in provenances.items() if provenance.get("objective") == "supervised"]
+    used = [name for name, provenance in provenances.items() if provenance.get("labels") == "used"]
+    used = [name for name in used if name not in supervised]
+    began = [name for name, provenance in provenances.items() if provenance.get("init", {}).get("labels") == "used"]
+    notes = [f"{', '.join(supervised)}: trained with labels"] if supervised else []
+    notes += [f"labels went into the weights that {', '.join(began)} began with"] if began else []
+    return notes + ([f"labels went into the synthetic images of {', '.join(used)}"] if used else [])
+
+
+def _metadata(sets: Sequence[DataSet], encoders: Mapping[str, Any], job: _Job) -> dict[str, Any]:
+    """Return data, settings, versions and origins: nothing that tells where on a machine anything lies."""
+    settings = job.settings.model_dump(mode="json", exclude={"device", "workers", "cache_gib", "data_root", "variants"})
+    return {
+        "train": [name for data in sets for name in _names(data.train)],
+        "test": [name for data in sets for name in _names(data.test)],
+        "precision": job.settings.precision,
+        "settings": settings,
+        "encoders": {name: _origin(encoder) for name, encoder in encoders.items()},
+        "machine": describe(job.device),
+    }
 
 
 def _names(specs: Specs) -> list[str]:
-    """Return the sources without the folders that they lie in: a report must not tell where on a machine data are."""
-    return [_short(spec) for spec in ([specs] if isinstance(specs, str | Path) else specs)]
-
-
-def _short(spec: str | Path) -> str:
-    scheme, colon, rest = str(spec).partition(":")
-    if colon and scheme in (*SCHEMES, "timm"):
-        return f"{scheme}:{Path(rest).name if Path(rest).is_absolute() else rest}"
-    return Path(spec).resolve().name
+    """Return the sources without the folders that they lie in."""
+    return [short_name(spec) for spec in ([specs] if isinstance(specs, str | Path) else specs)]
 
 
 def _origin(encoder: Any) -> dict[str, Any]:
     """Return where the weights come from, and the crop that the encoder saw."""
     return {
-        "image_size": encoder.image_size, "crop_ratio": encoder.crop_ratio, **getattr(encoder, "provenance", {}),
+        "image_size": encoder.image_size, "crop_ratio": encoder.crop_ratio,
+        **({"interpolation": encoder.interpolation} if hasattr(encoder, "interpolation") else {}),
+        **getattr(encoder, "provenance", {}),
     }  # fmt: skip

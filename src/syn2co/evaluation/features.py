@@ -1,24 +1,24 @@
 """Frozen features of a whole image set, equal on any number of ranks, and the hash of the encoder that gave them.
 
-Axes: N images of the set, n images of this rank, B images of a batch, S side of an image in pixels, D features.
+Axes: N images of the set, n images of this rank, B images of a batch, S side of an image in pixels, D features, T patch
+tokens.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypedDict, Unpack
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from syn2co.core.errors import DataError, EvaluationError
-from syn2co.core.processes import use_one_thread
+from syn2co.core.errors import EvaluationError
 from syn2co.core.progress import Bar
+from syn2co.evaluation.crops import CropReader, CropTransform, crop_batches
 from syn2co.images.image_set import ImageSet
-from syn2co.images.resize import resize_and_crop
+from syn2co.models.tokens import encoder_tokens
 from syn2co.runtime import distributed
 
 PRECISIONS = ("float32", "bfloat16")
@@ -36,24 +36,6 @@ class FeatureEncoder(Protocol):
     def preprocess(self, images: UInt8[Tensor, "B S S 3"]) -> Tensor: ...
 
 
-class _Crops(Dataset[Tensor]):
-    """A batch of image indices to evaluation crops; an error comes back as a value, so that it crosses processes."""
-
-    def __init__(self, images: ImageSet, size: int, crop_ratio: float) -> None:
-        self.images = images
-        self.size = size
-        self.crop_ratio = crop_ratio
-
-    def __getitems__(self, indices: list[int]) -> Tensor | DataError:
-        crops = np.empty((len(indices), self.size, self.size, 3), np.uint8)
-        try:
-            for row, index in enumerate(indices):
-                crops[row] = resize_and_crop(self.images.read(index), self.size, self.crop_ratio)
-        except DataError as error:
-            return error
-        return torch.from_numpy(crops)
-
-
 def share_of_batches(images: int, batch_size: int, rank: int, ranks: int) -> list[list[int]]:
     """Return the batches of image indices that one rank reads: whole batches, a contiguous run of them, no padding.
 
@@ -64,58 +46,142 @@ def share_of_batches(images: int, batch_size: int, rank: int, ranks: int) -> lis
     return [list(range(b * batch_size, min(images, (b + 1) * batch_size))) for b in mine]
 
 
+class ExtractionOptions(TypedDict, total=False):
+    """Keywords of `extract` that fix how it works; only `precision` changes more than the last bits."""
+
+    device: torch.device | None
+    """Where the encoder runs; None (the default) is where it is."""
+    precision: str
+    """One of `PRECISIONS`; default float32. bfloat16 is autocast."""
+    batch_size: int
+    """Images per forward pass, default 256."""
+    workers: int | None
+    """Threads that decode images in the background; None (the default) is one per core, 0 none."""
+
+
+class _Extraction(NamedTuple):
+    device: torch.device | None = None
+    precision: str = "float32"
+    batch_size: int = 256
+    workers: int | None = None
+
+
 @torch.no_grad()
 def extract(
     encoder: nn.Module,
     images: ImageSet,
     *,
-    device: torch.device | None = None,
-    precision: str = "float32",
-    batch_size: int = 256,
-    workers: int = 0,
+    transform: CropTransform | None = None,
+    tokens: bool = False,
     progress: str | None = None,
-) -> Float[Tensor, "N D"]:
+    **options: Unpack[ExtractionOptions],
+) -> Float[Tensor, "N D"] | Float[Tensor, "N T D"]:
     """Return the features of all images in their order, in float32 on the CPU, on every rank.
 
     Each image is resized and center-cropped to the encoder's own size. The encoder runs in eval mode (no drop path, BN
-    by its running statistics) on `device` (default: where it is) and is put back as it was. The ranks share the work
-    and meet once, at the end. `progress` is the title of a bar on the first rank.
+    by its running statistics) on the device and is put back as it was. The ranks share the work and meet once, at the
+    end.
+
+    Args:
+        encoder: a `FeatureEncoder`.
+        images: the set; labels are not used.
+        transform: changes the uint8 crop of an image, given its index: a corruption, say. Threads call it.
+        tokens: return the patch tokens, row after row of the image, instead of pooled features.
+        progress: title of a bar on the first rank.
+        options: see `ExtractionOptions`.
+
+    Returns:
+        One row per image: D features, or T tokens of D features.
 
     Raises:
         DataError: if an image that was readable when the set was opened no longer is.
+        EvaluationError: if tokens are asked of an encoder without patch tokens.
     """
-    device = device or _home(encoder)
-    batches = share_of_batches(len(images), batch_size, distributed.rank(), distributed.world_size())
-    loader = DataLoader(
-        _Crops(images, encoder.image_size, encoder.crop_ratio),  # type: ignore[arg-type]
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=_same,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # torch would draw a seed for its workers from ambient state
-    )
+    how = _Extraction(**options)
+    device = how.device or _home(encoder)
+    batches = share_of_batches(len(images), how.batch_size, distributed.rank(), distributed.world_size())
     total = sum(map(len, batches))
     show = progress is not None and distributed.is_main()
-    parts: list[Tensor] = []
-    with _frozen(encoder, device), exact_float32(), Bar(progress or "", total, show=show) as bar:
-        for crops in loader:
-            if isinstance(crops, DataError):
-                raise crops
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                parts.append(encoder(encoder.preprocess(crops)).float().cpu())  # type: ignore[operator]
-            bar.advance(len(crops))
-        width = parts[0].shape[1] if parts else 0
-    return _gather(torch.cat(parts) if parts else torch.empty(0, width), device)
+    rows, done = torch.empty(0), 0
+    parts = _features(encoder, crop_reader(encoder, images, transform), batches, how, tokens)
+    with closing(parts), Bar(progress or "", total, show=show) as bar:
+        for features in parts:
+            if done == 0:
+                rows = torch.empty(total, *features.shape[1:])  # not a list of parts: joining would hold all twice
+            rows[done : done + len(features)] = features
+            done += len(features)
+            bar.advance(len(features))
+    return _gather(rows, 3 if tokens else 2, device)
 
 
-def _gather(rows: Float[Tensor, "n D"], device: torch.device) -> Float[Tensor, "N D"]:
-    """Return the rows of all ranks; a rank that got no batch learns the width from the others."""
+@torch.no_grad()
+def stream(
+    encoder: nn.Module, images: ImageSet, *, tokens: bool = False, **options: Unpack[ExtractionOptions]
+) -> Generator[Float[Tensor, "B ..."], None, None]:
+    """Yield what `extract` returns piece after piece, on every rank: memory for a batch of each rank at once.
+
+    Close the generator to end its threads. All ranks take the same number of steps.
+
+    Raises:
+        DataError: if an image that was readable when the set was opened no longer is.
+        EvaluationError: if tokens are asked of an encoder without patch tokens.
+    """
+    how = _Extraction(**options)
+    device = how.device or _home(encoder)
+    batches = share_of_batches(len(images), how.batch_size, 0, 1)
+    ranks = distributed.world_size()
+    mine = batches[distributed.rank() :: ranks]
+    parts = _features(encoder, crop_reader(encoder, images, None), mine, how, tokens)
+    with closing(parts):
+        for _ in range(-(-len(batches) // ranks)):
+            yield _gather(next(parts, torch.empty(0)), 3 if tokens else 2, device)
+
+
+def crop_reader(encoder: nn.Module, images: ImageSet, transform: CropTransform | None) -> CropReader:
+    """Return the crops of `images` as the encoder sees them."""
+    seen: Any = encoder
+    interpolation: Any = getattr(seen, "interpolation", "bilinear")  # raw pixels have no choice
+    return CropReader(images, seen.image_size, seen.crop_ratio, interpolation, transform)
+
+
+def _features(
+    encoder: nn.Module, reader: CropReader, batches: Sequence[Sequence[int]], how: _Extraction, tokens: bool
+) -> Generator[Float[Tensor, "B ..."], None, None]:
+    """Yield the features of each batch in float32 on the CPU, one batch late, so that a GPU never waits for it."""
+    device = how.device or _home(encoder)
+    gpu = device.type == "cuda"
+    call: Any = encoder
+    late: tuple[Tensor, Any] | None = None
+    crops = crop_batches(reader, batches, workers=how.workers, pin=gpu)
+    with frozen(encoder, device), exact_float32(), closing(crops):
+        for pixels in crops:
+            with torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bfloat16"):
+                inputs = call.preprocess(pixels)
+                features = encoder_tokens(encoder, inputs)[0] if tokens else call(inputs)
+            copy = features.float().to("cpu", non_blocking=gpu)
+            event = torch.cuda.current_stream(device).record_event() if gpu else None
+            if late is not None:
+                yield _arrived(*late)
+            late = copy, event
+        if late is not None:
+            yield _arrived(*late)
+
+
+def _arrived(copy: Tensor, event: Any) -> Tensor:
+    """Return what was copied from a GPU once it is there; elsewhere there is no event, and it is."""
+    if event is not None:
+        event.synchronize()
+    return copy
+
+
+def _gather(rows: Float[Tensor, "n ..."], axes: int, device: torch.device) -> Float[Tensor, "N ..."]:
+    """Return the rows of all ranks; a rank that got no batch learns the other `axes` - 1 sizes from the others."""
+    if rows.ndim < axes:
+        rows = rows.reshape(0, *[0] * (axes - 1))
     if not distributed.active():
         return rows
-    width = torch.tensor([rows.shape[1]], device=device)
-    width = int(distributed.all_reduce_max(width))
-    return distributed.all_gather_rows(rows.reshape(len(rows), width).to(device)).cpu()
+    sizes = distributed.all_reduce_max(torch.tensor(rows.shape[1:], device=device)).tolist()
+    return distributed.all_gather_rows(rows.reshape(len(rows), *sizes).to(device)).cpu()
 
 
 def _home(encoder: nn.Module) -> torch.device:
@@ -123,7 +189,7 @@ def _home(encoder: nn.Module) -> torch.device:
 
 
 @contextlib.contextmanager
-def _frozen(encoder: nn.Module, device: torch.device) -> Iterator[None]:
+def frozen(encoder: nn.Module, device: torch.device) -> Iterator[None]:
     """Put the encoder on `device` and every part of it in eval mode inside the block, then back."""
     modes = [(module, module.training) for module in encoder.modules()]
     home = _home(encoder)
@@ -169,11 +235,3 @@ def encoder_hash(encoder: nn.Module) -> str:
         hasher.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         hasher.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return hasher.hexdigest()
-
-
-def _same(crops: Any) -> Any:
-    return crops
-
-
-def _start_worker(_: int) -> None:
-    use_one_thread()

@@ -1,6 +1,6 @@
 """The two sides of a score: labeled training and test images, checked to be different and labeled alike.
 
-Axes: N labeled training images, M labeled test images, C classes of the training images, P pixel values.
+Axes: N labeled training images, M labeled test images, C classes of the training images.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64, UInt32
 from torch import Tensor
 
 from syn2co.core.errors import EvaluationError
+from syn2co.core.files import public_path
 from syn2co.core.keyed_rng import digest
+from syn2co.data.open import SCHEMES
+from syn2co.evaluation.segmentation import Masks
 from syn2co.images.image_set import ImageSet
 
 Specs = str | Path | Sequence[str | Path]
@@ -24,7 +27,9 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Splits:
-    """Training and test images that have a label, labels 0..C-1 in the order of `classes`, and notes."""
+    """Training and test images, labels 0..C-1 in the order of `classes` (-1 where no protocol needs them), notes, and
+    the masks of segmentation data.
+    """
 
     train: ImageSet
     test: ImageSet
@@ -32,31 +37,35 @@ class Splits:
     test_labels: Int64[Tensor, " M"]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    masks: Masks | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """Return 32 hex digits of both image sets and their labels, wherever the data lie."""
-        hasher = blake2b(digest(self.train.fingerprint, self.test.fingerprint, *self.classes), digest_size=16)
+        masks = () if self.masks is None else (self.masks.digest,)
+        hasher = blake2b(digest(self.train.fingerprint, self.test.fingerprint, *self.classes, *masks), digest_size=16)
         for labels in (self.train_labels, self.test_labels):
             hasher.update(labels.numpy().astype("<i8").tobytes())
         return hasher.hexdigest()
 
 
-def make_splits(train: ImageSet, test: ImageSet) -> Splits:
+def make_splits(train: ImageSet, test: ImageSet, *, max_overlap: float = 0.0) -> Splits:
     """Return the labeled images of both sides with classes matched by name.
 
     Images without a label are left out and counted. The classes are those of the training images that have at least
-    one image, so gaps in the labels close; a class without test images is noted.
+    one image, so gaps in the labels close; a class without test images is noted, as are test images that are files
+    of the training images too.
+
+    Args:
+        train: training images.
+        test: test images.
+        max_overlap: largest share of test images that may be training images too.
 
     Raises:
-        EvaluationError: if both sides are the same images, a side has no labels, the training images have one class,
-            or test images have a class that the training images lack.
+        EvaluationError: if both sides are the same images or share more than `max_overlap`, a side has no labels, the
+            training images have one class, or test images have a class that the training images lack.
     """
-    if train.fingerprint == test.fingerprint:
-        raise EvaluationError(
-            f"--train and --test are the same {len(train)} images, so the score would say nothing; give test images "
-            "that are not among the training images"
-        )
+    _refuse_same(train, test)
     notes: list[str] = []
     sides = [_labeled(images, side, notes) for images, side in ((train, "train"), (test, "test"))]
     classes, tested = ([images.classes[label] for label in np.unique(images.labels)] for images in sides)
@@ -70,7 +79,78 @@ def make_splits(train: ImageSet, test: ImageSet) -> Splits:
     missing = [name for name in classes if name not in tested]
     if missing:
         notes.append(f"{len(missing)} of {len(classes)} classes have no test images ({_some(missing)})")
+    notes += _overlap(sides[0], sides[1], max_overlap)
     return Splits(sides[0], sides[1], labels[0], labels[1], tuple(classes), tuple(notes))
+
+
+def unlabeled_splits(
+    train: ImageSet, test: ImageSet, *, masks: Masks | None = None, max_overlap: float = 0.0
+) -> Splits:
+    """Return both sides as they are, for protocols that need no classes of images: every label is -1.
+
+    The classes are those of the masks, if there are some.
+
+    Raises:
+        EvaluationError: if both sides are the same images or share more than `max_overlap`.
+    """
+    _refuse_same(train, test)
+    broken = [(len(images.quarantined), side) for images, side in ((train, "train"), (test, "test"))]
+    notes = [f"{count} images of --{side} are broken and left out" for count, side in broken if count]
+    notes += [*_overlap(train, test, max_overlap), *(masks.notes if masks else ())]
+    none = [torch.full((len(images),), -1, dtype=torch.int64) for images in (train, test)]
+    return Splits(train, test, none[0], none[1], masks.classes if masks else (), tuple(notes), masks)
+
+
+def _refuse_same(train: ImageSet, test: ImageSet) -> None:
+    if train.fingerprint == test.fingerprint:
+        raise EvaluationError(
+            f"--train and --test are the same {len(train)} images, so the score would say nothing; give test images "
+            "that are not among the training images"
+        )
+
+
+def _overlap(train: ImageSet, test: ImageSet, most: float) -> list[str]:
+    """Refuse test images that are training images too, or return a note with their number."""
+    shared = shared_files(train, test)
+    if not shared:
+        return []
+    text = f"{len(shared)} of {len(test)} test images are training images too, byte for byte"
+    if len(shared) > most * len(test):
+        raise EvaluationError(
+            f"--train and --test: {text} (first: {test.name(shared[0])}), so they would be scored against themselves; "
+            f"take them out, or allow a larger share with --set max_overlap={len(shared) / len(test):.3g}"
+        )
+    return [text]
+
+
+def shared_files(train: ImageSet, test: ImageSet) -> list[int]:
+    """Return the test images whose file (or pixels, where there is no file) is that of some training image.
+
+    Checksums of 32 bits find them and bytes decide; empty where a side was opened without a check.
+    """
+    sides = [_checksums(images) for images in (train, test)]
+    if any(sums is None for sums in sides):
+        return []
+    seen, tested = (np.asarray(sums) for sums in sides)
+    order = np.argsort(seen, kind="stable")
+    ends = [np.searchsorted(seen[order], tested, side=side) for side in ("left", "right")]
+    return [
+        int(row)
+        for row in np.flatnonzero(ends[1] > ends[0])
+        if any(_same(train.load(int(order[i])), test.load(int(row))) for i in range(ends[0][row], ends[1][row]))
+    ]
+
+
+def _checksums(images: ImageSet) -> UInt32[np.ndarray, " N"] | None:
+    if any(sums is None for sums in images.checksums):
+        return None
+    return np.concatenate([np.asarray(sums, np.uint32) for sums in images.checksums])[images.rows]
+
+
+def _same(one: bytes | np.ndarray, other: bytes | np.ndarray) -> bool:
+    if isinstance(one, bytes) or isinstance(other, bytes):
+        return isinstance(one, bytes) and one == other
+    return np.array_equal(one, other)
 
 
 def _renumber(images: ImageSet, classes: list[str]) -> Int64[Tensor, " N"]:
@@ -127,14 +207,18 @@ def refuse_overlap(train: ImageSet, test: ImageSet) -> None:
                 )
 
 
-def identical_rows(train: Float[Tensor, "N P"], test: Float[Tensor, "M P"]) -> int:
-    """Return how many test rows are equal to some training row, value for value."""
-    seen = {hash(row.tobytes()) for row in train.numpy()}
-    return sum(hash(row.tobytes()) in seen for row in test.numpy())
-
-
 def _places(images: ImageSet) -> list[Path]:
     return [Path(part) for source in images.sources for part in source.identity.split("\n")]
+
+
+def short_name(spec: str | Path) -> str:
+    """Return a source or encoder without the folder that it lies in: a report must not tell where on a disk it was."""
+    scheme, colon, rest = str(spec).partition(":")
+    if colon and scheme in (*SCHEMES, "timm"):
+        name, *parts = rest.split(":")
+        parts = [Path(part).name for part in parts] if scheme == "timm" else parts
+        return ":".join([scheme, public_path(name), *map(public_path, parts)])
+    return Path(spec).resolve().name
 
 
 def _some(names: Sequence[str]) -> str:

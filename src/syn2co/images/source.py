@@ -3,6 +3,7 @@
 Axis letters: M images of the source, H W height and width in pixels.
 """
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -57,5 +58,7 @@ class SyntheticSource(Source, Protocol):
     """Whether somebody's labels went into these images."""
     made_by: tuple[str, ...]
     """Names of the generators."""
+    licenses: Mapping[str, tuple[str, ...]]
+    """Licenses of each generator that names some."""
     on_the_fly: bool
     """Whether `load` makes the image: nothing to check, nothing to keep."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from syn2co.core import keyed_rng
 from syn2co.core.errors import ConfigError
 from syn2co.core.hints import nearest
+from syn2co.images.resize import Interpolation
 from syn2co.models.batch_norm import has_batch_norm
 from syn2co.models.drop_path import refuse_dropout, use_keyed_drop_path
 from syn2co.models.init import _init_like_moco_v3
@@ -21,18 +22,25 @@ from syn2co.models.settings import EncoderSettings
 class Encoder(nn.Module):
     """A timm backbone without its classifier: normalized images [B, 3, S, S] to features [B, d].
 
-    Attributes: `width` d; `image_size` S; `crop_ratio` of the evaluation crop; `spec`, the settings that built it;
-    `provenance`, where its weights come from (no absolute path).
+    Attributes: `width` d; `image_size` S; `spec`, the settings that built it; `model_args`, the options that timm took
+    for it; `provenance`, where its weights come from (no absolute path); `crop_ratio`, the share of the shorter side
+    that the evaluation crop keeps (all of a small image, 224 of 256 otherwise), and `interpolation` of its resize.
+    Networks that were trained elsewhere have their own.
     """
+
+    crop_ratio: float
+    interpolation: Interpolation
 
     def __init__(self, settings: EncoderSettings, drop_path: float) -> None:
         super().__init__()
         self.spec = settings
-        self.backbone = _create_backbone(settings, drop_path)
+        self.backbone, self.model_args = _create_backbone(settings, drop_path)
         self.drop_layers = use_keyed_drop_path(self.backbone)
         refuse_dropout(self.backbone)
         self.batch_norm = has_batch_norm(self.backbone)
         self.provenance: dict[str, Any] = {"weights": "random"}
+        self.crop_ratio = 1.0 if settings.image_size <= 64 else 0.875
+        self.interpolation = "bilinear"
         self.register_buffer("mean", torch.tensor(settings.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(settings.std).view(3, 1, 1), persistent=False)
 
@@ -45,11 +53,6 @@ class Encoder(nn.Module):
     def image_size(self) -> int:
         return self.spec.image_size
 
-    @property
-    def crop_ratio(self) -> float:
-        """The share of the shorter side that the evaluation crop keeps: all of a small image, 224 of 256 otherwise."""
-        return 1.0 if self.image_size <= 64 else 0.875
-
     def preprocess(self, images: UInt8[Tensor, "B S S 3"]) -> Float[Tensor, "B 3 S S"]:
         """Return the images on the encoder's device, scaled to [0, 1] and normalized, in the encoder's dtype."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
@@ -61,7 +64,8 @@ class Encoder(nn.Module):
         return self.backbone(images)
 
 
-def _create_backbone(settings: EncoderSettings, drop_path: float) -> nn.Module:
+def _create_backbone(settings: EncoderSettings, drop_path: float) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network, and its options but for the classifier and drop path, which a trained one has no use for."""
     import timm
 
     if not timm.is_model(settings.name):
@@ -71,7 +75,8 @@ def _create_backbone(settings: EncoderSettings, drop_path: float) -> nn.Module:
     optional = ["img_size"] if drop_path else ["img_size", "drop_path_rate"]  # networks of any size, without drop path
     while True:  # timm names one option that a network does not know at a time
         try:
-            return timm.create_model(settings.name, **options)
+            taken = {name: value for name, value in options.items() if name not in ("num_classes", "drop_path_rate")}
+            return timm.create_model(settings.name, **options), taken
         except TypeError as error:
             refused = next((name for name in optional if name in options and name in str(error)), None)
             if refused is None:

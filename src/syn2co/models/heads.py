@@ -1,4 +1,4 @@
-"""Projector, predictor, and the online and target branch."""
+"""Projector, predictor, and the online and target branch; the classifier of supervised training."""
 
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -38,24 +38,45 @@ class Branch(nn.Module):
         self, views: UInt8[Tensor, "2 B S S 3"], drop_uniforms: Float[Tensor, "L 2 B"]
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"], Float[Tensor, "B d"]]:
         """Return the embeddings of view 1 and of view 2 and the features of view 1 (for health, detached)."""
-        features = self._encode(views, drop_uniforms)
+        features = _encode(self.encoder, views, drop_uniforms)
         one, two = (self._embed(part) for part in features)
         return one, two, features[0].detach()
 
-    def _encode(self, views: Tensor, drop_uniforms: Tensor) -> tuple[Tensor, Tensor]:
-        layers = self.encoder.drop_layers
-        if self.encoder.batch_norm:
-            parts = []
-            for view, uniforms in zip(views, drop_uniforms.unbind(1), strict=True):  # MoBY: statistics per view
-                set_drop_path(layers, uniforms)
-                parts.append(self.encoder(self.encoder.preprocess(view)))
-            return parts[0], parts[1]
-        set_drop_path(layers, drop_uniforms.flatten(1))
-        one, two = self.encoder(self.encoder.preprocess(views.flatten(0, 1))).chunk(2)
-        return one, two
-
     def _embed(self, features: Tensor) -> Tensor:
         return unit_rows(self.predictor(self.projector(features)))
+
+
+class Classifier(nn.Module):
+    """Encoder and linear classifier: two views in, the logits of both out; views meet the encoder as in a `Branch`."""
+
+    def __init__(self, encoder: Encoder, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.classifier = nn.Linear(encoder.width, classes)
+        # Small weights: the first loss is that of a network that knows nothing, the logarithm of the classes.
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(
+        self, views: UInt8[Tensor, "2 B S S 3"], drop_uniforms: Float[Tensor, "L 2 B"]
+    ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"], Float[Tensor, "B d"]]:
+        """Return the logits of view 1 and of view 2 and the features of view 1 (for health, detached)."""
+        one, two = _encode(self.encoder, views, drop_uniforms)
+        return self.classifier(one), self.classifier(two), one.detach()
+
+
+def _encode(encoder: Encoder, views: Tensor, drop_uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the features of both views: in one call, or one call per view where batch norm would mix them."""
+    layers = encoder.drop_layers
+    if encoder.batch_norm:
+        parts = []
+        for view, uniforms in zip(views, drop_uniforms.unbind(1), strict=True):  # MoBY: statistics per view
+            set_drop_path(layers, uniforms)
+            parts.append(encoder(encoder.preprocess(view)))
+        return parts[0], parts[1]
+    set_drop_path(layers, drop_uniforms.flatten(1))
+    one, two = encoder(encoder.preprocess(views.flatten(0, 1))).chunk(2)
+    return one, two
 
 
 def build_branches(
@@ -76,3 +97,12 @@ def build_branches(
         {name: value for name, value in online.state_dict().items() if not name.startswith("predictor.")}
     )
     return online, target.requires_grad_(False)
+
+
+def build_classifier(settings: EncoderSettings, classes: int, *, drop_path: float, seed: int) -> Classifier:
+    """Return encoder and classifier; the encoder starts with the weights that the online branch of a run has."""
+    encoder = build_encoder(settings, seed=seed, drop_path=drop_path)
+    with keyed_rng.torch_seed("weights", seed, "classifier"):
+        classifier = Classifier(encoder, classes)
+    synchronize(encoder)
+    return classifier

@@ -13,10 +13,19 @@ from syn2co.core.settings import Settings, read_settings
 from syn2co.core.versions import __version__
 from syn2co.data.settings import DataSettings, MixSettings, ViewsSettings
 from syn2co.models.settings import EncoderSettings, HeadSettings
-from syn2co.pretraining.settings import NegativeSettings, OnlineKnnSettings, QueueSettings, TrainingSettings
+from syn2co.pretraining.settings import (
+    NegativeSettings,
+    OnlineKnnSettings,
+    QueueSettings,
+    SupervisedSettings,
+    TrainingSettings,
+)
 from syn2co.runtime.settings import MachineSettings, OptimizerSettings
 
-NOT_HASHED: Any = {"machine": True, "data": {"real", "synthetic"}}
+NOT_HASHED: Any = {"machine": True, "init_from": True, "data": {"real", "synthetic"}}
+HASHED_WHEN_SET = ("training.objective", "supervised.label_smoothing", "init_hash")
+"""Settings that are newer than the first run folders: one at its default is left out of the hash, so that a config from
+before it keeps the hash that it had."""
 
 
 class Config(Settings):
@@ -42,6 +51,11 @@ class Config(Settings):
     """Size and augmentation of the two views."""
     encoder: EncoderSettings = EncoderSettings()
     """Network of timm and its options."""
+    init_from: str | None = None
+    """Weights that the encoder begins with: a run, an export, timm:NAME, or a file of weights; where they lie is no
+    part of the hash."""
+    init_hash: str | None = None
+    """Hash of the content of those weights; the run fills it in, and refuses others if it is set."""
     heads: HeadSettings = HeadSettings()
     """Projector and predictor."""
     queue: QueueSettings = QueueSettings()
@@ -51,7 +65,9 @@ class Config(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     """AdamW and its learning rates."""
     training: TrainingSettings = TrainingSettings()
-    """Length, batch, temperature and precision."""
+    """Objective, length, batch, temperature and precision."""
+    supervised: SupervisedSettings = SupervisedSettings()
+    """Training with labels."""
     online_knn: OnlineKnnSettings = OnlineKnnSettings()
     """k-NN score while training."""
     machine: MachineSettings = MachineSettings()
@@ -67,6 +83,9 @@ class Config(Settings):
     def hash(self) -> str:
         """Return 16 hex digits of every setting but `machine` and where the images lie (their content is checked)."""
         values = self.model_dump(mode="json", exclude=NOT_HASHED)
+        defaults = Config().model_dump(mode="json")
+        for path in HASHED_WHEN_SET:
+            _leave_out_default(values, defaults, path)
         values["data"]["sources"] = len(self.data.real), len(self.data.synthetic)
         body = json.dumps(values, sort_keys=True)
         return blake2b(body.encode(), digest_size=8).hexdigest()
@@ -80,6 +99,16 @@ class Config(Settings):
         """Return the resolved settings and their hash, indented; `load_config` reads it back."""
         head = {"written_by": f"syn2co {__version__}", "hash": self.hash}
         return json.dumps({**head, **self.model_dump(mode="json")}, indent=2) + "\n"
+
+
+def _leave_out_default(values: dict[str, Any], defaults: dict[str, Any], path: str) -> None:
+    """Delete the setting "group.name" or "name" if it has its default, and a group of which nothing is left."""
+    group, _, name = path.rpartition(".")
+    here, there = (values[group], defaults[group]) if group else (values, defaults)
+    if here[name] == there[name]:
+        del here[name]
+    if not here:
+        del values[group]
 
 
 def load_config(path: str | Path) -> Config:
@@ -137,10 +166,28 @@ def _contradictions(config: Config) -> Iterable[str]:
             "or the window of synthetic negatives never opens"
         )
     yield from _mix_contradictions(config.mix)
+    yield from _objective_contradictions(config)
+    if config.init_hash is not None and config.init_from is None:
+        yield f"init_hash = {config.init_hash}: is of weights that init_from does not name; set both or none"
     if config.encoder.size not in (None, config.views.size):
         yield f"encoder.size = {config.encoder.size}: must be views.size = {config.views.size}; set views.size alone"
     if config.online_knn.every_epochs and not (config.online_knn.train and config.online_knn.test):
         yield "online_knn.every_epochs: needs labeled images; set online_knn.train and online_knn.test to sources"
+
+
+def _objective_contradictions(config: Config) -> Iterable[str]:
+    supervised, smoothing = config.training.objective == "supervised", config.supervised.label_smoothing
+    for kind, count in config.negatives.counts.items() if supervised else ():
+        if count:
+            yield (
+                f"negatives.{kind} = {count}: means nothing with training.objective = supervised, which has no "
+                "negatives; set all their counts to 0, or set contrastive"
+            )
+    if smoothing and not supervised:
+        yield (
+            f"supervised.label_smoothing = {smoothing:g}: means nothing with training.objective = contrastive; set it "
+            "to 0, or set supervised"
+        )
 
 
 def _mix_contradictions(mix: MixSettings) -> Iterable[str]:

@@ -36,18 +36,18 @@ def measure(
         "masked_share": (one.masked_share + two.masked_share) / 2,
         "positive": ((q1 * keys[1]).sum(1).mean() + (q2 * keys[0]).sum(1).mean()) / 2,
         "embedding_std": embedding_std(keys[0]),
-        "feature_std": features.float().std(0).mean() if len(features) > 1 else features.new_zeros(()),
+        "feature_std": feature_std(features),
     }
     for number, kind in enumerate(KINDS):
         if counts[number]:
             measured[f"mass/{kind}"] = (one.mass[number] + two.mass[number]) / 2
             measured[f"hardness/{kind}"] = (one.hardness[number] + two.hardness[number]) / 2
     if synthetic is not None:
-        measured |= _measure_sources(one.loss.detach() + two.loss.detach(), synthetic)
+        measured |= measure_sources(one.loss.detach() + two.loss.detach(), synthetic)
     return measured
 
 
-def _measure_sources(loss: Tensor, synthetic: Bool[Tensor, "2 B"]) -> dict[str, Tensor]:
+def measure_sources(loss: Tensor, synthetic: Bool[Tensor, "2 B"]) -> dict[str, Tensor]:
     """Return the share of synthetic views, and of each kind of row its share and its part of the mean loss.
 
     A row with a synthetic view is a synthetic one. Shares and parts are means over rows, so they may be averaged over
@@ -68,6 +68,11 @@ def features_by_source(features: Tensor, synthetic: Tensor) -> dict[str, float]:
             measured[f"feature_std/{name}"] = float(rows.float().std(0).mean())
             measured[f"effective_rank/{name}"] = effective_rank(rows)
     return measured
+
+
+def feature_std(features: Tensor) -> Tensor:
+    """Return the mean standard deviation of the coordinates of features [B, d]."""
+    return features.float().std(0).mean() if len(features) > 1 else features.new_zeros(())
 
 
 def embedding_std(keys: Tensor) -> Tensor:

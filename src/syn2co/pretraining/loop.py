@@ -2,8 +2,7 @@
 
 from contextlib import nullcontext
 
-from syn2co.pretraining.method import training_step
-from syn2co.pretraining.run import Run, StepReport, TrainingState
+from syn2co.pretraining.run import Run, StepReport, TrainingState, training_step
 from syn2co.runtime.optimizer import clip_gradient
 
 
@@ -23,10 +22,7 @@ def train(run: Run, state: TrainingState) -> None:
             last = number == run.micro_batches - 1
             # DDP averages gradients over ranks once a step: after the last micro-batch's backward pass.
             with nullcontext() if last or state.online is state.model.online else state.online.no_sync():  # type: ignore[operator]
-                output = training_step(
-                    state.model, state.online, batch, position, run.loss_settings, negatives=now.negatives,
-                    workspace=state.workspace,
-                )  # fmt: skip
+                output = training_step(state.model, state.online, batch, position, negatives=now.negatives)
                 (output.loss / run.micro_batches).backward()
             if last:  # clipped after the average over ranks, so by one norm on all of them
                 output.measured["gradient_norm"] = clip_gradient(state.model.online, run.clip)

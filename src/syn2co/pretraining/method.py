@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from syn2co.data.batch import Batch
-from syn2co.models.drop_path import drop_path_uniforms
-from syn2co.models.heads import Branch, build_branches
+from syn2co.models.heads import build_branches
 from syn2co.objective import (
     DrawKey,
     Draws,
@@ -28,9 +27,7 @@ from syn2co.objective import (
 )
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.health import measure
-from syn2co.runtime.distributed import all_gather_rows
-
-AUTOCAST = {"float32": None, "float64": None, "bfloat16": torch.bfloat16}
+from syn2co.pretraining.step import AUTOCAST, StepOutput, StepPosition, drop_uniforms, place
 
 
 @dataclass(frozen=True)
@@ -61,27 +58,6 @@ class LossSettings:
         )
 
 
-@dataclass(frozen=True)
-class StepOutput:
-    """Output of a micro-batch: the loss (nats, mean over this rank's images), numbers to log, keys and features."""
-
-    loss: Tensor
-    measured: dict[str, Tensor]
-    keys: tuple[Tensor, Tensor]  # of view 1 and view 2, [B, D]
-    features: Tensor  # of view 1, online, [B, d]
-
-
-@dataclass(frozen=True)
-class StepPosition:
-    """Position of a micro-batch in the run; with the seed, the key of everything that is drawn for it."""
-
-    step: int
-    epoch: int
-    micro_batch: int
-    start_row: int
-    global_rows: int
-
-
 class Syn2Co(nn.Module):
     """Online and target branch, and the two queues: `queues[v]` holds keys of view v + 1."""
 
@@ -90,16 +66,13 @@ class Syn2Co(nn.Module):
         self.online, self.target = build_branches(
             config.encoder_spec, config.heads, drop_path=config.encoder.drop_path, seed=config.seed
         )
-        if config.training.precision == "float64":
-            self.double()
-        self.to(device)
-        if torch.device(device).type == "cpu":
-            _use_plain_attention(self)
+        place(self, config.training.precision, device)
         dtype = torch.float64 if config.training.precision == "float64" else torch.float32
         size, width = config.queue.size, config.heads.width
         self.queues = [
             Queue.start(size, width, seed=config.seed, view=view, device=device, dtype=dtype) for view in (1, 2)
         ]
+        self.loss_settings, self.workspace = LossSettings.of(config), Workspace()
 
     def update_target(self, momentum: float) -> None:
         """Move the target's parameters towards the online ones; its BN buffers follow its own forward passes."""
@@ -107,16 +80,11 @@ class Syn2Co(nn.Module):
         pairs = [(parameter, online[name]) for name, parameter in self.target.named_parameters()]
         ema_update([target for target, _ in pairs], [source for _, source in pairs], momentum)
 
-
-def _use_plain_attention(module: nn.Module) -> None:
-    """Make timm's attention layers multiply matrices instead of calling the fused kernel, in place.
-
-    On a CPU the backward pass of the fused kernel is slow in bfloat16: a training step costs 1.4 (197 tokens) to 1.8
-    times (17 tokens) as much; in float32 there is no difference.
-    """
-    for layer in module.modules():
-        if hasattr(layer, "fused_attn"):
-            layer.fused_attn = False  # type: ignore[assignment]
+    def training_step(self, online: nn.Module, batch: Batch, position: StepPosition, *, negatives: bool) -> StepOutput:
+        """Return the output of a micro-batch: see the function `training_step`."""
+        return training_step(
+            self, online, batch, position, self.loss_settings, negatives=negatives, workspace=self.workspace
+        )
 
 
 def training_step(
@@ -133,13 +101,13 @@ def training_step(
 
     loss = InfoNCE(q1, k2, queue of view 2) + InfoNCE(q2, k1, queue of view 1), the sum of two cross-entropies, each
     with the query's synthetic negatives if `negatives`. `online` is `model.online`, perhaps wrapped to average
-    gradients. Nothing is enqueued here: see `enqueue`.
+    gradients. Nothing is enqueued here: see `step.enqueue`.
     """
     dtype = AUTOCAST[loss.precision]
     with torch.autocast(batch.views.device.type, dtype=dtype, enabled=dtype is not None):
-        q1, q2, features = online(batch.views, _drop_uniforms(model.online, batch, position, loss.seed))
+        q1, q2, features = online(batch.views, drop_uniforms(model.online.encoder, batch, position, loss.seed))
         with torch.no_grad():
-            k1, k2, _ = model.target(batch.views, _drop_uniforms(model.target, batch, position, loss.seed))
+            k1, k2, _ = model.target(batch.views, drop_uniforms(model.target.encoder, batch, position, loss.seed))
     # Outside of autocast: the loss is computed in float32 at least. A query meets keys of the other view alone.
     counts = loss.counts if negatives else NegativeCounts()
     directions = ((q1, k2, model.queues[1]), (q2, k1, model.queues[0]))
@@ -151,20 +119,6 @@ def training_step(
     ]
     measured = measure(parts, (q1, q2), (k1, k2), features, counts, batch.synthetic if loss.mixed else None)
     return StepOutput(parts[0].loss.mean() + parts[1].loss.mean(), measured, (k1, k2), features)
-
-
-def enqueue(model: Syn2Co, keys: tuple[Tensor, Tensor], groups: Tensor) -> None:
-    """Put the keys of all ranks, in global order, into the queues of their views."""
-    all_groups = all_gather_rows(groups)
-    for queue, key in zip(model.queues, keys, strict=True):
-        queue.enqueue(all_gather_rows(key.detach()), all_groups)
-
-
-def _drop_uniforms(branch: Branch, batch: Batch, position: StepPosition, seed: int) -> Tensor:
-    layers = len(branch.encoder.drop_layers)
-    ids, epoch = batch.sample_ids, position.epoch
-    views = [drop_path_uniforms(layers, ids, seed=seed, epoch=epoch, view=view) for view in (1, 2)]
-    return torch.stack(views, dim=1).to(batch.views.device, non_blocking=True)
 
 
 def _draws(query: Tensor, direction: int, position: StepPosition, counts: NegativeCounts, seed: int) -> Draws | None:

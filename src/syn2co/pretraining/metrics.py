@@ -111,9 +111,10 @@ def _line(record: Mapping[str, Any]) -> str:
 
 def training_text(record: Mapping[str, Any]) -> str:
     """Return the numbers of one metrics record that a person watches."""
+    loss = f"top-1 {100 * record['top1']:.0f} %" if "top1" in record else f"real {record['real_loss']:.2f}"
     mixed = f"synthetic {100 * record['drawn_synthetic']:.0f} %  " if "drawn_synthetic" in record else ""
     return (
-        f"epoch {record['epoch']:.2f}  {mixed}loss {record['loss']:.2f}, real {record['real_loss']:.2f} "
+        f"epoch {record['epoch']:.2f}  {mixed}loss {record['loss']:.2f}, {loss} "
         f"(line {record['uninformative']:.2f})  {record['images_per_second']:.0f} img/s  "
         f"data {100 * record['data_wait']:.0f} %"
     )

@@ -17,11 +17,11 @@ from syn2co.data.coverage import Coverage
 from syn2co.data.loader import Schedule
 from syn2co.images.image_set import ImageSet
 from syn2co.pretraining.health import effective_rank, features_by_source
-from syn2co.pretraining.method import StepPosition
 from syn2co.pretraining.metrics import MetricsWriter, losses_by_source, training_text
 from syn2co.pretraining.online_knn import OnlineKnn
 from syn2co.pretraining.run import BatchStream, StepReport, TrainingState
 from syn2co.pretraining.run_folder import write_nonfinite
+from syn2co.pretraining.step import StepPosition
 from syn2co.runtime import distributed
 from syn2co.runtime.signals import Interrupts
 
@@ -55,7 +55,7 @@ class SoundnessCheck:
                 f"of the batch are listed in {path.name}; look at them, or start a new run with a lower "
                 "optimizer.base_lr, a longer optimizer.warmup_epochs or training.precision=float32"
             )
-        if values["masked_share"] > 0.5:
+        if values.get("masked_share", 0.0) > 0.5:
             raise TrainingError(
                 f"masked share at step {self.step}: {100 * values['masked_share']:.0f} % of all negatives are of the "
                 "query's own group, more than half; lower queue.size, add images of other groups, or set "
@@ -114,7 +114,7 @@ class LogMetrics:
             **self._health(report),
             **(self.coverage.at(step) if self.coverage is not None else {}),
             "lr": report.scheduled.lr,
-            "synthetic": report.scheduled.negatives,
+            **({"synthetic": report.scheduled.negatives} if report.output.keys else {}),
             **lap,
         }
         if self.writer is not None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -16,10 +16,25 @@ from syn2co.core.errors import DataError
 from syn2co.data.batch import Batch
 from syn2co.data.loader import Schedule
 from syn2co.pretraining.config import Config
-from syn2co.pretraining.method import LossSettings, StepOutput, StepPosition, Syn2Co, enqueue
+from syn2co.pretraining.method import Syn2Co
 from syn2co.pretraining.metrics import Averages
+from syn2co.pretraining.step import StepOutput, StepPosition, enqueue
+from syn2co.pretraining.supervised import Supervised
 from syn2co.runtime import distributed
 from syn2co.runtime.optimizer import set_lr
+
+Method = Syn2Co | Supervised
+"""A model and how it is trained: `online` (with its `encoder`), `queues`, `update_target` and `training_step`."""
+
+
+def training_step(
+    model: Method, online: nn.Module, batch: Batch, position: StepPosition, *, negatives: bool
+) -> StepOutput:
+    """Return loss, measurements and keys of this rank's part of a micro-batch, by the model's own method.
+
+    `online` is `model.online`, perhaps wrapped to average gradients; `negatives` opens the window of synthetic ones.
+    """
+    return model.training_step(online, batch, position, negatives=negatives)
 
 
 class ScheduledValues(NamedTuple):
@@ -81,17 +96,16 @@ class BatchStream:
 class TrainingState:
     """State that a step changes: weights, queues, optimizer, count of steps, and averages since the last log line."""
 
-    model: Syn2Co
+    model: Method
     online: nn.Module
     """`model.online`, perhaps wrapped to average gradients over ranks."""
     optimizer: torch.optim.Optimizer
     step: int
     averages: Averages
-    workspace: objective.Workspace = field(default_factory=objective.Workspace)
 
-    def enqueue(self, keys: tuple[Tensor, Tensor], groups: Tensor) -> None:
+    def enqueue(self, keys: tuple[Tensor, ...], groups: Tensor) -> None:
         """Put the keys of all ranks into the queues of their views."""
-        enqueue(self.model, keys, groups)
+        enqueue(self.model.queues, keys, groups)
 
     def optimizer_step(self, lr: float) -> None:
         """Change the weights, forget the gradients, count the step."""
@@ -124,7 +138,6 @@ class Run:
     """Per optimizer step."""
     clip: float | None
     """Largest global norm of the gradient; None never clips."""
-    loss_settings: LossSettings
     schedule: Schedule
     """Which images make up which step."""
     schedules: Schedules

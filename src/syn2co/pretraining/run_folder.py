@@ -12,11 +12,10 @@ from syn2co.core.files import write_atomically
 from syn2co.core.locks import LOCK
 from syn2co.core.progress import note
 from syn2co.images.image_set import ImageSet
-from syn2co.models.load import load_exactly
+from syn2co.models.state import load_exactly
 from syn2co.pretraining.config import NOT_HASHED, Config, load_config
-from syn2co.pretraining.method import Syn2Co
 from syn2co.pretraining.metrics import FILE, Averages
-from syn2co.pretraining.run import TrainingState
+from syn2co.pretraining.run import Method, TrainingState
 from syn2co.runtime import distributed
 from syn2co.runtime.checkpoint import FOLDER, Checkpoint, newest_checkpoint, save_checkpoint
 from syn2co.runtime.determinism import differences
@@ -85,12 +84,12 @@ def save(folder: Path, now: TrainingState, config: Config, provenance: dict[str,
 
 
 def restore(
-    checkpoint: Checkpoint, model: Syn2Co, optimizer: torch.optim.Optimizer, config: Config, provenance: dict[str, Any]
+    checkpoint: Checkpoint, model: Method, optimizer: torch.optim.Optimizer, config: Config, provenance: dict[str, Any]
 ) -> tuple[int, Averages]:
     """Put the checkpoint's state into the model and the optimizer; return the step and the open averages.
 
     Raises:
-        DataError: if the images are not those that the run began with.
+        DataError: if the images or their labels are not those that the run began with.
         CheckpointError: if it is a checkpoint of another run, or a tensor is missing or of another shape.
     """
     state, tensors = checkpoint.state, dict(checkpoint.tensors)
@@ -104,6 +103,11 @@ def restore(
         raise DataError(
             f"{where}: the images are not those that the run began with ({state['images']} then, "
             f"{provenance['images']} now, or other names or sizes); restore them, or start a new run"
+        )
+    if state.get("label_fingerprint") != provenance.get("label_fingerprint"):
+        raise DataError(
+            "data.real: the labels are not those that the run began with, though the images are; restore them, or "
+            "start a new run"
         )
     assert all(state[name] == provenance[name] for name in ("total_steps", "steps_per_epoch"))
     changed = differences(state["machine"], provenance["machine"])

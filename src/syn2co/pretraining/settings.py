@@ -56,7 +56,7 @@ class NegativeSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """Length of the run, batch, temperature, target momentum and precision."""
+    """Objective, length of the run, batch, temperature, target momentum and precision."""
 
     epochs: Positive = 300.0
     """Passes over the images; may be a fraction."""
@@ -70,8 +70,18 @@ class TrainingSettings(Settings):
     """Temperature of the loss, t."""
     momentum: BelowOne = 0.99
     """Target momentum at the start; it rises to 1 along a cosine."""
+    objective: Literal["contrastive", "supervised"] = "contrastive"
+    """contrastive: Syn2Co, without labels; supervised: cross-entropy of both views with the labels of the images, to
+    compare with (queue, negatives, heads, temperature and momentum are not used)."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """Precision of the forward passes; bfloat16 is autocast (weights and loss stay float32), float64 is for tests."""
+
+
+class SupervisedSettings(Settings):
+    """Training with labels, if training.objective is "supervised"."""
+
+    label_smoothing: BelowOne = 0.0
+    """Share of each target that is spread evenly over all classes."""
 
 
 class OnlineKnnSettings(Settings):

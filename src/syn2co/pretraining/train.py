@@ -17,13 +17,16 @@ from syn2co.data.coverage import Coverage
 from syn2co.data.loader import Schedule, batches
 from syn2co.data.training_data import TrainingData, open_training_data
 from syn2co.pretraining.config import Config, load_config
+from syn2co.pretraining.initial_weights import begin_with, init_provenance, with_initial_weights
+from syn2co.pretraining.labels import ClassLabels, training_labels
 from syn2co.pretraining.loop import train
-from syn2co.pretraining.method import LossSettings, Syn2Co
+from syn2co.pretraining.method import Syn2Co
 from syn2co.pretraining.metrics import Averages, MetricsWriter, read_metrics
 from syn2co.pretraining.observers import Clock, LogMetrics, SaveOrLeave, ScoreOnline, ShowProgress, SoundnessCheck
 from syn2co.pretraining.online_knn import OnlineKnn
-from syn2co.pretraining.run import BatchStream, Observer, Run, Schedules, TrainingState
+from syn2co.pretraining.run import BatchStream, Method, Observer, Run, Schedules, TrainingState
 from syn2co.pretraining.run_folder import prepare_run_folder, restore, save, write_mix
+from syn2co.pretraining.supervised import Supervised, unused_settings
 from syn2co.runtime import distributed
 from syn2co.runtime.determinism import describe, deterministic
 from syn2co.runtime.device import choose_device, choose_workers
@@ -49,9 +52,13 @@ def pretrain(
     real: Sequence[str | Path] = (),
     synthetic: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
+    init_from: str | Path | None = None,
+    trust: bool = False,
     progress: bool = True,
 ) -> FinishedRun:
-    """Pretrain an encoder without labels in the run folder `out`, or resume it from its newest checkpoint.
+    """Pretrain an encoder in the run folder `out`, or resume it from its newest checkpoint.
+
+    No labels are used, unless `training.objective` is "supervised": the reference that a run is compared with.
 
     The result depends on the config and the images alone; a killed run that is started again ends bit for bit like one
     that was not. Under torchrun all ranks call this with equal arguments.
@@ -62,6 +69,10 @@ def pretrain(
         real: sources of real images as `open_images` takes them, in place of those of the config.
         synthetic: sources of synthetic images, likewise; `mix.*` says how they are mixed.
         settings: assignments in order, such as "queue.size=1024"; values are JSON, or else plain text.
+        init_from: weights that the encoder begins with: a run folder, checkpoint or export of ours, `timm:NAME`,
+            `reference`, or a file of weights by timm's names or as MoBY, MoCo v3 and DINO save them. What fits is
+            loaded, the rest is listed in a note and in init.json. In place of `init_from` of the config.
+        trust: read such a file even if it is a pickle; of that, tensors and plain values alone.
         progress: show a bar and notes on standard error.
 
     Returns:
@@ -72,7 +83,7 @@ def pretrain(
     Raises:
         ConfigError: on a setting that is unknown or cannot be, a folder of another config or one in use.
         DataError: if the images are missing, too few, too broken, or no longer those the run began with.
-        CheckpointError: if the folder's checkpoints are damaged or the disk is full.
+        CheckpointError: if the folder's checkpoints are damaged, the disk is full, or nothing in `init_from` fits.
         TrainingError: if the loss or a gradient is not finite, or most negatives are masked.
         KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM (exit status 143), once a checkpoint is saved.
 
@@ -83,13 +94,15 @@ def pretrain(
         (3, ['config.json', 'metrics.jsonl'])
     """
     config = _resolve(config, real, synthetic, settings)
+    if init_from is not None:
+        config = config.model_copy(update={"init_from": str(init_from)})
     device = choose_device(config.machine.device)
     if device.type == "mps" and config.training.precision == "float64":
         raise ConfigError("training.precision = float64: Apple's GPUs have none; use float32 or machine.device=cpu")
     with deterministic(config.machine), distributed.session(device.type):
         folder = Path(out)
         with only_run_in(folder) if distributed.is_main() else nullcontext():
-            return _run(config, folder, device, progress and distributed.is_main())
+            return _run(config, folder, device, progress and distributed.is_main(), trust)
 
 
 def _resolve(
@@ -129,8 +142,8 @@ class _Setup:
     """Facts that a checkpoint holds beside the state."""
 
 
-def _run(config: Config, folder: Path, device: torch.device, progress: bool) -> FinishedRun:
-    setup, state = _prepare(config, folder, device, progress)
+def _run(config: Config, folder: Path, device: torch.device, progress: bool, trust: bool) -> FinishedRun:
+    setup, state = _prepare(config, folder, device, progress, trust)
     metrics = nullcontext()
     if distributed.is_main():
         metrics = MetricsWriter(folder, state.step, tensorboard=config.machine.tensorboard)
@@ -141,7 +154,6 @@ def _run(config: Config, folder: Path, device: torch.device, progress: bool) -> 
             total_steps=setup.total,
             micro_batches=config.training.micro_batches,
             clip=config.optimizer.clip,
-            loss_settings=LossSettings.of(config),
             schedule=setup.schedule,
             schedules=Schedules(config, steps_per_epoch=setup.schedule.steps_per_epoch, total_steps=setup.total),
             stream=stream,
@@ -153,15 +165,21 @@ def _run(config: Config, folder: Path, device: torch.device, progress: bool) -> 
     return FinishedRun(folder, state.step, log.record or _last_record(folder))
 
 
-def _prepare(config: Config, folder: Path, device: torch.device, progress: bool) -> tuple[_Setup, TrainingState]:
+def _prepare(
+    config: Config, folder: Path, device: torch.device, progress: bool, trust: bool
+) -> tuple[_Setup, TrainingState]:
     """Open folder and images, build or restore the model."""
+    config, weights = with_initial_weights(config, folder, trust=trust)
     checkpoint = prepare_run_folder(folder, config)
     data = _open(config, folder, progress)
     training, ranks = config.training, distributed.world_size()
     schedule = Schedule(data.mixer.length, training.batch, training.micro_batches, ranks, config.seed, data.mixer)
     total = training.steps or round(training.epochs * schedule.steps_per_epoch)
     _check_window(config, schedule, total)
-    model = Syn2Co(config, device)
+    labels = training_labels(data) if training.objective == "supervised" else None
+    model = _build(config, labels, device)
+    if weights is not None and checkpoint is None:
+        begin_with(model, weights, folder)
     optimizer = build_optimizer(model.online, config.optimizer)
     provenance = {
         "total_steps": total,
@@ -169,14 +187,24 @@ def _prepare(config: Config, folder: Path, device: torch.device, progress: bool)
         "images": len(data.images),
         "data_fingerprint": data.images.fingerprint,
         "machine": describe(device),
+        **(labels.provenance if labels else {}),
+        **init_provenance(weights, checkpoint),
         **({"mix": data.metadata} if data.metadata else {}),
     }
     knn = OnlineKnn(config) if config.online_knn.every_epochs else None
     step, averages = restore(checkpoint, model, optimizer, config, provenance) if checkpoint else (0, Averages())
-    model.online.train()
-    model.target.train()
+    model.train()
     state = TrainingState(model, distributed.wrap(model.online, device), optimizer, step, averages)
     return _Setup(config, folder, data, schedule, total, knn, provenance), state
+
+
+def _build(config: Config, labels: ClassLabels | None, device: torch.device) -> Method:
+    if labels is None:
+        return Syn2Co(config, device)
+    unused = unused_settings(config)
+    if unused and distributed.is_main():
+        note(f"training.objective = supervised: {', '.join(unused)} are settings of contrastive training, and not used")
+    return Supervised(config, labels, device)
 
 
 def _stream(setup: _Setup, step: int, device: torch.device) -> BatchStream:

@@ -33,6 +33,8 @@ class ScoreRow(Protocol):
     @property
     def protocol(self) -> str: ...
     @property
+    def metric(self) -> str: ...
+    @property
     def value(self) -> float: ...
     @property
     def low(self) -> float: ...
@@ -44,7 +46,7 @@ def view_grid(rows: Sequence[tuple[Image, Image, Image]], title: str = "Two rand
     """Return a figure with one column for each (image, view 1, view 2), captioned at the left."""
     assert rows, "no images to show"
     captions = ("image", "view 1", "view 2")
-    figure = _figure(0.8 + _CELL * len(rows), 0.5 + _CELL * len(captions))
+    figure = blank_figure(0.8 + _CELL * len(rows), 0.5 + _CELL * len(captions))
     grid = figure.subplots(len(captions), len(rows), squeeze=False)
     for column, images in enumerate(rows):
         for row, image in enumerate(images):
@@ -59,14 +61,14 @@ def image_rows(rows: Mapping[str, Sequence[Image]]) -> Figure:
     """Return a figure with one row of thumbnails for each name, captioned at the left."""
     assert rows and all(rows.values()), "no images to show"
     columns = max(map(len, rows.values()))
-    figure = _figure(1.1 + _CELL * columns, 0.2 + _CELL * len(rows))
+    figure = blank_figure(1.1 + _CELL * columns, 0.2 + _CELL * len(rows))
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, images) in zip(grid, rows.items(), strict=True):
         for axes in line[len(images) :]:
             axes.set_axis_off()
         for axes, image in zip(line, images, strict=False):
             _show(axes, image)
-        line[0].set_ylabel(_short(name, 16), rotation=0, ha="right", va="center", labelpad=8, color=INK)
+        line[0].set_ylabel(short_name(name, 16), rotation=0, ha="right", va="center", labelpad=8, color=INK)
     width, height = figure.get_size_inches()
     figure.subplots_adjust(1.05 / width, 0.08 / height, 1 - 0.05 / width, 1 - 0.08 / height, 0.06, 0.06)
     return figure
@@ -85,18 +87,18 @@ def nearest_neighbors(
     """
     assert queries and neighbors and neighbors[0], "no images to show"
     columns, cell = len(neighbors[0]), _CELL + 0.14
-    figure = _figure(1.5 + cell * (columns + 1), (0.9 if caption else 0.65) + cell * len(queries))
+    figure = blank_figure(1.5 + cell * (columns + 1), (0.9 if caption else 0.65) + cell * len(queries))
     grid = figure.subplots(len(queries), columns + 1, squeeze=False)
     right = 0
     for row, (query, label) in enumerate(zip(queries, query_labels, strict=True)):
         _show(grid[row, 0], query)
-        grid[row, 0].set_ylabel(_short(label, 16), rotation=0, ha="right", va="center", labelpad=8, color=INK)
+        grid[row, 0].set_ylabel(short_name(label, 16), rotation=0, ha="right", va="center", labelpad=8, color=INK)
         for axes, image, neighbor_label in zip(grid[row, 1:], neighbors[row], neighbor_labels[row], strict=True):
             _show(axes, image)
             _border(axes, bool(neighbor_label == label))
             right += bool(neighbor_label == label)
             if neighbor_label != label:
-                axes.set_xlabel(_short(neighbor_label, 18), fontsize=7, color=WRONG, labelpad=3)
+                axes.set_xlabel(short_name(neighbor_label, 18), fontsize=7, color=WRONG, labelpad=3)
     for number, axes in enumerate(grid[0]):
         axes.set_title("query" if number == 0 else f"nearest {number}", fontsize=8, color=INK, pad=5)
     title = f"Nearest neighbors: {right} of {columns * len(queries)} have the label of their query (solid green)"
@@ -104,16 +106,17 @@ def nearest_neighbors(
     return figure
 
 
-def loss_curve(records: Iterable[Mapping[str, Any]], title: str = "Contrastive loss while training") -> Figure:
+def loss_curve(records: Iterable[Mapping[str, Any]], title: str = "Loss while training") -> Figure:
     """Return a figure of the loss over epochs, in nats, with the level at which the encoder would know nothing.
 
     Each record has "step" and "epoch" and either "loss", "real_loss" and "uninformative" or "knn" (percent), which gets
-    a panel of its own. Values are drawn pale, their running mean over 3 % of the run strong.
+    a panel of its own; a supervised run has no "real_loss". Values are drawn pale, their running mean over 3 % of the
+    run strong.
     """
     records = list(records)
     steps = [record for record in records if "loss" in record]
     scores = [record for record in records if record.get("knn") is not None]
-    figure = _figure(7.5, 6.2 if scores else 4.3)
+    figure = blank_figure(7.5, 6.2 if scores else 4.3)
     panels = figure.subplots(
         2 if scores else 1, 1, sharex=True, squeeze=False, height_ratios=(2, 1) if scores else None
     )
@@ -124,7 +127,7 @@ def loss_curve(records: Iterable[Mapping[str, Any]], title: str = "Contrastive l
         lower.plot(_column(scores, "epoch"), _column(scores, "knn"), "o-", color=GREEN, markersize=4)
         lower.set_ylabel("k-NN top-1 (%)")
     for axes in {upper, lower}:
-        _clean(axes)
+        clean_axes(axes)
     lower.set_xlabel("epoch")
     figure.align_ylabels()
     figure.tight_layout()
@@ -136,12 +139,12 @@ def bars(scores: Sequence[ScoreRow], title: str = "Top-1 on the test images, wit
     assert scores, "no scores to show"
     protocols = list(dict.fromkeys(score.protocol for score in scores))
     groups = [[score for score in scores if score.protocol == protocol] for protocol in protocols]
-    figure = _figure(7.5, 1.0 + sum(0.45 + 0.34 * len(group) for group in groups))
+    figure = blank_figure(7.5, 1.0 + sum(0.45 + 0.34 * len(group) for group in groups))
     heights = [len(group) + 0.6 for group in groups]
     panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, protocol, group in zip(panels, protocols, groups, strict=True):
         _bar_panel(axes, protocol, group, scores[0].encoder)
-    panels[-1].set_xlabel("top-1 (%)")
+    panels[-1].set_xlabel("%")
     figure.suptitle(title, x=0.02, ha="left", fontsize=11, fontweight="bold", color=INK)
     figure.tight_layout()
     return figure
@@ -159,7 +162,7 @@ def save(figure: Figure, path: str | Path) -> Path:
     return path
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank_figure(width: float, height: float) -> Figure:
     """Return an empty figure of `width` x `height` inches."""
     return Figure(figsize=(width, height), dpi=_DPI)
 
@@ -195,7 +198,7 @@ def _place(figure: Figure, *, left: float, title: str, gap: float = 0.06) -> Non
         figure.text(0.1 / width, 1 - (0.2 + 0.2 * number) / height, line, fontsize=8, color=INK, va="center")
 
 
-def _clean(axes: Axes) -> None:
+def clean_axes(axes: Axes) -> None:
     """Leave a chart its left and bottom lines and a pale horizontal grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
@@ -204,17 +207,20 @@ def _clean(axes: Axes) -> None:
 
 
 def _losses(axes: Axes, steps: Sequence[Mapping[str, Any]]) -> None:
-    """Draw both losses and, labeled, the level that says nothing."""
-    epochs = _column(steps, "epoch")
-    _line(axes, epochs, _column(steps, "loss"), GRAY, "with synthetic negatives")
-    _line(axes, epochs, _column(steps, "real_loss"), BLUE, "real negatives only")
+    """Draw both losses, or that of a supervised run, and, labeled, the level that says nothing."""
+    epochs, supervised = _column(steps, "epoch"), any("top1" in record for record in steps)
+    if supervised:
+        _line(axes, epochs, _column(steps, "loss"), BLUE, "cross-entropy with labels, mean of both views")
+    else:
+        _line(axes, epochs, _column(steps, "loss"), GRAY, "with synthetic negatives")
+        _line(axes, epochs, _column(steps, "real_loss"), BLUE, "real negatives only")
     axes.plot(epochs, _column(steps, "uninformative"), "--", color=VERMILION, linewidth=1.5)
-    axes.set_ylabel("loss, both directions (nats)")
+    axes.set_ylabel("loss (nats)" if supervised else "loss, both directions (nats)")
     if steps:
         axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1), ncols=2, frameon=False, fontsize=9, borderaxespad=0.2)
         anchor = {"xy": (epochs[-1], steps[-1].get("uninformative", np.nan)), "xytext": (0, 4)}
         behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
-        text = "uninformative: all logits equal, real negatives only"
+        text = "uninformative: all logits equal" + ("" if supervised else ", real negatives only")
         axes.annotate(text, **anchor, textcoords="offset points", ha="right", fontsize=9, color=VERMILION, bbox=behind)
     else:
         axes.text(0.5, 0.5, "no step has been recorded yet", ha="center", transform=axes.transAxes, color=INK)
@@ -244,16 +250,16 @@ def _bar_panel(axes: Axes, protocol: str, group: Sequence[ScoreRow], first: str)
     axes.barh(places, values, 0.7, color=colors, xerr=errors, error_kw={"ecolor": INK, "elinewidth": 1.2, "capsize": 3})
     for position, value, end in zip(places, values, high, strict=True):
         axes.text(end + 1.2, float(position), f"{value:.1f}", va="center", fontsize=9, color=INK)
-    axes.set_yticks(places, [_short(score.encoder, 30) for score in group])
+    axes.set_yticks(places, [short_name(score.encoder, 30) for score in group])
     axes.invert_yaxis()
     axes.set_xlim(0, 108)
     axes.set_xticks(range(0, 101, 20))
-    axes.set_title(protocol, loc="left", fontsize=9, color=INK)
+    axes.set_title(f"{protocol}: {group[0].metric}", loc="left", fontsize=9, color=INK)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _short(label: object, most: int) -> str:
+def short_name(label: object, most: int) -> str:
     """Return `label` cut to `most` characters, the end kept because names of files and runs differ there."""
     text = str(label)
     return text if len(text) <= most else "…" + text[1 - most :]

@@ -86,6 +86,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a file says that it is a checkpoint of ours, damaged or not."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "state" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def newest_checkpoint(run: Path, *, damaged: list[Path] | None = None) -> Checkpoint | None:
     """Return the newest checkpoint of a run folder that verifies, or None; name the ones that do not in `damaged`.
 

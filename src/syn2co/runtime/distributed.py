@@ -6,8 +6,10 @@ N rows of all ranks.
 
 import contextlib
 import inspect
+import itertools
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from syn2co.core.errors import ConfigError, Syn2CoError
 
 T = TypeVar("T")
+_SESSIONS = itertools.count()
 
 
 def active() -> bool:
@@ -53,11 +56,26 @@ def session(device_type: str) -> Iterator[None]:
         return
     if device_type == "mps":
         raise ConfigError("machine.device = mps: torch has no collectives for it; run one process or use cpu")
-    dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    store, this_rank, size = _rendezvous()
+    # Names of its own for every group: a second group of one process, and the ranks of a restart, would read what an
+    # earlier one left in torchrun's store, and wait for addresses where nobody listens.
+    prefix = f"syn2co {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} {next(_SESSIONS)}"
+    backend = "nccl" if device_type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=PrefixStore(prefix, store), rank=this_rank, world_size=size)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+@cache
+def _rendezvous() -> tuple[Any, int, int]:
+    """Return the store that torchrun's ranks share, this rank and their number: once a process, as the port is one."""
+    from torch.distributed.rendezvous import rendezvous
+
+    return next(rendezvous("env://"))
 
 
 def barrier() -> None:
@@ -127,7 +145,13 @@ def main_first(make: Callable[[], T]) -> T:
     error = broadcast_object(error)
     if error is not None:
         raise error
-    return cast(T, result) if is_main() else make()
+    if is_main():
+        return cast(T, result)
+    try:
+        return make()
+    except Syn2CoError as raised:
+        raised.one_rank = True  # such as a file that only the first node has
+        raise
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -3,7 +3,8 @@
 Axes: N training images, M test images, D features, C classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from syn2co.core import keyed_rng
-from syn2co.evaluation.protocols.protocol import Features, ProtocolResult
+from syn2co.evaluation.protocols.protocol import ProtocolResult, Task, class_values
 
 PENALTIES = tuple(10.0**-power for power in range(-1, 7))
 """Candidates for the factor of |W|^2 / 2 beside the mean cross-entropy in nats, strongest first."""
@@ -163,41 +164,102 @@ def choose_penalty(
     return best, fits[best], scores
 
 
-def linear(features: Features, seed: int, device: torch.device) -> ProtocolResult:
-    """Return the linear probe's score; the test images are seen once, by the final probe.
+class FittedProbe(NamedTuple):
+    """A probe fitted to all training images, its standardization, and how its penalty was chosen."""
 
-    Standardized by the training images; the penalty is the one of `PENALTIES` with the highest top-1 on a held-out
-    fifth of the training images; then fitted anew to all of them.
+    scaling: Scaling
+    probe: LinearProbe
+    penalty: float
+    held_out_images: int
+    held_out_top1: dict[float, float]
+    notes: tuple[str, ...]
+
+    def predict(self, features: Float[Tensor, "M D"]) -> Int64[Tensor, " M"]:
+        """Return the class of each row of features."""
+        return self.probe.predict(self.scaling.apply(features))
+
+    def logits(self, features: Float[Tensor, "M D"]) -> Float[Tensor, "M C"]:
+        """Return the logits of each row of features, in float32, differentiable in `features`."""
+        inputs = self.scaling.apply(features)
+        return torch.addmm(self.probe.bias.to(inputs), inputs, self.probe.weight.to(inputs))
+
+
+def row_space(inputs: Float[Tensor, "N D"]) -> Float[Tensor, "D N"] | None:
+    """Return an orthonormal basis of the span of N < D rows, in float64 on the CPU; None for N >= D.
+
+    The minimum of `fit` lies in that span, W = basis V with |W| = |V|, so that V may be searched instead: at 500 x 3072
+    and 10 classes the whole probe takes 0.9 instead of 22.7 s of one core.
+    """
+    return torch.linalg.qr(inputs.double().cpu().T).Q if len(inputs) < inputs.shape[1] else None
+
+
+def fit_probe(
+    train: Float[Tensor, "N D"], labels: Int64[Tensor, " N"], *, classes: int, seed: int, device: torch.device
+) -> FittedProbe:
+    """Return the probe of the training images.
+
+    Standardized by them; the penalty is the one of `PENALTIES` with the highest top-1 on a held-out fifth of them; then
+    fitted anew to all. Labels need not cover every class.
     """
     device = torch.device("cpu") if device.type == "mps" else device  # no float64 there
-    scaling = scaling_of(features.train, device)
-    inputs, labels = scaling.apply(features.train), features.train_labels.to(device)
+    scaling = scaling_of(train, device)
+    inputs, on_device = scaling.apply(train), labels.to(device)
+    basis = row_space(inputs)
+    if basis is not None:
+        inputs = (inputs.double().cpu() @ basis).to(inputs)
     correlation = correlation_of(inputs)
-    out = held_out(features.train_labels, seed=seed)
+    out = held_out(labels, seed=seed)
     penalty, probe, scores, notes = UNDECIDED, None, {}, []
     if out.any():
-        penalty, probe, scores = choose_penalty(inputs, labels, out.to(device), correlation, classes=features.classes)
+        penalty, probe, scores = choose_penalty(inputs, on_device, out.to(device), correlation, classes=classes)
     else:
         notes.append(f"linear: every class has one training image, so the penalty is {UNDECIDED:g}, chosen by nothing")
     even = torch.full((len(labels),), 1 / len(labels), device=device)
-    probe = fit(inputs, labels, even, correlation, classes=features.classes, penalty=penalty, start=probe)
+    probe = fit(inputs, on_device, even, correlation, classes=classes, penalty=penalty, start=probe)
+    if basis is not None:
+        probe = replace(probe, weight=basis @ probe.weight)
     if not probe.converged:
         notes.append(f"linear: the probe did not converge within {MAX_ITERATIONS} iterations")
-    right = probe.predict(scaling.apply(features.test)) == features.test_labels
-    return ProtocolResult(
-        values=right.float(),
-        definition={
-            "protocol": "linear",
-            "penalties": PENALTIES,
-            "held_out": HELD_OUT,
-            "patience": PATIENCE,
-            "iterations": MAX_ITERATIONS,
-        },
-        setting=f"penalty {penalty:g}",
+    return FittedProbe(scaling, probe, penalty, int(out.sum()), scores, tuple(notes))
+
+
+def fitted_probe(task: Task) -> FittedProbe:
+    """Return the probe of a task's clean training features, fitted once for all protocols that use it."""
+
+    def make() -> FittedProbe:
+        features = task.features
+        return fit_probe(
+            features.train, features.train_labels, classes=features.classes, seed=task.seed, device=task.device
+        )
+
+    return task.once("linear probe", make)
+
+
+DEFINITION = {
+    "protocol": "linear",
+    "penalties": PENALTIES,
+    "held_out": HELD_OUT,
+    "patience": PATIENCE,
+    "iterations": MAX_ITERATIONS,
+}
+
+
+def linear(task: Task) -> list[ProtocolResult]:
+    """Return the linear probe's score; the test images are seen once, by the final probe."""
+    fitted, features = fitted_probe(task), task.features
+    predicted = fitted.predict(features.test)
+    right = (predicted == features.test_labels).float()
+    result = ProtocolResult(
+        values=class_values(right, features.test_labels, features.classes, task.metric),
+        metric=task.metric,
+        definition=DEFINITION,
+        setting=f"penalty {fitted.penalty:g}",
+        predicted=predicted,
         details={
-            "penalty": penalty,
-            "held_out_images": int(out.sum()),
-            "held_out_top1": {f"{factor:g}": 100 * score for factor, score in scores.items()},
+            "penalty": fitted.penalty,
+            "held_out_images": fitted.held_out_images,
+            "held_out_top1": {f"{factor:g}": 100 * top1 for factor, top1 in fitted.held_out_top1.items()},
         },
-        notes=tuple(notes),
+        notes=fitted.notes,
     )
+    return [result]

@@ -18,7 +18,7 @@ from syn2co.core.files import write_atomically
 from syn2co.core.locks import only_run_in
 from syn2co.core.progress import Bar
 from syn2co.images.image_set import ImageSet
-from syn2co.models.load import load_exactly
+from syn2co.models.state import load_exactly
 from syn2co.runtime.checkpoint import FOLDER
 from syn2co.runtime.device import choose_device
 from syn2co.synthesis.generators.conditions import Conditions, assign

@@ -20,7 +20,7 @@ from torch import Tensor
 from syn2co.core import keyed_rng
 from syn2co.core.errors import TrainingError
 from syn2co.core.progress import Bar
-from syn2co.models.load import load_exactly
+from syn2co.models.state import load_exactly
 from syn2co.objective.ema import ema_update
 from syn2co.objective.schedules import cosine_lr
 from syn2co.runtime.checkpoint import FOLDER, newest_checkpoint, save_checkpoint

@@ -1,0 +1,134 @@
+"""Evaluation crops of an image set, batch after batch, decoded while the encoder works on earlier ones.
+
+Axes: B images of a batch, S side of a crop in pixels.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from syn2co.core.errors import DataError
+from syn2co.images.image_set import ImageSet
+from syn2co.images.resize import Interpolation, resize_and_crop
+
+Crop = UInt8[np.ndarray, "S S 3"]
+CropTransform = Callable[[Crop, int], Crop]
+"""(crop, index of the image) -> crop of the same shape; a function of its arguments alone, called by many threads."""
+THREADS = "syn2co-decode"
+_MOST_THREADS = 16
+_AHEAD = 2  # batches that are decoded before they are asked for
+_PART = 16  # images of one task of a thread: small, so that a first batch or an interrupt waits briefly
+
+
+class Reader(Protocol):
+    """Anything that turns numbers of images into crops of one side; threads call `fill`."""
+
+    @property
+    def size(self) -> int: ...
+
+    def fill(self, crops: UInt8[Tensor, "B S S 3"], indices: Sequence[int]) -> None: ...
+
+
+class CropReader(NamedTuple):
+    """Images of a set as crops of one side, corrupted or otherwise changed by `transform`."""
+
+    images: ImageSet
+    size: int
+    crop_ratio: float
+    interpolation: Interpolation = "bilinear"
+    transform: CropTransform | None = None
+
+    def read(self, index: int) -> Crop:
+        """Return one crop; raises BrokenImage."""
+        crop = resize_and_crop(self.images.read(index), self.size, self.crop_ratio, self.interpolation)
+        return crop if self.transform is None else self.transform(crop, index)
+
+    def fill(self, crops: UInt8[Tensor, "B S S 3"], indices: Sequence[int]) -> None:
+        """Write the crops of `indices` into `crops`."""
+        pixels = crops.numpy()
+        for row, index in enumerate(indices):
+            pixels[row] = self.read(index)
+
+
+def decoding_threads(workers: int | None) -> int:
+    """Return `workers`, or for None one thread per core that this rank may use, at most 16."""
+    if workers is not None:
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(_MOST_THREADS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def crop_batches(
+    reader: Reader, batches: Iterable[Sequence[int]], *, workers: int | None = None, pin: bool = False
+) -> Generator[UInt8[Tensor, "B S S 3"], None, None]:
+    """Yield the crops of each batch of image indices, in order; equal for any number of `workers`.
+
+    Workers are threads, not processes: decoding and resizing let go of Python's lock, threads start at once on every
+    platform, and none can be killed alone. 0 decodes a batch when it is asked for. `pin` is for copies to a GPU. Close
+    the generator to end the threads: tasks under way are finished, the others dropped.
+
+    Raises:
+        DataError: if an image that was readable when the set was opened no longer is.
+    """
+    try:
+        yield from _crop_batches(reader, batches, decoding_threads(workers), pin)
+    except DataError as error:
+        error.one_rank = True  # the other ranks have other batches, and this one must speak
+        raise
+
+
+def _crop_batches(
+    reader: Reader, batches: Iterable[Sequence[int]], threads: int, pin: bool
+) -> Generator[UInt8[Tensor, "B S S 3"], None, None]:
+    if threads == 0:
+        for batch in batches:
+            crops = _buffer(reader, len(batch), pin)
+            reader.fill(crops, batch)
+            yield crops
+        return
+    pool = ThreadPoolExecutor(threads, THREADS)
+    try:
+        yield from _ahead(_submit(pool, reader, batch, pin) for batch in batches)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _buffer(reader: Reader, count: int, pin: bool) -> UInt8[Tensor, "B S S 3"]:
+    return torch.empty(count, reader.size, reader.size, 3, dtype=torch.uint8, pin_memory=pin)
+
+
+class _Promise(NamedTuple):
+    """A batch that threads are filling."""
+
+    crops: Tensor
+    parts: list[Future[None]]
+
+    def wait(self) -> Tensor:
+        for part in self.parts:
+            part.result()
+        return self.crops
+
+
+def _submit(pool: ThreadPoolExecutor, reader: Reader, batch: Sequence[int], pin: bool) -> _Promise:
+    crops = _buffer(reader, len(batch), pin)
+    starts = range(0, len(batch), _PART)
+    parts = [pool.submit(reader.fill, crops[s : s + _PART], batch[s : s + _PART]) for s in starts]
+    return _Promise(crops, parts)
+
+
+def _ahead(promises: Iterator[_Promise]) -> Iterator[Tensor]:
+    """Yield the crops of each promise; `_AHEAD` more are made before one is waited for."""
+    waiting: deque[_Promise] = deque()
+    for promise in promises:
+        waiting.append(promise)
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft().wait()
+    while waiting:
+        yield waiting.popleft().wait()

@@ -1,0 +1,119 @@
+"""ImageNet-A, -R, -Sketch and -V2: the clean linear head on other images of its classes.
+
+Axes: M images of a variant, C classes of the head.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from syn2co.core.errors import ConfigError, EvaluationError
+from syn2co.core.hints import nearest
+from syn2co.core.keyed_rng import digest
+from syn2co.evaluation.imagenet_classes import imagenet_classes
+from syn2co.evaluation.imagenet_variants import IMAGENET_VARIANTS, RobustSet, find_variants, robust_set
+from syn2co.evaluation.protocols.linear import DEFINITION, fitted_probe
+from syn2co.evaluation.protocols.protocol import NotApplicable, ProtocolResult, Task, class_values
+from syn2co.evaluation.settings import EvaluationSettings
+from syn2co.evaluation.splits import shared_files
+from syn2co.images.sources.torchvision import data_root
+from syn2co.runtime import distributed
+
+
+def variants(task: Task) -> list[ProtocolResult]:
+    """Return the accuracy of the clean linear head on each variant of ImageNet that the user has.
+
+    Folders come from the setting `variants`, the others by their usual names from the data root. Notes name those that
+    are missing or have too few classes of the head.
+
+    Raises:
+        NotApplicable: if the training classes are not of ImageNet, or no variant can be scored.
+        ConfigError: if the setting names an unknown variant.
+        EvaluationError: if too many images of a variant are training images.
+        DataError: if a folder is missing, too broken, or laid out otherwise.
+    """
+    folders = _folders(task.settings)
+    _refuse_other_classes(task.splits.classes)
+    missing = [name for name in IMAGENET_VARIANTS if name not in folders]
+    notes = [f"variants: not there and not scored: {', '.join(missing)}; {_how(missing)}"] if missing else []
+    results: list[ProtocolResult] = []
+    for name, folder in folders.items():
+        try:
+            found = _open(task, name, folder)
+        except NotApplicable as reason:
+            notes.append(f"variants: {reason}")
+            continue
+        results.append(_result(task, found))
+    if not results:
+        raise NotApplicable("; ".join(note.removeprefix("variants: ") for note in notes))
+    return [replace(results[0], notes=(*notes, *results[0].notes)), *results[1:]]
+
+
+def _how(missing: Sequence[str]) -> str:
+    return f"give folders, as in --set variants.{missing[0]}=PATH, or a data root that holds them"
+
+
+def _folders(settings: EvaluationSettings) -> dict[str, Path]:
+    """Return the folder of each variant that is given or found, in the order of `IMAGENET_VARIANTS`."""
+    for name in settings.variants:
+        if name not in IMAGENET_VARIANTS:
+            known = ", ".join(IMAGENET_VARIANTS)
+            hint = nearest(name, IMAGENET_VARIANTS, separator="/") or "; choose among these"
+            raise ConfigError(f"variants.{name}: there is no such variant of ImageNet, known are {known}{hint}")
+    root = data_root() if settings.data_root is None else Path(settings.data_root).expanduser()
+    found = {} if root is None else find_variants(root).have
+    given = {name: Path(folder).expanduser() for name, folder in settings.variants.items()}
+    folders = {**found, **given}
+    return {name: folders[name] for name in IMAGENET_VARIANTS if name in folders}
+
+
+def _refuse_other_classes(classes: Sequence[str]) -> None:
+    unknown = [name for name in classes if name not in set(imagenet_classes())]
+    if unknown:
+        raise NotApplicable(
+            f"{len(unknown)} of {len(classes)} training classes are no WordNet ids of ImageNet (first: {unknown[0]}), "
+            "and ImageNet-A, -R, -Sketch and -V2 have no other classes"
+        )
+
+
+def _open(task: Task, name: str, folder: Path) -> RobustSet:
+    """Return the images of a variant, none of which may be training images beyond `max_overlap`.
+
+    Raises:
+        NotApplicable: if too few classes or images are left.
+    """
+    settings = task.settings
+    make = partial(robust_set, name, folder, task.splits.classes, max_broken_share=settings.max_broken_share)
+    try:
+        found = distributed.main_first(make)
+    except EvaluationError as error:
+        raise NotApplicable(str(error)) from None
+    shared = len(shared_files(task.splits.train, found.images))
+    if shared > settings.max_overlap * len(found.images):
+        raise EvaluationError(
+            f"variants.{name}: {shared} of {len(found.images)} images are training images too, byte for byte, so they "
+            "would be scored against themselves; give the published set, or allow a larger share with --set "
+            f"max_overlap={shared / len(found.images):.3g}"
+        )
+    return found
+
+
+def _result(task: Task, found: RobustSet) -> ProtocolResult:
+    """Return the row of one variant."""
+    images, classes = found.images, len(task.splits.classes)
+    labels = torch.from_numpy(images.labels)
+    predicted = found.predict(fitted_probe(task).logits(task.extract(images, found.name))).cpu()
+    tested = len(labels.unique())
+    return ProtocolResult(
+        values=class_values((predicted == labels).float(), labels, classes, task.metric),
+        metric=task.metric,
+        name=found.name,
+        setting=f"{tested} of {classes} classes",
+        definition={"protocol": "variants", "variant": found.name, "among": len(found.columns), "head": DEFINITION},
+        details={"classes": tested, "of": classes, "among": len(found.columns), "images": len(images)},
+        notes=found.notes,
+        fingerprint=digest(task.splits.fingerprint, images.fingerprint).hex(),
+    )

@@ -1,0 +1,125 @@
+"""The model card of an exported encoder, in Markdown, from the facts of its run."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from syn2co.core.errors import EvaluationError
+from syn2co.core.templates import render
+from syn2co.core.versions import __version__
+from syn2co.models.encoder import Encoder
+from syn2co.models.state import weights_hash
+
+SCORES = "evaluation.json"
+_COLUMNS = ("encoder", "protocol", "metric", "value", "low", "high", "n_test", "encoder_hash")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$])")
+
+
+def markdown(value: object) -> str:
+    r"""Return a text on one line in which nothing is Markdown or HTML.
+
+    Example:
+        >>> markdown("birds_[2024] | <b>")
+        'birds\\_\\[2024\\] \\| \\<b\\>'
+    """
+    return _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
+
+
+def model_card(encoder: Encoder, facts: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> str:
+    """Return the card; `facts` are those of `models.provenance.run_facts`, perhaps none."""
+    provenance = encoder.provenance
+    rows = {
+        "Network": f"{encoder.spec.name} {json.dumps(encoder.spec.options) if encoder.spec.options else ''}",
+        "Features": f"{encoder.width} numbers per image",
+        "Input": f"RGB of {encoder.image_size} x {encoder.image_size} px, {_transform(encoder)}",
+        **_training(provenance, facts),
+        "Labels": _labels(provenance, facts),
+        "Generators of synthetic images": _generators(facts),
+    }
+    return render(
+        "models/templates/model_card.md.j2",
+        title=markdown(provenance.get("weights", encoder.spec.name)),
+        rows={name: markdown(text) for name, text in rows.items() if text},
+        scores=[[markdown(cell) for cell in _cells(row, weights_hash(encoder.state_dict()))] for row in scores],
+        no_labels=facts.get("labels") == "none",
+        version=__version__,
+    )
+
+
+def read_scores(path: Path, encoder: Encoder) -> list[dict[str, Any]]:
+    """Return the scores in an evaluation.json, in its order, if it has some of these very weights; else none.
+
+    Raises:
+        EvaluationError: if the file cannot be read or is no report of `syn2co evaluate`.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["scores"]
+        cells = [[row[name] for name in _COLUMNS] for row in rows]
+    except OSError as error:
+        raise EvaluationError(
+            f"--scores {path.name}: cannot be read ({error.strerror}); give the {SCORES} of `syn2co evaluate --out`"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise EvaluationError(
+            f"--scores {path.name}: holds no scores of this version; give the {SCORES} of `syn2co evaluate --out`"
+        ) from None
+    own = weights_hash(encoder.state_dict())
+    return rows if any(own in row for row in cells) else []
+
+
+def _transform(encoder: Encoder) -> str:
+    mean, std = ([round(value, 4) for value in values] for values in (encoder.spec.mean, encoder.spec.std))
+    return f"{encoder.interpolation}, center crop of {encoder.crop_ratio:.3g}, mean {mean}, std {std}"
+
+
+def _training(provenance: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
+    steps = str(facts.get("step", ""))
+    if facts.get("total_steps") not in (None, facts.get("step")):
+        steps += f" of {facts['total_steps']}: the run was not finished"
+    counted = f" ({facts['images']} images in all)" if "images" in facts else ""
+    return {
+        "Recipe": str(facts.get("recipe", "")),
+        "Config hash": str(facts.get("config_hash", "")),
+        "Seed": str(facts.get("seed", "")),
+        "Steps": steps,
+        "Branch": str(provenance.get("branch", "")),
+        "Real images": ", ".join(facts["real"]) + counted if facts.get("real") else "",
+        "Synthetic images": ", ".join(facts.get("synthetic", ())),
+        "Started from": _start(facts.get("init")),
+        "Trained with": f"syn2co {facts['written_by']}" if "written_by" in facts else "",
+    }
+
+
+def _start(init: Mapping[str, Any] | None) -> str:
+    if init is None:
+        return ""
+    return f"the weights {init['source']} (layout {init['layout']}, hash {init['hash']})"
+
+
+def _labels(provenance: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    if provenance.get("objective") == "supervised":
+        return "used: the network was trained to tell the classes"
+    return {
+        "used": "used, though not in the loss: do not call this network unsupervised",
+        "none": "none used",
+    }.get(facts.get("labels", "unknown"), "unknown whether any were used")
+
+
+def _generators(facts: Mapping[str, Any]) -> str:
+    """Return the generators with their licenses; the license of a model is that on its own card."""
+    licenses = facts.get("licenses", {})
+    return "; ".join(
+        f"{name} (license: {', '.join(licenses.get(name) or ['unknown'])})" for name in facts.get("generators", ())
+    )
+
+
+def _cells(row: Mapping[str, Any], own_hash: str) -> list[str]:
+    name = "this network" if row["encoder_hash"] == own_hash else row["encoder"]
+    percent = row.get("percent", True)
+    value, low, high = (f"{row[key]:{'.1f' if percent else '.3g'}}" for key in ("value", "low", "high"))
+    return [
+        name, str(row.get("data", "")), row["protocol"], row["metric"], f"{value} %" if percent else value,
+        f"{low} to {high}", str(row["n_test"]),
+    ]  # fmt: skip

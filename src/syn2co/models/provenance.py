@@ -1,0 +1,61 @@
+"""Provenance of weights: the run that they come from, and whether labels went in; no absolute path."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from syn2co.core.files import public_path
+
+
+def provenance_of(state: Mapping[str, Any], weights: str, branch: str) -> dict[str, Any]:
+    """Return where the weights of a checkpoint come from, by its state; reports show it."""
+    mix = state.get("mix", {})
+    return {
+        "weights": weights, "branch": branch, "step": state["step"], "config_hash": state["config_hash"],
+        **{key: state[key] for key in ("objective", "init") if key in state},
+        **{key: mix[key] for key in ("labels", "generators") if key in mix},
+    }  # fmt: skip
+
+
+def run_facts(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model card says of a run, by the state of its checkpoint; a fact that it lacks is left out."""
+    config, mix = state.get("config", {}), state.get("mix", {})
+    data = config.get("data", {})
+    facts = {
+        "recipe": state.get("recipe"), "config_hash": state.get("config_hash"), "seed": state.get("seed"),
+        "step": state.get("step"), "total_steps": state.get("total_steps"), "images": state.get("images"),
+        "real": source_names(data.get("real", ())), "synthetic": source_names(data.get("synthetic", ())),
+        "generators": mix.get("generators", []), "licenses": mix.get("licenses", {}), "labels": labels_of(state),
+        "init": state.get("init"), "written_by": state.get("machine", {}).get("syn2co"),
+    }  # fmt: skip
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def labels_of(state: Mapping[str, Any]) -> str:
+    """Return "used", "none" or "unknown": whether labels went into the weights of a checkpoint.
+
+    They may have gone into the loss (supervised), into synthetic images, or into the weights that the run began with.
+    """
+    ways = [
+        "used" if state.get("objective") == "supervised" else "none",
+        state.get("mix", {}).get("labels", "none"),
+        state.get("init", {}).get("labels", "none"),
+    ]
+    return next((answer for answer in ("used", "unknown") if answer in ways), "none")
+
+
+def source_names(specs: Iterable[str]) -> list[str]:
+    """Return sources of images without the folders that they lie in.
+
+    Example:
+        >>> source_names(["/data/birds", "builtin:digits:train", "hf:/data/sets/cars", "photos/2024"])
+        ['birds', 'builtin:digits:train', 'hf:cars', '2024']
+    """
+    return [_source_name(str(spec)) for spec in specs]
+
+
+def _source_name(spec: str) -> str:
+    if scheme := re.match(r"[a-z]{2,}:", spec):  # one letter is a drive of Windows
+        return scheme[0] + ":".join(public_path(part) for part in spec[scheme.end() :].split(":"))
+    return Path(spec).expanduser().resolve().name or spec

@@ -1,0 +1,89 @@
+"""Which data sets and protocols an evaluation has: what was given, transfer sets, the authors' suite."""
+
+from pathlib import Path
+
+import pytest
+from evaluation_folders import TINY, paint
+
+from syn2co.core.errors import DataError, EvaluationError
+from syn2co.evaluation.settings import EvaluationSettings
+from syn2co.evaluation.suites import AUTHORS_TRANSFER, choose_suite
+from syn2co.models.encoder import build_encoder
+from syn2co.reports.evaluation import evaluate
+
+ALONE = EvaluationSettings(device="cpu", baselines=False)
+
+
+@pytest.fixture
+def empty_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("SYN2CO_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "root").mkdir()
+    return str(tmp_path / "root")
+
+
+def test_the_authors_suite_names_what_is_missing(empty_root: str) -> None:
+    settings = ALONE.with_settings([f"data_root={empty_root}"])
+    suite = choose_suite(["syn2co"], "a", "b", (), settings)
+    assert [data.name for data in suite.data] == [""] and suite.protocols == ("linear", "variants")
+    (note,) = suite.notes
+    assert note.startswith(f"syn2co: not on this machine and not scored: {', '.join(AUTHORS_TRANSFER)}")
+    with pytest.raises(EvaluationError, match="name no images to score on.*no ImageNet-100 given"):
+        choose_suite(["syn2co"], None, None, (), settings)
+
+
+def test_the_authors_suite_takes_what_is_there(empty_root: str) -> None:
+    (Path(empty_root) / "cifar-10-batches-py").mkdir()
+    suite = choose_suite(["syn2co", "knn"], "a", "b", (), ALONE.with_settings([f"data_root={empty_root}"]))
+    assert [data.name for data in suite.data] == ["given", "cifar10"]
+    assert suite.protocols == ("knn", "linear", "variants")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["knn"], None, None, ()), "--train and --test: name no images to score on; give both, or data sets by name"),
+        ((["knn"], "a", None, ()), "--test: is missing beside --train; give both, or neither and --transfer"),
+        ((["knn"], None, "b", ()), "--train: is missing beside --test"),
+        ((["knn"], None, None, ("pets",)), "--transfer: not on this machine and not scored: pets"),
+        ((["knn"], None, None, ("",)), "--transfer: a name is empty; give names such as cifar10, or folders"),
+        (
+            (["dense", "syn2co"], "a", "b", ()),
+            "dense needs folders of images and masks, syn2co needs one folder a class",
+        ),
+    ],
+)
+def test_what_cannot_be_scored_is_said(empty_root: str, arguments: tuple, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        choose_suite(*arguments, ALONE.with_settings([f"data_root={empty_root}"]))
+
+
+def test_an_unknown_data_set_gets_the_nearest_name(empty_root: str) -> None:
+    with pytest.raises(DataError, match="cifar11.*did you mean cifar10"):
+        choose_suite(["knn"], None, None, ("cifar11",), ALONE.with_settings([f"data_root={empty_root}"]))
+
+
+def test_folders_as_transfer_sets_have_rows_and_ranks(tmp_path: Path) -> None:
+    for name, colors in (("two", ("blue", "red")), ("three", ("blue", "green", "white"))):
+        for side, seed in (("train", 0), ("test", 1)):
+            paint(tmp_path / name / side, dict.fromkeys(colors, 6 - 3 * seed), seed=seed)
+    encoder = build_encoder(TINY, seed=1)
+    settings = EvaluationSettings(device="cpu")
+    transfer = [tmp_path / "two", tmp_path / "three"]
+    report = evaluate(encoder, protocols=["knn"], transfer=transfer, settings=settings, out=tmp_path / "out")
+    assert [(row.data, row.encoder) for row in report.rows] == [
+        (data, name) for data in ("two", "three") for name in ("encoder", "raw pixels", "random init")
+    ]
+    assert report.score("raw pixels", "knn", "three").value == 100.0 and report.score("raw pixels", "knn").n_test == 6
+    assert set(report.mean_ranks()["knn"]) == {"encoder", "raw pixels", "random init"}
+    page = (tmp_path / "out" / "evaluation.md").read_text()
+    assert "| three | raw pixels | knn, k = 18 | 100.0 |" in page and "mean rank over data sets, knn" in page
+    assert str(tmp_path) not in page + report.to_json()
+    assert (tmp_path / "out" / "scores-three.png").exists()
+
+
+def test_two_sets_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Named defect: a folder called "given" was merged with --train and --test."""
+    for side, seed in (("train", 0), ("test", 1)):
+        paint(tmp_path / "given" / side, {"blue": 4, "red": 4}, seed=seed)
+    with pytest.raises(EvaluationError, match="--transfer: two data sets have the name given; rename a folder"):
+        choose_suite(["knn"], "a", "b", (tmp_path / "given",), ALONE)
