@@ -146,6 +146,14 @@ def test_images_without_a_label_are_left_out_and_counted(encoder, train, test):
     assert "1 of 28 images of --train have no label and are left out" in report.notes
 
 
+def test_an_empty_class_folder_is_said(encoder, train, test):
+    (train / "white").mkdir()
+    (train / "white" / "notes.txt").write_text("no image")
+    report = quick(encoder, train, test, baselines=False)
+    assert "class folders of --train without an image: 1 (white)" in report.notes
+    assert not any("folders of --test" in note for note in report.notes)
+
+
 def test_no_labels_at_all_are_refused(encoder, train, tmp_path):
     flat = tmp_path / "flat"
     flat.mkdir()

@@ -3,6 +3,7 @@
 Axes: N labeled training images, M labeled test images, C classes of the training images.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,12 +168,26 @@ def _labeled(images: ImageSet, side: str, notes: list[str]) -> ImageSet:
             f"--{side}: none of the {len(images)} images has a label, and a score needs labels; give a folder with one "
             "subfolder a class, such as cat/1.jpg and dog/2.jpg"
         )
+    empty = _empty_class_folders(images)
+    if empty:
+        notes.append(f"class folders of --{side} without an image: {len(empty)} ({_some(empty)})")
     if images.quarantined:
         notes.append(f"{len(images.quarantined)} images of --{side} are broken and left out")
     if len(kept) == len(images):
         return images
     notes.append(f"{len(images) - len(kept)} of {len(images)} images of --{side} have no label and are left out")
     return images.subset(kept)
+
+
+def _empty_class_folders(images: ImageSet) -> list[str]:
+    """Return the subfolders that stand beside class folders and hold no image that can be read."""
+    used = {images.classes[label] for label in np.unique(images.labels[images.labels >= 0])}
+    empty: list[str] = []
+    for place in _places(images):
+        with contextlib.suppress(OSError):  # no folder, or one that may not be listed
+            names = {path.name for path in place.iterdir() if path.is_dir() and path.name[0] not in ".@_"}
+            empty += sorted(names - used) if names & used else []
+    return empty
 
 
 def _refuse_unknown(unknown: list[str], labels: Int64[Tensor, " M"], classes: list[str]) -> None:
