@@ -183,7 +183,7 @@ def quick(encoder, train, test, **options):
 
 
 def test_from_folders_to_the_table(encoder, sides):
-    (sides[0] / "classes.txt").write_text("red\nblue\n\ngreen\n")
+    (sides[0] / "classes.txt").write_text("\ufeffred\nblue \ngreen\n\n", encoding="utf-8")
     report = quick(encoder, *sides, baselines=True, dense={"learning_rates": [0.1, 0.01]})
     assert [(row.encoder, row.protocol) for row in report.rows] == [("encoder", "dense"), ("random init", "dense")]
     row = report.rows[0]
@@ -266,6 +266,10 @@ def listed(text, other=None):
     return write
 
 
+def latin(train, test):
+    (test / "classes.txt").write_bytes("caf\u00e9\nb".encode("latin-1"))
+
+
 def beyond(train, test):
     Image.fromarray(np.full((16, 16), 7, np.uint8)).save(test / "masks" / "2.png")
 
@@ -289,6 +293,8 @@ def fill(side, value):
         (beyond, "2.png: this mask has the class 7, beyond the classes of the training masks, 0 to 1 .*name all"),
         (listed("one"), "1.png: this mask has the class 1, beyond the classes of classes.txt, 0 to 0 .* or the list"),
         (listed("a\nb", "b\na"), "classes.txt: names other classes than .*classes.txt; give both sides the same list"),
+        (listed("a\n\nb"), "classes.txt: line 2 is blank, but the number of a line is its class; name that class, or"),
+        (latin, "classes.txt: cannot be read .*; write one class a line, as UTF-8 text"),
         (listed("a\nb\na"), "classes.txt: names the class 'a' more than once; name each class on one line"),
         (fill("train", 1), "--train: all labeled pixels of the 8 masks have the class '1', so any encoder scores"),
         (fill("test", 255), "--test: all pixels of the 6 masks are 255, which is no class; give masks with"),
@@ -320,6 +326,21 @@ def test_tokens_above_the_bound_are_refused(encoder, sides):
     message = r"dense.max_gib = 1e-06: .* of the 8 images of --train take 3.34e-06 GiB; .*--set dense.max_gib=1"
     with pytest.raises(EvaluationError, match=message):
         quick(encoder, *sides, dense={"max_gib": 1e-6})
+
+
+def test_an_encoder_above_the_bound_leaves_the_others_their_scores(encoder, sides):
+    """Tokens of 24 numbers take 5,120 bytes; 4.2e-6 GiB are 4,510."""
+    wide = build_encoder(TINY.model_copy(update={"options": {**TINY.options, "embed_dim": 24}}), seed=1)
+    report = quick([encoder, wide], *sides, dense={"max_gib": 4.2e-6})
+    assert len(report.rows) == 1 and any("dense.max_gib = 4.2e-06" in note for note in report.notes)
+
+
+def test_scores_of_other_crops_are_not_paired(encoder, sides):
+    """The crop decides which pixels are scored."""
+    other = build_encoder(TINY, seed=1)
+    other.crop_ratio = 0.5
+    first, second = quick([encoder, other], *sides).rows
+    assert first.protocol_hash != second.protocol_hash
 
 
 def test_labels_outside_of_the_crop_are_noted(encoder, tmp_path):

@@ -55,6 +55,15 @@ def test_rows_are_the_images_with_name_source_and_class(encoder, photos, tmp_pat
     assert np.array_equal(features_of(done.path), extract(encoder, images, batch_size=4).numpy())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere want names in UTF-8")
+def test_names_that_are_no_text_are_written_as_their_bytes(encoder, tmp_path):
+    folder = paint(tmp_path / "plain", {"blue": 1, "green": 1}).rename(tmp_path / "caf\udce9")
+    (folder / "green").rename(folder / "gr\udcfcn")
+    table = pq.read_table(embed(encoder, folder, tmp_path / "odd.parquet", settings=SETTINGS).path)
+    assert table["source"].to_pylist() == 2 * ["caf\\xe9"]
+    assert table["class"].to_pylist() == ["blue", "gr\\xfcn"]
+
+
 def test_patch_tokens_row_after_row(encoder, photos, tmp_path):
     done = embed(encoder, photos, tmp_path / "tokens.parquet", tokens=True, settings=SETTINGS)
     assert (done.width, done.grid) == (12, (2, 2))

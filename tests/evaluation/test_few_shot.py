@@ -136,6 +136,9 @@ def test_nothing_to_draw():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
+        ("few_shot.shares=[0.1,0.1]", "^few_shot.shares: 0.1 is named twice and would count double; name it once"),
+        ("few_shot.per_class=[1,5,1]", "^few_shot.per_class: 1 is named twice"),
+        ("retrieval.recall_at=[1,1]", "^retrieval.recall_at: 1 is named twice"),
         ("few_shot.draws=1", "few_shot.draws = 1: input should be greater than or equal to 2"),
         ("few_shot.shares=[1.5]", "few_shot.shares.0 = 1.5: input should be less than 1"),
         ("few_shot.per_class=[0]", "few_shot.per_class.0 = 0: input should be greater than or equal to 1"),

@@ -12,7 +12,7 @@ from syn2co.core.errors import ConfigError
 from syn2co.evaluation.baselines import RawPixels
 from syn2co.evaluation.protocols import fine_tune as module
 from syn2co.evaluation.protocols.few_shot import LabelCount, draw_labels
-from syn2co.evaluation.protocols.fine_tune import crop_scale, fine_tune, fine_tune_few, plan_of
+from syn2co.evaluation.protocols.fine_tune import crop_scale, fine_tune, fine_tune_few, micro_batches, plan_of
 from syn2co.evaluation.protocols.protocol import NotApplicable
 from syn2co.evaluation.settings import EvaluationSettings, FineTuneSettings
 from syn2co.models.encoder import build_encoder
@@ -117,6 +117,20 @@ def test_batch_norm_is_trained(folders, name):
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
+def test_batch_norm_of_a_single_image_is_refused(folders):
+    """Of 16 images in parts of at most 5, four have four; in parts of one each has one."""
+    network = build_encoder(EncoderSettings(name="test_efficientnet", size=16), seed=0)
+    message = "^fine_tune.micro_batch = 1: a batch of 16 images leaves a part of a single image, over which batch norm"
+    with pytest.raises(NotApplicable, match=message):
+        tuned(network, folders, micro_batch=1)
+    assert [len(part) for part in micro_batches(16, 5)] == [4, 4, 4, 4]
+
+
+def test_definition_has_the_fixed_numbers_too(folders, encoder):
+    definition = tuned(encoder, folders, min_steps=1).definition
+    assert (definition["warmup_lr"], definition["final_lr"], definition["betas"]) == (5e-7, 5e-6, (0.9, 0.999))
+
+
 def test_networks_without_layers_or_drop_path_are_noted(folders, monkeypatch):
     network = build_encoder(EncoderSettings(name="vgg11", size=32, options={"mlp_ratio": 0.01}), seed=0)
     monkeypatch.setattr(type(network.backbone), "group_matcher", lambda _self, coarse: {})
@@ -200,6 +214,8 @@ def test_small_images_are_cropped_less(size, scale):
         ("fine_tune.layer_decay=0", "fine_tune.layer_decay = 0: input should be greater than 0"),
         ("fine_tune.crop_scale=[0,1]", "fine_tune.crop_scale.0 = 0: input should be greater than 0"),
         ("fine_tune.crop_scale=[0.9,0.1]", r"^fine_tune.crop_scale = \(0.9, 0.1\): must be low <= high; exchange them"),
+        ("fine_tune.shares=[0.1,0.1]", "^fine_tune.shares: 0.1 is named twice and would count double; name it once"),
+        ("fine_tune.per_class=[2,2]", "^fine_tune.per_class: 2 is named twice"),
         ("fine_tune.draws=1", "fine_tune.draws = 1: input should be greater than or equal to 2"),
     ],
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from evaluation_folders import TINY, paint
+from evaluation_folders import TINY, paint, task_on
 
 from syn2co.core.errors import EvaluationError
 from syn2co.data.open import open_images
@@ -12,6 +12,7 @@ from syn2co.evaluation.features import extract
 from syn2co.evaluation.protocols import health as module
 from syn2co.evaluation.protocols.health import (
     alignment_values,
+    health,
     rank_me_values,
     std_values,
     uniformity_values,
@@ -169,6 +170,13 @@ def test_view_sets_are_named_by_all_that_they_depend_on(folders):
     assert len({part.fingerprint for part in sets}) == len(sets)
     assert sets[0].fingerprint == viewed(images, 16, seed=0, view=0).fingerprint
     assert sets[0].name(0) == "0:" + images.name(0)
+
+
+@pytest.mark.parametrize("size", [16, 72])
+def test_alignment_is_defined_by_the_views_of_its_encoder(folders, size):
+    encoder = build_encoder(TINY.model_copy(update={"size": size}), seed=1)
+    views = health(task_on(encoder, *folders))[0].definition["views"]
+    assert views == {k: v for k, v in view_settings(size).model_dump(mode="json").items() if k != "size"}
 
 
 def test_each_source_has_its_own_numbers(folders, tmp_path):

@@ -91,6 +91,8 @@ def test_as_released_is_noted_and_different(folders, encoder):
     task = task_on(encoder, *folders, **QUICK)
     plain, released = linear_augmented(task)[0], linear_moby_as_released(task)[0]
     assert released.definition["drop_path"] == 0.2 and released.definition["smoothing"] == 0.1
+    assert released.definition["nesterov"] and released.definition["final_lr"] == 5e-6
+    assert "batch_size" not in released.definition  # without batch norm it changes no feature
     assert plain.definition["drop_path"] == 0.0 and not plain.definition["train_mode"]
     assert released.details["last_loss"] > plain.details["last_loss"]
     assert "only to compare with published rows" in released.notes[0] and not plain.notes
@@ -142,7 +144,17 @@ def test_batch_norm_moves_in_train_mode_alone(folders):
     task = task_on(network, *folders, linear_augmented={"epochs": 1})
     plain, released = linear_augmented(task)[0], linear_moby_as_released(task)[0]
     assert plain.details["last_loss"] != released.details["last_loss"]
+    assert released.definition["batch_size"] == 256 and "batch_size" not in plain.definition
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_batch_norm_of_a_single_image_is_refused(folders):
+    """27 images in parts of 13 leave one."""
+    network = build_encoder(EncoderSettings(name="test_efficientnet", size=16), seed=0)
+    task = task_on(network, *folders, linear_augmented={"epochs": 1}, batch_size=13)
+    with pytest.raises(NotApplicable, match="^batch_size = 13: a batch of 27 images leaves a part of a single image, "):
+        linear_moby_as_released(task)
+    assert linear_augmented(task)  # in eval mode nothing is wrong with that
 
 
 def test_a_network_without_drop_path_is_noted(folders):

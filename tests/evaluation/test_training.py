@@ -131,7 +131,16 @@ def test_a_head_is_keyed_small_and_leaves_ambient_state_alone():
 def test_the_lowest_class_wins_a_tie():
     head = linear_head(2, 3, purpose="a", seed=0)
     torch.nn.init.zeros_(head.weight)
-    assert predict(head, torch.rand(4, 2)).tolist() == [0, 0, 0, 0]
+    assert predict(head, torch.rand(4, 2), "a.base_lr").tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("feature", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_give_no_score(feature):
+    features = torch.rand(4, 2)
+    features[1, 1] = feature
+    message = "^1 of 4 test images have logits that are NaN or infinite after training, so .*; lower a.base_lr or use"
+    with pytest.raises(NotApplicable, match=message):
+        predict(linear_head(2, 3, purpose="a", seed=0), features, "a.base_lr")
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])

@@ -22,6 +22,9 @@ def test_one_process_is_the_identity():
     distributed.barrier()
     module = torch.nn.Linear(2, 2)
     assert distributed.wrap(module, torch.device("cpu")) is module
+    before = module.weight.detach().clone()
+    distributed.broadcast_state(module)
+    assert torch.equal(module.weight, before)
 
 
 def test_no_process_group_for_a_single_process():
@@ -49,6 +52,10 @@ def _talk(folder: str) -> None:
         me = distributed.rank()
         values = torch.tensor([1.0 + me, -2.0 * me], requires_grad=True)
         total = distributed.all_reduce_sum(values * (me + 1))
+        norm = torch.nn.BatchNorm1d(2)
+        norm.num_batches_tracked += me
+        torch.nn.init.constant_(norm.weight, 3 + me)
+        distributed.broadcast_state(norm)
         (total * torch.tensor([1.0, 10.0]) * (me + 1)).sum().backward()  # the loss of rank r is (r + 1) (t0 + 10 t1)
         found = {
             "who": [me, distributed.world_size(), distributed.is_main(), distributed.active()],
@@ -57,6 +64,7 @@ def _talk(folder: str) -> None:
             "max": distributed.all_reduce_max(torch.tensor([me, -me])).tolist(),
             "mean": distributed.all_reduce_mean(torch.tensor([1.0, float("nan") if me else 2.0])).isnan().tolist(),
             "object": distributed.broadcast_object(f"of rank {me}"),
+            "state": [norm.weight.tolist(), int(norm.num_batches_tracked)],
             "total": total.tolist(),
             "gradient": values.grad.tolist(),
         }
@@ -75,6 +83,7 @@ def test_two_ranks(tmp_path):
         assert found["max"] == [1, 0]
         assert found["mean"] == [False, True]
         assert found["object"] == "of rank 0"
+        assert found["state"] == [[3, 3], 0]
         assert found["total"] == [1 * 1 + 2 * 2, 1 * 0 + 2 * -2]
         # d(sum of both losses)/dv = (1 + 2) (1, 10) times the rank's own factor
         assert found["gradient"] == [3.0 * (rank + 1), 30.0 * (rank + 1)]

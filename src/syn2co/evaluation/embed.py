@@ -24,6 +24,7 @@ from syn2co.evaluation.features import check_finite, encoder_hash, stream
 from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.evaluation.splits import Specs, short_name
 from syn2co.images.image_set import ImageSet
+from syn2co.images.sources.folder import printable
 from syn2co.models.encoder import Encoder
 from syn2co.models.load import load_encoder
 from syn2co.models.tokens import token_grid
@@ -146,7 +147,7 @@ def _check(path: Path, force: bool) -> None:
 
 
 def _sources(specs: Specs) -> list[str]:
-    return [short_name(spec) for spec in ([specs] if isinstance(specs, str | Path) else specs)]
+    return [printable(short_name(spec)) for spec in ([specs] if isinstance(specs, str | Path) else specs)]
 
 
 def _metadata(encoder: Encoder, images: ImageSet, precision: str) -> dict[str, Any]:
@@ -214,7 +215,8 @@ class _Table(NamedTuple):
         columns = [pa.array([name for _, _, name in named]), pa.array([self.sources[int(s)] for s, _, _ in named])]
         if self.labeled:
             labels = self.images.labels[indices.start : indices.stop].tolist()
-            columns.append(pa.array([self.images.classes[n] if n >= 0 else None for n in labels], pa.string()))
+            classes = [printable(name) for name in self.images.classes]
+            columns.append(pa.array([classes[n] if n >= 0 else None for n in labels], pa.string()))
         columns.append(pa.FixedSizeListArray.from_arrays(pa.array(features.reshape(-1)), self.values))
         return columns
 

@@ -238,14 +238,27 @@ def _refuse_beyond(side: _Side, checked: _Checked, count: int, *, listed: bool) 
         )
 
 
+def _lines(path: Path) -> tuple[str, ...]:
+    """Return the lines of a list of classes but for blank ones at its end; one before would shift all numbers."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); write one class a line, as UTF-8 text") from None
+    if "" in lines:
+        raise DataError(
+            f"{path}: line {lines.index('') + 1} is blank, but the number of a line is its class; name that class, or "
+            "remove the line"
+        )
+    return tuple(lines)
+
+
 def _names(folders: Sequence[Path]) -> tuple[str, ...]:
     """Return the classes that the lists beside the images name, the same in all; empty if there is no list."""
     lists: dict[Path, tuple[str, ...]] = {}
     for folder in folders:
         path = folder.parent / NAMES
         if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            lists[path] = tuple(line.strip() for line in lines if line.strip())
+            lists[path] = _lines(path)
     for path, names in lists.items():
         first = next(iter(lists))
         twice = [name for name in names if names.count(name) > 1]

@@ -1,12 +1,20 @@
 """Settings of an evaluation, and of each protocol that has some."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from syn2co.core.hints import nearest
 from syn2co.core.settings import BelowOne, NonNegative, Positive, Settings, Share
 from syn2co.images.quarantine import MAX_BROKEN_SHARE
+
+
+def _refuse_twice(group: str, **lists: tuple[Any, ...]) -> None:
+    """Refuse lists that name something twice."""
+    for name, given in lists.items():
+        twice = next((one for one in given if given.count(one) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{group}.{name}: {twice} is named twice and would count double; name it once")
 
 
 class FewShotSettings(Settings):
@@ -19,12 +27,22 @@ class FewShotSettings(Settings):
     draws: int = Field(default=5, ge=2)
     """Draws of the labels, by the seeds 0, 1, 2, ...; the score is their mean."""
 
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        _refuse_twice("few_shot", shares=self.shares, per_class=self.per_class)
+        return self
+
 
 class RetrievalSettings(Settings):
     """Settings of the retrieval protocol."""
 
     recall_at: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
     """Numbers k of first images among which recall@k looks for one of the query's class."""
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        _refuse_twice("retrieval", recall_at=self.recall_at)
+        return self
 
 
 class DenseSettings(Settings):
@@ -94,9 +112,10 @@ class FineTuneSettings(Settings):
     """Draws of the labels of "fine-tune-few", the first ones of the few-shot protocol; the score is their mean."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered_and_once(self) -> Self:
         if self.crop_scale is not None and self.crop_scale[0] > self.crop_scale[1]:
             raise ValueError(f"fine_tune.crop_scale = {self.crop_scale}: must be low <= high; exchange them")
+        _refuse_twice("fine_tune", shares=self.shares, per_class=self.per_class)
         return self
 
 
@@ -124,10 +143,7 @@ class RobustnessSettings(Settings):
                 if name not in CORRUPTIONS:
                     hint = nearest(name, CORRUPTIONS) or f"; choose from {', '.join(CORRUPTIONS)}"
                     raise ValueError(f"robustness.corruptions: {name!r} is unknown{hint}")
-        for name, given in (("corruptions", self.corruptions), ("severities", self.severities)):
-            twice = next((one for one in given if given.count(one) > 1), None)
-            if twice is not None:
-                raise ValueError(f"robustness.{name}: {twice} is named twice and would count double; name it once")
+        _refuse_twice("robustness", corruptions=self.corruptions, severities=self.severities)
         return self
 
 

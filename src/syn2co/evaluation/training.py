@@ -157,10 +157,34 @@ def linear_head(width: int, classes: int, *, purpose: str, seed: int) -> nn.Line
     return head
 
 
-def predict(head: nn.Linear, features: Float[Tensor, "M D"]) -> Int64[Tensor, " M"]:
-    """Return the class of the largest logit of each row, the lowest on a tie, on the CPU."""
+def predict(head: nn.Linear, features: Float[Tensor, "M D"], setting: str) -> Int64[Tensor, " M"]:
+    """Return the class of the largest logit of each row, the lowest on a tie, on the CPU.
+
+    Raises:
+        NotApplicable: if a logit is NaN or infinite, as it is where a feature is; a score of such would be chance.
+    """
     with torch.no_grad():
-        return head(features.to(head.weight)).argmax(dim=1).cpu()
+        logits = head(features.to(head.weight))
+    bad = int((~torch.isfinite(logits).all(dim=1)).sum())
+    if bad:
+        raise NotApplicable(
+            f"{bad} of {len(logits)} test images have logits that are NaN or infinite after training, so there is no "
+            f"score; lower {setting} or use float32"
+        )
+    return logits.argmax(dim=1).cpu()
+
+
+def require_pairs(encoder: nn.Module, parts: Sequence[Tensor], setting: str, value: int) -> None:
+    """Let batch norm be in train mode only if every one of the `parts` that a batch is cut into has two images.
+
+    Raises:
+        NotApplicable: if one has a single image, over which batch norm has no statistics.
+    """
+    if getattr(encoder, "batch_norm", False) and min(map(len, parts)) < 2:
+        raise NotApplicable(
+            f"{setting} = {value}: a batch of {sum(map(len, parts))} images leaves a part of a single image, over "
+            f"which batch norm has no statistics; choose another {setting}"
+        )
 
 
 def require_finite(loss: Tensor, step: int, setting: str) -> float:

@@ -128,6 +128,15 @@ def broadcast_object(value: Any) -> Any:
     return box[0]
 
 
+def broadcast_state(module: nn.Module) -> None:
+    """Give every rank the parameters and buffers of rank 0's `module`, bit for bit (in place)."""
+    if active():
+        for tensor in module.state_dict().values():
+            whole = tensor.contiguous()
+            dist.broadcast(whole, src=0)
+            tensor.copy_(whole)
+
+
 def main_first(make: Callable[[], T]) -> T:
     """Return `make()` of every rank, rank 0's first, so that the others find what it left in a cache.
 

@@ -206,10 +206,11 @@ def dense(task: Task) -> list[ProtocolResult]:
     head = fit_head(train, learning_rate=choice.learning_rate, **fixed)
     del train  # the tokens of one side at a time
     confusion = confusion_of(head, _segments(task, splits.test, "test", grid))
-    return [_result(confusion, choice, splits.masks.classes, settings)]
+    return [_result(task, confusion, choice, splits.masks.classes)]
 
 
-def _result(confusion: Confusion, choice: _Choice, classes: tuple[str, ...], settings: DenseSettings) -> ProtocolResult:
+def _result(task: Task, confusion: Confusion, choice: _Choice, classes: tuple[str, ...]) -> ProtocolResult:
+    settings, encoder = task.settings.dense, task.encoder
     values, iou = iou_values(confusion)
     by_class = {name: 100 * one for name, one in zip(classes, iou.tolist(), strict=True) if not math.isnan(one)}
     absent, total = len(classes) - len(by_class), confusion.total
@@ -223,7 +224,8 @@ def _result(confusion: Confusion, choice: _Choice, classes: tuple[str, ...], set
         metric="mIoU",
         definition={
             "protocol": "dense", "head": "linear, standardized tokens, bilinear logits", "optimizer": "AdamW, cosine",
-            "ignored": IGNORED, "held_out": HELD_OUT, **settings.model_dump(mode="json", exclude={"max_gib"}),
+            "ignored": IGNORED, "held_out": HELD_OUT, "crop": [encoder.image_size, encoder.crop_ratio],
+            **settings.model_dump(mode="json", exclude={"max_gib"}),
         },
         setting=f"lr {choice.learning_rate:g}",
         details={
@@ -255,13 +257,13 @@ def _token_shape(task: Task) -> tuple[Grid, int]:
 
 
 def _require_memory(task: Task, numbers: int) -> None:
-    """Refuse tokens (`numbers` of 4 bytes per image) and masks that take more memory than allowed."""
+    """Refuse tokens (`numbers` of 4 bytes per image) and masks that take more memory than allowed, for this encoder."""
     size: int = task.encoder.image_size  # type: ignore[assignment]
     most = task.settings.dense.max_gib
     for name, images in (("train", task.splits.train), ("test", task.splits.test)):
         gib = len(images) * (4 * numbers + size**2) / _GIB
         if gib > most:
-            raise EvaluationError(
+            raise NotApplicable(
                 f"dense.max_gib = {most:g}: the patch tokens and masks of the {len(images)} images of --{name} take "
                 f"{gib:.3g} GiB; give fewer images, or allow more with --set dense.max_gib={math.ceil(gib)}"
             )

@@ -22,6 +22,8 @@ from syn2co.evaluation.protocols.few_shot import details_of, draw_labels, labels
 from syn2co.evaluation.protocols.protocol import NotApplicable, ProtocolResult, Task, class_values
 from syn2co.evaluation.settings import FineTuneSettings
 from syn2co.evaluation.training import (
+    FINAL_LR,
+    WARMUP_LR,
     TrainingBatch,
     TrainingPlan,
     crops_and_flips,
@@ -29,6 +31,7 @@ from syn2co.evaluation.training import (
     linear_head,
     predict,
     require_finite,
+    require_pairs,
     trainable_copy,
     training_batches,
 )
@@ -39,6 +42,7 @@ from syn2co.runtime.optimizer import clip_gradient
 from syn2co.runtime.settings import MachineSettings
 
 NAME = "fine-tune"
+BETAS = (0.9, 0.999)
 SMALL = 64
 """Side in pixels up to which crops are those of small images."""
 
@@ -54,6 +58,11 @@ def plan_of(rows: Int64[Tensor, " n"], settings: FineTuneSettings, *, seed: int)
     batch = min(settings.batch, len(rows))
     epochs = max(settings.epochs, -(-settings.min_steps // (len(rows) // batch)))
     return TrainingPlan(rows, batch, epochs, seed, NAME)
+
+
+def micro_batches(count: int, most: int) -> tuple[Int64[Tensor, " b"], ...]:
+    """Return the rows of a batch of `count` images in parts of at most `most`, about equally large."""
+    return torch.arange(count).chunk(-(-count // most))
 
 
 @dataclass
@@ -78,8 +87,11 @@ class _Training:
         encoder, head = encoder.to(task.device).train(), head.to(task.device)
         decay = {"layer_decay": settings.layer_decay, "weight_decay": settings.weight_decay}
         groups, layers = parameter_groups(encoder, head, **decay)
-        optimizer = torch.optim.AdamW(groups, lr=0.0, fused=task.device.type in ("cpu", "cuda"))
-        return cls(task, encoder, head, plan_of(rows, settings, seed=seed), optimizer, layers, has_drop_path)
+        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=BETAS, fused=task.device.type in ("cpu", "cuda"))
+        plan = plan_of(rows, settings, seed=seed)
+        parts = micro_batches(plan.batch, settings.micro_batch)
+        require_pairs(encoder, parts, "fine_tune.micro_batch", settings.micro_batch)
+        return cls(task, encoder, head, plan, optimizer, layers, has_drop_path)
 
     def batches(self) -> Iterator[TrainingBatch]:
         task, size = self.task, self.encoder.image_size
@@ -96,7 +108,7 @@ class _Training:
         self.optimizer.zero_grad()
         images, targets = self._mixed(batch)
         total = torch.zeros((), device=images.device)
-        for part in torch.arange(len(images)).chunk(-(-len(images) // settings.micro_batch)):
+        for part in micro_batches(len(images), settings.micro_batch):
             draw_drop_path(self.encoder, batch.indices[part], seed=self.plan.seed, epoch=batch.epoch)
             loss = self._loss(images[part.to(images.device)], targets[part.to(images.device)]) / len(images)
             loss.backward()
@@ -145,6 +157,8 @@ def _fine_tuned(task: Task, rows: Int64[Tensor, " n"], *, seed: int, title: str)
         for batch in training.batches():
             loss = training.step(batch)
             bar.advance(text=f"loss {loss:.3f}")
+    for network in (training.encoder, training.head):
+        distributed.broadcast_state(network)
     how = task.settings
     features = extract(
         training.encoder, task.splits.test, device=task.device, precision=how.precision, batch_size=how.batch_size,
@@ -154,7 +168,7 @@ def _fine_tuned(task: Task, rows: Int64[Tensor, " n"], *, seed: int, title: str)
     if training.layers == 1:
         notes.append(f"{NAME}: timm knows no layers of {name}, so all of them have the same learning rate")
     plan = training.plan
-    predicted = predict(training.head, features)
+    predicted = predict(training.head, features, "fine_tune.base_lr")
     return _Outcome(predicted, plan.steps, plan.epochs, plan.batch, training.layers, loss, tuple(notes))
 
 
@@ -167,7 +181,8 @@ def _definition(task: Task, **more: Any) -> dict[str, Any]:
     settings = task.settings.fine_tune
     values = settings.model_dump(mode="json", exclude={"shares", "per_class", "draws", "crop_scale"})
     size: Any = task.encoder.image_size
-    return {"protocol": NAME, **values, "crop_scale": crop_scale(settings, size), **more}
+    rates = {"warmup_lr": WARMUP_LR, "final_lr": FINAL_LR, "betas": BETAS}
+    return {"protocol": NAME, **rates, **values, "crop_scale": crop_scale(settings, size), **more}
 
 
 def fine_tune(task: Task) -> list[ProtocolResult]:
@@ -177,7 +192,7 @@ def fine_tune(task: Task) -> list[ProtocolResult]:
     path. The settings are fixed: nothing is chosen by the test images, which are seen once. Each rank does all of it.
 
     Raises:
-        NotApplicable: for raw pixels, or if the loss is no longer finite.
+        NotApplicable: for raw pixels, if loss or logits are not finite, or if batch norm would see a single image.
     """
     outcome = _fine_tuned(task, torch.arange(len(task.splits.train)), seed=task.seed, title=NAME)
     details = {name: getattr(outcome, name) for name in ("steps", "epochs", "batch", "layers", "last_loss")}

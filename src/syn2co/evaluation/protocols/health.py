@@ -141,7 +141,8 @@ def health(task: Task) -> list[ProtocolResult]:
 
 def _measures(task: Task) -> list[_Measure]:
     features, views = task.test_features, _view_features(task)
-    augmentations = [view_settings(side).model_dump(mode="json") for side in (64, 224)]  # whatever the encoder's side
+    size: int = task.encoder.image_size  # type: ignore[assignment]
+    augmentations = view_settings(size).model_dump(mode="json", exclude={"size"})  # equal for sides with equal ones
     uniformity = partial(uniformity_values, device=task.device)
     return [
         _Measure(

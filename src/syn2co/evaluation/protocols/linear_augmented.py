@@ -17,6 +17,8 @@ from syn2co.core.progress import Bar
 from syn2co.evaluation.features import extract
 from syn2co.evaluation.protocols.protocol import NotApplicable, ProtocolResult, Task, class_values
 from syn2co.evaluation.training import (
+    FINAL_LR,
+    WARMUP_LR,
     TrainingBatch,
     TrainingPlan,
     crops_and_flips,
@@ -24,6 +26,7 @@ from syn2co.evaluation.training import (
     linear_head,
     predict,
     require_finite,
+    require_pairs,
     trainable_copy,
     training_batches,
 )
@@ -71,7 +74,7 @@ def linear_moby_as_released(task: Task) -> list[ProtocolResult]:
     that the head cannot change.
 
     Raises:
-        NotApplicable: for raw pixels, or if the loss is no longer finite.
+        NotApplicable: for raw pixels, if the loss is no longer finite, or if batch norm would see a single image.
     """
     if not isinstance(task.encoder, Encoder):
         raise NotApplicable("raw pixels have neither a train mode nor drop path")
@@ -90,11 +93,15 @@ def _score(task: Task, encoder: nn.Module, variant: Variant, notes: tuple[str, .
     encoder.to(task.device).requires_grad_(False).train(variant.train_mode)
     test = task.test_features
     head = linear_head(test.shape[1], len(splits.classes), purpose=variant.name, seed=task.seed).to(task.device)
+    if variant.train_mode:
+        require_pairs(encoder, rows[:batch].split(task.settings.batch_size), "batch_size", task.settings.batch_size)
     with deterministic(MachineSettings()):
         loss = _train(task, encoder, head, plan, variant)
-    if variant.train_mode and getattr(encoder, "batch_norm", False):  # its running statistics have moved
+    distributed.broadcast_state(head)
+    if _moves(task, variant):
+        distributed.broadcast_state(encoder)
         test = _features_of(task, encoder)
-    predicted = predict(head, test)
+    predicted = predict(head, test, "linear_augmented.base_lr")
     right = (predicted == splits.test_labels).float()
     return ProtocolResult(
         values=class_values(right, splits.test_labels, len(splits.classes), task.metric),
@@ -107,8 +114,18 @@ def _score(task: Task, encoder: nn.Module, variant: Variant, notes: tuple[str, .
     )
 
 
+def _moves(task: Task, variant: Variant) -> bool:
+    """Return whether running statistics of batch norm move; then features depend on `batch_size` too."""
+    return variant.train_mode and bool(getattr(task.encoder, "batch_norm", False))
+
+
 def _definition(task: Task, variant: Variant) -> dict[str, Any]:
-    fixed = {"protocol": variant.name, "momentum": MOMENTUM, "clip": CLIP, "crop_scale": CROP_SCALE}
+    fixed: dict[str, Any] = {
+        "protocol": variant.name, "momentum": MOMENTUM, "nesterov": True, "clip": CLIP, "crop_scale": CROP_SCALE,
+        "warmup_lr": WARMUP_LR, "final_lr": FINAL_LR,
+    }  # fmt: skip
+    if _moves(task, variant):
+        fixed["batch_size"] = task.settings.batch_size
     parts = {"drop_path": variant.drop_path, "smoothing": variant.smoothing, "train_mode": variant.train_mode}
     return {**fixed, **parts, **task.settings.linear_augmented.model_dump(mode="json")}
 
