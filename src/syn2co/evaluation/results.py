@@ -127,7 +127,7 @@ class EvaluationReport:
         table = Table(*titles, title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for cells in self._wide_cells() if many else self._cells():
             table.add_row(*(_escaped(cell) for cell in cells))
-        for column in table.columns if many else table.columns[:-1]:
+        for column in () if many else table.columns[:-1]:  # many columns wrap where the screen is narrow
             column.no_wrap = True
         lines = ((self._legend,) if many else ()) + (*self._rank_lines(), *self.notes)
         table.caption = "\n".join(_escaped(line) for line in lines) or None

@@ -107,9 +107,9 @@ SUPERVISED_CIFAR10 = _record(
     "Encoder, data, both views, steps, optimizer and precision are those of synco-cifar10; labels are not smoothed.",
     command="syn2co pretrain --recipe supervised-cifar10 --real torchvision:CIFAR10 --out runs/supervised-cifar10",
     machine=TWO_CORES,
-    time="not measured to its end",
-    memory="not measured",
-    score="not measured",
+    time="5,000 steps took 74 minutes on one thread of a busy machine; 250 images/s at their end",
+    memory="1.3 GB",
+    score="k-NN 75.0 % [74.1, 75.9], linear 76.0 % after 5,000 steps on CIFAR-10's test images, one seed",
     source="ours",
 )
 SYN2CO_CIFAR10 = _record(
