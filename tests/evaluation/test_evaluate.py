@@ -321,3 +321,11 @@ def test_a_share_has_no_interval_beyond_all(encoder, train, test, monkeypatch):
 def test_workers_and_batches_change_nothing(encoder, train, test):
     first, second = (quick(encoder, train, test, workers=workers) for workers in (0, 2))
     assert first.to_csv() == second.to_csv()
+
+
+def test_n_is_the_number_of_labels_that_were_used(encoder, train, test):
+    few = {"shares": [], "per_class": [2], "draws": 2}
+    report = quick(encoder, train, test, protocols=["knn", "few-shot"], few_shot=few, baselines=False)
+    assert [(row.protocol, row.n_train, row.n_test, row.draws) for row in report.rows] == [
+        ("knn", 27, 12, 1), ("few-shot 2 per class", 6, 12, 2),
+    ]  # fmt: skip

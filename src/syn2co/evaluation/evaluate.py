@@ -188,7 +188,7 @@ def _score(protocol: str, result: ProtocolResult, task: Task, data: DataSet) -> 
         low=interval.low,
         high=interval.high,
         n_test=values.shape[-1],
-        n_train=len(task.splits.train),
+        n_train=len(task.splits.train) if result.n_train is None else result.n_train,
         seed=settings.seed,
         draws=len(values) if values.ndim == 2 else 1,
         setting=result.setting,

@@ -105,6 +105,7 @@ def _score(task: Task, wanted: LabelCount, draws: int, bar: Bar) -> ProtocolResu
     return ProtocolResult(
         values=scores,
         metric=task.metric,
+        n_train=images,
         name=row,
         definition={**DEFINITION, "protocol": "few-shot", "labels": str(wanted), "draws": draws},
         setting=f"{images} labels, {draws} draws",

@@ -233,6 +233,7 @@ def fine_tune_few(task: Task) -> list[ProtocolResult]:
             ProtocolResult(
                 values=values,
                 metric=task.metric,
+                n_train=count,
                 name=row,
                 definition=_definition(task, labels=str(wanted), draws=settings.draws),
                 setting=f"{count} labels, {settings.draws} draws",

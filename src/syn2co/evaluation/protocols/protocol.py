@@ -141,9 +141,10 @@ class ProtocolResult:
     Attributes: `values`, one number per test image whose mean is the score (for top-1, 1 if right, else 0), or one row
     of them per draw of the training labels; `definition`, what fixes the protocol whatever the data (it is hashed);
     `setting`, the few words that a table shows; `name`, the row's name if it is not the protocol's; `metric` and
-    `percent`, its unit; `is_share`, whether it lies between 0 and 1; `predicted`, the class of each test image;
-    `details`, what was measured or chosen beside, as JSON values; `notes`, whole sentences for the reader;
-    `fingerprint`, of the test images where they are not those of the task.
+    `percent`, its unit; `is_share`, whether it lies between 0 and 1; `n_train`, the number of training
+    labels where they are not all; `predicted`, the class of each test image; `details`, what was measured or chosen
+    beside, as JSON values; `notes`, whole sentences for the reader; `fingerprint`, of the test images where they are
+    not those of the task.
     """
 
     values: Float[Tensor, " M"] | Float[Tensor, "R M"]
@@ -154,6 +155,7 @@ class ProtocolResult:
     percent: bool = True
     higher_is_better: bool = True
     is_share: bool = True
+    n_train: int | None = None
     predicted: Int64[Tensor, " M"] | None = None
     details: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
