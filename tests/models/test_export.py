@@ -23,7 +23,7 @@ from syn2co.models.export import timm_crop_pct
 from syn2co.models.export_folder import export_folder
 from syn2co.models.import_weights import read_initial_weights
 from syn2co.models.load import load_encoder
-from syn2co.models.provenance import labels_of, run_facts, source_names
+from syn2co.models.provenance import labels_of, run_record, source_names
 from syn2co.models.settings import EncoderSettings
 from syn2co.models.state import weights_hash
 from syn2co.runtime.checkpoint import load_checkpoint, save_checkpoint
@@ -415,13 +415,13 @@ def test_the_card_names_generators_licenses_and_where_weights_began():
     init = {"source": "dino.pth", "layout": "DINO", "hash": "ab", "labels": "none"}
     mix = {"labels": "used", "generators": ["flow", "procedural"], "licenses": {"procedural": ["CC0-1.0"]}}
     encoder = build_encoder(TINY, seed=0)
-    card = model_card(encoder, run_facts(_state(mix=mix, init=init)), [])
+    card = model_card(encoder, run_record(_state(mix=mix, init=init)), [])
     assert "| flow (license: unknown); procedural (license: CC0-1.0) |" in card
     assert "| Started from | the weights dino.pth (layout DINO, hash ab) |" in card
     assert "| Steps | 3 of 10: the run was not finished |" in card
     assert "do not call this network unsupervised" in card and "self-supervised" not in card
     encoder.provenance = {"weights": "x", "objective": "supervised"}
-    assert "used: the network was trained to tell the classes" in model_card(encoder, run_facts(_state()), [])
+    assert "used: the network was trained to tell the classes" in model_card(encoder, run_record(_state()), [])
     encoder.provenance = {"weights": "timm:x"}
     assert "| Labels | unknown whether any were used |" in model_card(encoder, {}, [])
 

@@ -17,11 +17,11 @@ from syn2co.core.errors import CheckpointError, ConfigError
 from syn2co.data.open import open_images
 from syn2co.evaluation.baselines import baselines_of
 from syn2co.evaluation.features import extract
-from syn2co.evaluation.splits import short_name
 from syn2co.images.resize import resize_and_crop
 from syn2co.models.encoder import Encoder, build_encoder
 from syn2co.models.import_weights import read_initial_weights, start_from
 from syn2co.models.load import load_encoder
+from syn2co.models.provenance import source_name
 from syn2co.models.settings import IMAGENET_MEAN, EncoderSettings
 from syn2co.models.timm_files import EvaluationTransform, _crop_as, renamed
 
@@ -282,7 +282,7 @@ def test_evaluation_sees_the_encoders_own_transform(image_folder):
     torch.testing.assert_close(extract(encoder, images), expected)
     random = baselines_of(encoder, seed=0)["random init"]
     assert (random.crop_ratio, random.interpolation) == (0.5, "bicubic")
-    assert short_name("timm:test_vit:/home/me/a.pth") == "timm:test_vit:a.pth"
+    assert source_name("timm:test_vit:/home/me/a.pth") == "timm:test_vit:a.pth"
 
 
 def test_what_our_transform_cannot_do_is_said(capsys):

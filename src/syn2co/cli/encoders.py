@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from syn2co.cli.options import branch_option
+
 _NEXT = {
     "timm": 'timm.create_model("local-dir:{folder}", pretrained=True, num_classes=0)',
     "hf": 'transformers.AutoModel.from_pretrained("{folder}")',
@@ -16,13 +18,7 @@ _NEXT = {
 @click.argument("run")
 @click.option("--to", required=True, type=click.Choice(list(_NEXT)), help="Library that shall load it.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; export/timm, hf or onnx in the run if left out.")
-@click.option(
-    "--branch",
-    type=click.Choice(["online", "target"]),
-    default="online",
-    show_default=True,
-    help="Encoder of the run: the trained one, or its moving average.",
-)
+@branch_option
 @click.option("--scores", type=click.Path(path_type=Path), help="An evaluation.json for the model card of hf.")
 @click.option("--trust", is_flag=True, help="Read a file of weights that is a pickle too; tensors alone.")
 def export(run: str, **options: Any) -> None:

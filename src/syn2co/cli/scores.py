@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
+from syn2co.cli.options import branch_option, extraction_options
 from syn2co.cli.ranks import first_rank
-from syn2co.images.quarantine import MAX_BROKEN_SHARE
 
 
 @click.command()
@@ -21,14 +21,6 @@ from syn2co.images.quarantine import MAX_BROKEN_SHARE
     "--baselines/--no-baselines", default=True, show_default=True, help="Score raw pixels and a random encoder too."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for tables (JSON, CSV, Markdown) and pictures.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="Precision of the encoder.",
-)
 @click.option(
     "--seed",
     default=0,
@@ -40,20 +32,7 @@ from syn2co.images.quarantine import MAX_BROKEN_SHARE
 )
 @click.option("--download", is_flag=True, help="Let torchvision fetch named data sets that are not there.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a setting; repeatable.")
-@click.option("--batch-size", default=256, show_default=True, help="Images per forward pass.")
-@click.option(
-    "--workers",
-    type=click.IntRange(min=0),
-    default=None,
-    help="Threads that decode in the background; 0: none [one per core].",
-)
-@click.option(
-    "--max-broken-share",
-    default=MAX_BROKEN_SHARE,
-    show_default=True,
-    help="Refuse a source with a larger share of broken images.",
-)
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@extraction_options
 def evaluate(
     encoders: tuple[str, ...],
     train: tuple[str, ...],
@@ -96,36 +75,9 @@ def evaluate(
 @click.argument("images", nargs=-1, required=True, metavar="SRC...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, NAME.parquet.")
 @click.option("--tokens", is_flag=True, help="Write the patch tokens instead of pooled features.")
-@click.option(
-    "--branch",
-    type=click.Choice(["online", "target"]),
-    default="online",
-    show_default=True,
-    help="Encoder of a run: the trained one, or its moving average.",
-)
+@branch_option
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="Precision of the encoder; features are written in float32.",
-)
-@click.option("--batch-size", default=256, show_default=True, help="Images per forward pass.")
-@click.option(
-    "--workers",
-    type=click.IntRange(min=0),
-    default=None,
-    help="Threads that decode in the background; 0: none [one per core].",
-)
-@click.option(
-    "--max-broken-share",
-    default=MAX_BROKEN_SHARE,
-    show_default=True,
-    help="Refuse a source with a larger share of broken images.",
-)
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@extraction_options
 def embed(
     encoder: str,
     images: tuple[str, ...],

@@ -1,7 +1,8 @@
-"""The nearest known name, for errors about unknown ones."""
+"""Names in sentences: the nearest known one, and the first of many."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import islice
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 1, separator: str = ".") -> str:
@@ -29,3 +30,18 @@ def nearest(name: str, known: Iterable[str], *, most: int = 1, separator: str = 
         or difflib.get_close_matches(name, known, most, 0.5 if most == 1 else 0.4)  # several may be further away
     )
     return f"; did you mean {', '.join(close)}?" if close else ""
+
+
+def first_names(names: Collection[object], most: int = 5) -> str:
+    """Return the first names and how many more there are.
+
+    Args:
+        names: anything that `str` takes, in order.
+        most: names that are written out.
+
+    Example:
+        >>> first_names(["cat", "dog", "owl"], 2)
+        'cat, dog and 1 more'
+    """
+    rest = len(names) - most
+    return ", ".join(map(str, islice(names, most))) + (f" and {rest} more" if rest > 0 else "")

@@ -93,10 +93,10 @@ def _assign(values: dict[str, Any], assignment: str, free: Collection[str]) -> N
     path = path.strip()
     if not separator:
         raise ConfigError(f"--set {assignment}: must look like queue.size=1024")
-    place = _place(values, path, free)
-    if place is None:
+    target = _place(values, path, free)
+    if target is None:
         raise ConfigError(f"--set {path}: there is no such setting{nearest(path, _leaves(values))}")
-    group, name = place
+    group, name = target
     group[name] = _value(path, text)
 
 

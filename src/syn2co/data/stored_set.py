@@ -40,7 +40,7 @@ class StoredSetSource:
         self.group_ids, self.source_ids = metadata.groups, metadata.sources
         self.labels_used = metadata.labels_used
         self.made_by = tuple(sorted(metadata.made_by))
-        self.licenses = {name: tuple(sorted(found)) for name, found in sorted(metadata.licenses.items())}
+        self.licenses = {name: tuple(sorted(licenses)) for name, licenses in sorted(metadata.licenses.items())}
         self._manifests = metadata.hasher.digest()
 
     @property

@@ -87,11 +87,11 @@ def _metadata(images: ImageSet, mixer: Mixer, sources: int) -> dict[str, Any]:
 
 def _licenses(sources: Iterable[SyntheticSource]) -> dict[str, list[str]]:
     """Return the licenses of each generator as far as they are known."""
-    found: dict[str, set[str]] = {}
+    by_generator: dict[str, set[str]] = {}
     for source in sources:
         for name, licenses in source.licenses.items():
-            found.setdefault(name, set()).update(licenses)
-    return {name: sorted(licenses) for name, licenses in sorted(found.items())}
+            by_generator.setdefault(name, set()).update(licenses)
+    return {name: sorted(licenses) for name, licenses in sorted(by_generator.items())}
 
 
 def _notes(data: DataSettings, images: ImageSet, mixer: Mixer, codec: Codec, metadata: dict[str, Any]) -> list[str]:

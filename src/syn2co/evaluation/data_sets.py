@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from syn2co.core.errors import DataError
-from syn2co.core.hints import nearest
+from syn2co.core.hints import first_names, nearest
 from syn2co.data.open import open_source
 from syn2co.images.image_set import ImageSet
 from syn2co.images.index_cache import default_cache_dir
@@ -14,7 +14,6 @@ from syn2co.images.source import Source
 from syn2co.images.sources.torchvision import data_root, download_folder
 
 Metric = Literal["top-1", "mean per class"]
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,9 @@ class NamedDataSet:
     license: str
     notes: tuple[str, ...] = ()
 
-    def at(self, place: Path) -> "NamedDataSet":
+    def at(self, root: Path) -> "NamedDataSet":
         """Return the data set with sources below `place`, which are read and never downloaded."""
-        train, test = (spec.replace(":", f":{place.absolute()}/", 1) for spec in (self.train, self.test))
+        train, test = (spec.replace(":", f":{root.absolute()}/", 1) for spec in (self.train, self.test))
         return replace(self, train=train, test=test)
 
 
@@ -171,14 +170,14 @@ def available(
     missing: list[NamedDataSet] = []
     for name in names:
         if name not in DATA_SETS and Path(name).expanduser().is_dir():
-            data_set, found = folder_data_set(name, cache_dir=cache_dir), True
+            data_set, is_there = folder_data_set(name, cache_dir=cache_dir), True
         else:
             data_set = named(name)
-            place = next((place for place in places if (place / data_set.folder).is_dir()), None)
-            data_set, found = data_set if place is None else data_set.at(place), place is not None
+            lies_in = next((folder for folder in places if (folder / data_set.folder).is_dir()), None)
+            data_set, is_there = data_set if lies_in is None else data_set.at(lies_in), lies_in is not None
         if any(data_set.name == other.name for other in (*have, *missing)):
             raise DataError(f"{name}: two data sets of the list have the name {data_set.name}; name each one once.")
-        (have if found or download else missing).append(data_set)
+        (have if is_there or download else missing).append(data_set)
     return Available(tuple(have), tuple(missing))
 
 
@@ -187,7 +186,7 @@ def _places(root: str | Path | None, cache_dir: Path) -> list[Path]:
     chosen = data_root() if root is None else Path(root).expanduser()
     if chosen is not None and not chosen.is_dir():
         raise DataError(f"{root}: there is no such folder of data sets; correct the path.")
-    return [place for place in (chosen, download_folder(cache_dir)) if place is not None]
+    return [folder for folder in (chosen, download_folder(cache_dir)) if folder is not None]
 
 
 def folder_data_set(path: str | Path, *, cache_dir: str | Path | None = None) -> NamedDataSet:
@@ -275,8 +274,3 @@ def size_notes(data_set: NamedDataSet, train: ImageSet, test: ImageSet) -> tuple
     return tuple(
         f"{data_set.name}: {count:,} of {size:,} {side} images" for side, count, size in sides if count != size
     )
-
-
-def first_names(names: Sequence[str]) -> str:
-    """Return the first names and how many more there are, for a message."""
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -22,11 +22,12 @@ from syn2co.data.open import open_images
 from syn2co.evaluation.crops import decoding_threads
 from syn2co.evaluation.features import check_finite, encoder_hash, stream
 from syn2co.evaluation.settings import EvaluationSettings
-from syn2co.evaluation.splits import Specs, short_name
+from syn2co.evaluation.splits import Specs
 from syn2co.images.image_set import ImageSet
 from syn2co.images.sources.folder import printable
 from syn2co.models.encoder import Encoder
 from syn2co.models.load import load_encoder
+from syn2co.models.provenance import source_name
 from syn2co.models.tokens import token_grid
 from syn2co.runtime import distributed
 from syn2co.runtime.device import choose_device
@@ -147,7 +148,7 @@ def _check(path: Path, force: bool) -> None:
 
 
 def _sources(specs: Specs) -> list[str]:
-    return [printable(short_name(spec)) for spec in ([specs] if isinstance(specs, str | Path) else specs)]
+    return [printable(source_name(spec)) for spec in ([specs] if isinstance(specs, str | Path) else specs)]
 
 
 def _metadata(encoder: Encoder, images: ImageSet, precision: str) -> dict[str, Any]:

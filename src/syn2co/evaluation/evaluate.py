@@ -28,11 +28,12 @@ from syn2co.evaluation.results import EvaluationReport
 from syn2co.evaluation.scores import Score
 from syn2co.evaluation.segmentation import find_masks, image_folders
 from syn2co.evaluation.settings import EvaluationSettings
-from syn2co.evaluation.splits import Specs, Splits, make_splits, refuse_overlap, short_name, unlabeled_splits
+from syn2co.evaluation.splits import Specs, Splits, make_splits, refuse_overlap, unlabeled_splits
 from syn2co.evaluation.suites import DataSet, choose_suite
 from syn2co.images.image_set import ImageSet
 from syn2co.models.encoder import Encoder
 from syn2co.models.load import load_encoder
+from syn2co.models.provenance import source_name
 from syn2co.runtime import distributed
 from syn2co.runtime.determinism import describe
 from syn2co.runtime.device import choose_device
@@ -111,7 +112,7 @@ def _encoders(given: Sequence[AnyEncoder], baselines: bool, seed: int) -> dict[s
     named: dict[str, nn.Module] = {}
     for item in given:
         loaded = item if isinstance(item, Encoder) else load_encoder(item)
-        named[_free_name("encoder" if isinstance(item, Encoder) else short_name(item), named)] = loaded
+        named[_free_name("encoder" if isinstance(item, Encoder) else source_name(item), named)] = loaded
     if baselines:
         first = next(iter(named.values()))
         assert isinstance(first, Encoder)
@@ -231,7 +232,7 @@ def _metadata(sets: Sequence[DataSet], encoders: Mapping[str, Any], job: _Job) -
 
 def _names(specs: Specs) -> list[str]:
     """Return the sources without the folders that they lie in."""
-    return [short_name(spec) for spec in ([specs] if isinstance(specs, str | Path) else specs)]
+    return [source_name(spec) for spec in ([specs] if isinstance(specs, str | Path) else specs)]
 
 
 def _origin(encoder: Any) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class FeatureCache:
 
 
 def _checksum(array: np.ndarray[Any, Any]) -> bytes:
-    return zlib.crc32(np.ascontiguousarray(array).tobytes()).to_bytes(4, "little")
+    return zlib.crc32(np.ascontiguousarray(array).data).to_bytes(4, "little")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -7,7 +7,6 @@ tokens.
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, TypedDict, Unpack
 
 import torch
@@ -18,6 +17,7 @@ from syn2co.core.errors import EvaluationError
 from syn2co.core.progress import Bar
 from syn2co.evaluation.crops import CropReader, CropTransform, crop_batches
 from syn2co.images.image_set import ImageSet
+from syn2co.models.state import weights_hash
 from syn2co.models.tokens import encoder_tokens
 from syn2co.runtime import distributed
 
@@ -230,8 +230,4 @@ def check_finite(features: Float[Tensor, "N D"], images: ImageSet, encoder: str)
 
 def encoder_hash(encoder: nn.Module) -> str:
     """Return 32 hex digits of the names, types, shapes and bytes of all tensors in the encoder's state."""
-    hasher = blake2b(digest_size=16)
-    for name, tensor in sorted(encoder.state_dict().items()):
-        hasher.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        hasher.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return hasher.hexdigest()
+    return weights_hash(encoder.state_dict())

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from syn2co.core.errors import DataError
-from syn2co.evaluation.data_sets import first_names
+from syn2co.core.hints import first_names
 
 _TIMM_FILES = {"imagenet-a": "imagenet_a_synsets.txt", "imagenet-r": "imagenet_r_synsets.txt"}
 

@@ -18,9 +18,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from syn2co.core.errors import DataError, EvaluationError
-from syn2co.core.hints import nearest
+from syn2co.core.hints import first_names, nearest
 from syn2co.data.open import open_images, open_source
-from syn2co.evaluation.data_sets import first_names
 from syn2co.evaluation.imagenet_classes import imagenet_classes
 from syn2co.images.image_set import ImageSet
 from syn2co.images.index_cache import default_cache_dir

@@ -148,7 +148,7 @@ class EvaluationReport:
             notes=self.notes,
             metadata=self.metadata,
             sets=[firsts[name] for name in dict.fromkeys(row.data for row in self.rows)],
-            classes={name: len(found) for name, found in self.classes.items()},
+            classes={name: len(names) for name, names in self.classes.items()},
             first=self.rows[0],
             protocols=sorted({(row.protocol, row.protocol_hash) for row in self.rows}),
             encoders=list(dict.fromkeys((row.encoder, row.encoder_hash) for row in self.rows)),
@@ -163,7 +163,7 @@ class EvaluationReport:
         body = {
             "format": FORMAT,
             **self.metadata,
-            "classes": {name: list(found) for name, found in self.classes.items()},
+            "classes": {name: list(names) for name, names in self.classes.items()},
             "notes": self.notes,
             "mean_ranks": self.mean_ranks(),
             "scores": [_row(row) | {"details": row.details, **_packed(row.values)} for row in self.rows],

@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from syn2co.core.errors import DataError
+from syn2co.core.hints import first_names
 from syn2co.evaluation.crops import decoding_threads
-from syn2co.evaluation.data_sets import first_names
 from syn2co.images.image_set import ImageSet
 from syn2co.images.resize import resize_and_crop_mask
 from syn2co.images.sources.folder import FolderSource
@@ -94,10 +94,10 @@ def find_masks(train: tuple[list[Path], ImageSet], test: tuple[list[Path], Image
     """
     names = _names([*train[0], *test[0]])
     sides = [_Side("train", *train), _Side("test", *test)]
-    found = [_check(side) for side in sides]
-    trained = np.flatnonzero(found[0].used.any(axis=0))
+    checks = [_check(side) for side in sides]
+    trained = np.flatnonzero(checks[0].used.any(axis=0))
     count = len(names) if names else int(trained[-1]) + 1
-    for side, checked in zip(sides, found, strict=True):
+    for side, checked in zip(sides, checks, strict=True):
         _refuse_beyond(side, checked, count, listed=bool(names))
     classes = names or tuple(map(str, range(count)))
     if len(trained) == 1:
@@ -105,13 +105,13 @@ def find_masks(train: tuple[list[Path], ImageSet], test: tuple[list[Path], Image
             f"--train: all labeled pixels of the {len(sides[0].masks)} masks have the class '{classes[trained[0]]}', "
             "so any encoder scores 100 %; give masks of at least two classes"
         )
-    untrained = [classes[label] for label in np.flatnonzero(found[1].used.any(axis=0)) if label not in trained]
+    untrained = [classes[label] for label in np.flatnonzero(checks[1].used.any(axis=0)) if label not in trained]
     notes = [note for side in sides for note in side.notes]
     if untrained:
         notes.append(
             f"{len(untrained)} classes of the test masks have no pixel in the training masks ({first_names(untrained)})"
         )
-    hasher = blake2b(b"".join(checked.digest for checked in found), digest_size=16)
+    hasher = blake2b(b"".join(checked.digest for checked in checks), digest_size=16)
     return Masks(sides[0].masks, sides[1].masks, classes, hasher.hexdigest(), tuple(notes))
 
 

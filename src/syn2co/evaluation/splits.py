@@ -16,14 +16,12 @@ from jaxtyping import Int64, UInt32
 from torch import Tensor
 
 from syn2co.core.errors import EvaluationError
-from syn2co.core.files import public_path
+from syn2co.core.hints import first_names
 from syn2co.core.keyed_rng import digest
-from syn2co.data.open import SCHEMES
 from syn2co.evaluation.segmentation import Masks
 from syn2co.images.image_set import ImageSet
 
 Specs = str | Path | Sequence[str | Path]
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def make_splits(train: ImageSet, test: ImageSet, *, max_overlap: float = 0.0) ->
     _refuse_unknown([name for name in tested if name not in classes], labels[1], classes)
     missing = [name for name in classes if name not in tested]
     if missing:
-        notes.append(f"{len(missing)} of {len(classes)} classes have no test images ({_some(missing)})")
+        notes.append(f"{len(missing)} of {len(classes)} classes have no test images ({first_names(missing)})")
     notes += _overlap(sides[0], sides[1], max_overlap)
     return Splits(sides[0], sides[1], labels[0], labels[1], tuple(classes), tuple(notes))
 
@@ -170,7 +168,7 @@ def _labeled(images: ImageSet, side: str, notes: list[str]) -> ImageSet:
         )
     empty = _empty_class_folders(images)
     if empty:
-        notes.append(f"class folders of --{side} without an image: {len(empty)} ({_some(empty)})")
+        notes.append(f"class folders of --{side} without an image: {len(empty)} ({first_names(empty)})")
     if images.quarantined:
         notes.append(f"{len(images.quarantined)} images of --{side} are broken and left out")
     if len(kept) == len(images):
@@ -183,9 +181,9 @@ def _empty_class_folders(images: ImageSet) -> list[str]:
     """Return the subfolders that stand beside class folders and hold no image that can be read."""
     used = {images.classes[label] for label in np.unique(images.labels[images.labels >= 0])}
     empty: list[str] = []
-    for place in _places(images):
+    for folder in _places(images):
         with contextlib.suppress(OSError):  # no folder, or one that may not be listed
-            names = {path.name for path in place.iterdir() if path.is_dir() and path.name[0] not in ".@_"}
+            names = {path.name for path in folder.iterdir() if path.is_dir() and path.name[0] not in ".@_"}
             empty += sorted(names - used) if names & used else []
     return empty
 
@@ -195,9 +193,9 @@ def _refuse_unknown(unknown: list[str], labels: Int64[Tensor, " M"], classes: li
     if unknown:
         count = int((labels < 0).sum())
         raise EvaluationError(
-            f"--test: {count} of {len(labels)} images have a class that no training image has ({_some(unknown)}; "
-            f"--train has {_some(classes)}), so they could only count as wrong; name the classes alike or take these "
-            "images out"
+            f"--test: {count} of {len(labels)} images have a class that no training image has ({first_names(unknown)}; "
+            f"--train has {first_names(classes)}), so they could only count as wrong; name the classes alike or take "
+            "these images out"
         )
 
 
@@ -224,17 +222,3 @@ def refuse_overlap(train: ImageSet, test: ImageSet) -> None:
 
 def _places(images: ImageSet) -> list[Path]:
     return [Path(part) for source in images.sources for part in source.identity.split("\n")]
-
-
-def short_name(spec: str | Path) -> str:
-    """Return a source or encoder without the folder that it lies in: a report must not tell where on a disk it was."""
-    scheme, colon, rest = str(spec).partition(":")
-    if colon and scheme in (*SCHEMES, "timm"):
-        name, *parts = rest.split(":")
-        parts = [Path(part).name for part in parts] if scheme == "timm" else parts
-        return ":".join([scheme, public_path(name), *map(public_path, parts)])
-    return Path(spec).resolve().name
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

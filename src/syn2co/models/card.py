@@ -1,4 +1,4 @@
-"""The model card of an exported encoder, in Markdown, from the facts of its run."""
+"""The model card of an exported encoder, in Markdown, from the record of its run."""
 
 import json
 import re
@@ -27,23 +27,23 @@ def markdown(value: object) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
 
 
-def model_card(encoder: Encoder, facts: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> str:
-    """Return the card; `facts` are those of `models.provenance.run_facts`, perhaps none."""
+def model_card(encoder: Encoder, record: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> str:
+    """Return the card; `record` is that of `models.provenance.run_record`, perhaps empty."""
     provenance = encoder.provenance
     rows = {
         "Network": f"{encoder.spec.name} {json.dumps(encoder.spec.options) if encoder.spec.options else ''}",
         "Features": f"{encoder.width} numbers per image",
         "Input": f"RGB of {encoder.image_size} x {encoder.image_size} px, {_transform(encoder)}",
-        **_training(provenance, facts),
-        "Labels": _labels(provenance, facts),
-        "Generators of synthetic images": _generators(facts),
+        **_training(provenance, record),
+        "Labels": _labels(provenance, record),
+        "Generators of synthetic images": _generators(record),
     }
     return render(
         "models/templates/model_card.md.j2",
         title=markdown(provenance.get("weights", encoder.spec.name)),
         rows={name: markdown(text) for name, text in rows.items() if text},
         scores=[[markdown(cell) for cell in _cells(row, weights_hash(encoder.state_dict()))] for row in scores],
-        no_labels=facts.get("labels") == "none",
+        no_labels=record.get("labels") == "none",
         version=__version__,
     )
 
@@ -65,8 +65,8 @@ def read_scores(path: Path, encoder: Encoder) -> list[dict[str, Any]]:
         raise EvaluationError(
             f"--scores {path.name}: holds no scores of this version; give the {SCORES} of `syn2co evaluate --out`"
         ) from None
-    own = weights_hash(encoder.state_dict())
-    return rows if any(own in row for row in cells) else []
+    own_hash = weights_hash(encoder.state_dict())
+    return rows if any(own_hash in row for row in cells) else []
 
 
 def _transform(encoder: Encoder) -> str:
@@ -74,21 +74,21 @@ def _transform(encoder: Encoder) -> str:
     return f"{encoder.interpolation}, center crop of {encoder.crop_ratio:.3g}, mean {mean}, std {std}"
 
 
-def _training(provenance: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
-    steps = str(facts.get("step", ""))
-    if facts.get("total_steps") not in (None, facts.get("step")):
-        steps += f" of {facts['total_steps']}: the run was not finished"
-    counted = f" ({facts['images']} images in all)" if "images" in facts else ""
+def _training(provenance: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
+    steps = str(record.get("step", ""))
+    if record.get("total_steps") not in (None, record.get("step")):
+        steps += f" of {record['total_steps']}: the run was not finished"
+    counted = f" ({record['images']} images in all)" if "images" in record else ""
     return {
-        "Recipe": str(facts.get("recipe", "")),
-        "Config hash": str(facts.get("config_hash", "")),
-        "Seed": str(facts.get("seed", "")),
+        "Recipe": str(record.get("recipe", "")),
+        "Config hash": str(record.get("config_hash", "")),
+        "Seed": str(record.get("seed", "")),
         "Steps": steps,
         "Branch": str(provenance.get("branch", "")),
-        "Real images": ", ".join(facts["real"]) + counted if facts.get("real") else "",
-        "Synthetic images": ", ".join(facts.get("synthetic", ())),
-        "Started from": _start(facts.get("init")),
-        "Trained with": f"syn2co {facts['written_by']}" if "written_by" in facts else "",
+        "Real images": ", ".join(record["real"]) + counted if record.get("real") else "",
+        "Synthetic images": ", ".join(record.get("synthetic", ())),
+        "Started from": _start(record.get("init")),
+        "Trained with": f"syn2co {record['written_by']}" if "written_by" in record else "",
     }
 
 
@@ -98,20 +98,20 @@ def _start(init: Mapping[str, Any] | None) -> str:
     return f"the weights {init['source']} (layout {init['layout']}, hash {init['hash']})"
 
 
-def _labels(provenance: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def _labels(provenance: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     if provenance.get("objective") == "supervised":
         return "used: the network was trained to tell the classes"
     return {
         "used": "used, though not in the loss: do not call this network unsupervised",
         "none": "none used",
-    }.get(facts.get("labels", "unknown"), "unknown whether any were used")
+    }.get(record.get("labels", "unknown"), "unknown whether any were used")
 
 
-def _generators(facts: Mapping[str, Any]) -> str:
+def _generators(record: Mapping[str, Any]) -> str:
     """Return the generators with their licenses; the license of a model is that on its own card."""
-    licenses = facts.get("licenses", {})
+    licenses = record.get("licenses", {})
     return "; ".join(
-        f"{name} (license: {', '.join(licenses.get(name) or ['unknown'])})" for name in facts.get("generators", ())
+        f"{name} (license: {', '.join(licenses.get(name) or ['unknown'])})" for name in record.get("generators", ())
     )
 
 

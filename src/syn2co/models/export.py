@@ -13,7 +13,7 @@ from syn2co.core.versions import __version__
 from syn2co.models.card import SCORES, model_card, read_scores
 from syn2co.models.encoder import Encoder
 from syn2co.models.export_folder import ONNX, README, export_folder
-from syn2co.models.load import load_with_facts
+from syn2co.models.load import load_with_record
 from syn2co.models.onnx_file import require_onnx, write_onnx
 from syn2co.models.timm_files import CONFIG, FORMAT, OWN, WEIGHTS
 
@@ -64,17 +64,17 @@ def export(
     if to == "onnx":
         require_onnx()
     folder = _folder(run, to, out)
-    encoder, facts = load_with_facts(run, branch=branch, trust=trust)
+    encoder, record = load_with_record(run, branch=branch, trust=trust)
     rows = _scores(run, scores, encoder) if to == "hf" else []
     with export_folder(folder) as temporary:
         if to == "onnx":
-            write_onnx(encoder, temporary / ONNX, {**facts, **encoder.provenance})
+            write_onnx(encoder, temporary / ONNX, {**record, **encoder.provenance})
         else:
             _write_weights(encoder, temporary / WEIGHTS)
             _write_json(temporary / CONFIG, timm_config(encoder, transformers=to == "hf"))
         if to == "hf":
-            (temporary / README).write_text(model_card(encoder, facts, rows), encoding="utf-8")
-        _write_json(temporary / OWN, _own(encoder, to, facts))
+            (temporary / README).write_text(model_card(encoder, record, rows), encoding="utf-8")
+        _write_json(temporary / OWN, _own(encoder, to, record))
     return folder
 
 
@@ -140,12 +140,12 @@ def _scores(run: str | Path, scores: str | Path | None, encoder: Encoder) -> Seq
     return []
 
 
-def _own(encoder: Encoder, to: str, facts: dict[str, Any]) -> dict[str, Any]:
+def _own(encoder: Encoder, to: str, record: dict[str, Any]) -> dict[str, Any]:
     return {
         "format": FORMAT, "written_by": f"syn2co {__version__}", "to": to,
         "encoder": encoder.spec.model_dump(mode="json"),
         "crop_ratio": encoder.crop_ratio, "interpolation": encoder.interpolation,
-        "provenance": encoder.provenance, "run": facts,
+        "provenance": encoder.provenance, "run": record,
     }  # fmt: skip
 
 

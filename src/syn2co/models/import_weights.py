@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from syn2co.core.errors import CheckpointError
+from syn2co.core.hints import first_names
 from syn2co.models.encoder import Encoder
-from syn2co.models.load import load_with_facts
+from syn2co.models.load import load_with_record
 from syn2co.models.provenance import source_names
 from syn2co.models.reference import is_reference
 from syn2co.models.state import weights_hash
@@ -64,7 +64,7 @@ class InitialFit:
             "of another shape": self.other_shape, "not in the file": self.missing,
             "not in the encoder": self.unknown, "left out": self.left_out,
         }  # fmt: skip
-        return "; ".join(f"{title}: {_few(names)}" for title, names in lists.items() if names)
+        return "; ".join(f"{title}: {first_names(names, 3)}" for title, names in lists.items() if names)
 
 
 def read_initial_weights(source: str | Path, *, trust: bool = False) -> InitialWeights:
@@ -82,8 +82,8 @@ def read_initial_weights(source: str | Path, *, trust: bool = False) -> InitialW
     text, path = str(source), Path(source)
     (name,) = source_names([text])
     if text.startswith("timm:") or is_reference(text) or _is_ours(path) or is_timm_folder(path):
-        encoder, facts = load_with_facts(source, trust=trust)
-        labels = facts.get("labels", "used" if is_reference(text) else "unknown")
+        encoder, record = load_with_record(source, trust=trust)
+        labels = record.get("labels", "used" if is_reference(text) else "unknown")
         layout = OURS if _is_ours(path) or (path / OWN).is_file() else encoder.provenance.get("layout", "timm")
         tensors = dict(encoder.backbone.state_dict())
         return InitialWeights(tensors, name, layout, weights_hash(tensors), labels)
@@ -107,7 +107,7 @@ def start_from(encoders: Sequence[Encoder], weights: InitialWeights) -> InitialF
         if share:
             reason = f"only {100 * share:.1f} % of {encoder.spec.name} are in it ({fit.rest()}), not half"
         else:
-            names = f"{_few(tuple(given))}) fits {encoder.spec.name} ({_few(tuple(expected))}"
+            names = f"{first_names(given, 3)}) fits {encoder.spec.name} ({first_names(expected, 3)}"
             reason = f"none of its {len(given)} tensors ({names}) by name and shape"
         raise CheckpointError(
             f"init_from = {weights.source}: {reason}; choose the network that it is of with encoder.name and "
@@ -138,7 +138,3 @@ def _is_ours(path: Path) -> bool:
     if path.is_dir():
         return not is_timm_folder(path)
     return is_checkpoint(path) or (path.name == WEIGHTS and (path.parent / OWN).is_file())
-
-
-def _few(names: Sequence[Any]) -> str:
-    return ", ".join(map(str, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

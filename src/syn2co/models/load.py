@@ -5,7 +5,7 @@ from typing import Any
 
 from syn2co.core.errors import CheckpointError
 from syn2co.models.encoder import Encoder, build_encoder
-from syn2co.models.provenance import provenance_of, run_facts, source_names
+from syn2co.models.provenance import provenance_of, run_record, source_names
 from syn2co.models.reference import is_reference, reference_encoder
 from syn2co.models.state import load_exactly
 from syn2co.models.timm_files import (
@@ -47,11 +47,13 @@ def load_encoder(path: str | Path, *, branch: str = "online", trust: bool = Fals
         >>> encoder(encoder.preprocess(torch.zeros(2, 32, 32, 3, dtype=torch.uint8))).shape
         torch.Size([2, 192])
     """
-    return load_with_facts(path, branch=branch, trust=trust)[0]
+    return load_with_record(path, branch=branch, trust=trust)[0]
 
 
-def load_with_facts(path: str | Path, *, branch: str = "online", trust: bool = False) -> tuple[Encoder, dict[str, Any]]:
-    """Return the encoder of `load_encoder`, and the facts of the run that it comes from as far as they are known."""
+def load_with_record(
+    path: str | Path, *, branch: str = "online", trust: bool = False
+) -> tuple[Encoder, dict[str, Any]]:
+    """Return the encoder of `load_encoder`, and the record of the run that it comes from as far as it is known."""
     if branch not in ("online", "target"):
         raise CheckpointError(f"branch = {branch}: must be 'online' or 'target'")
     single = _single_encoder(path, trust)
@@ -61,11 +63,11 @@ def load_with_facts(path: str | Path, *, branch: str = "online", trust: bool = F
         return single
     _refuse_nameless(Path(path))
     checkpoint = load_checkpoint(Path(path))
-    return _of_checkpoint(checkpoint, Path(path).resolve().name, branch), run_facts(checkpoint.state)
+    return _of_checkpoint(checkpoint, Path(path).resolve().name, branch), run_record(checkpoint.state)
 
 
 def _single_encoder(path: str | Path, trust: bool) -> tuple[Encoder, dict[str, Any]] | None:
-    """Return the encoder of timm, the reference or an export, and facts; None for a checkpoint, which has branches."""
+    """Return the encoder of timm, the reference or an export, and its record; None for a checkpoint with branches."""
     text = str(path)
     if text.startswith("timm:"):
         name, colon, file = text.removeprefix("timm:").partition(":")

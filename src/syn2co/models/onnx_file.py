@@ -37,11 +37,11 @@ def require_onnx() -> None:
         raise ConfigError(f"--to onnx: needs {', '.join(missing)}, which is not installed; pip install 'syn2co[onnx]'")
 
 
-def write_onnx(encoder: Encoder, path: Path, facts: dict[str, Any]) -> float:
+def write_onnx(encoder: Encoder, path: Path, record: dict[str, Any]) -> float:
     """Write the encoder as an ONNX file and return its largest difference from torch.
 
     Input "images" [B, 3, S, S], float32, normalized; output "features" [B, d]; B is free. Mean, std and the crop stand
-    in the metadata of the file, beside `facts`.
+    in the metadata of the file, beside `record`.
 
     Raises:
         CheckpointError: if the exporter cannot express the network, onnxruntime cannot run it, or features differ by
@@ -64,16 +64,16 @@ def write_onnx(encoder: Encoder, path: Path, facts: dict[str, Any]) -> float:
             f"--to onnx: {encoder.spec.name} cannot be exported ({_first_line(error)}); use --to timm"
         ) from None
     assert program is not None
-    program.model.metadata_props.update(_metadata(encoder, facts))
+    program.model.metadata_props.update(_metadata(encoder, record))
     program.save(path)
     try:
-        found = _features(path, encoder)
+        outputs = _features(path, encoder)
     except Exception as error:  # onnxruntime's errors have no class in common but this
         raise CheckpointError(
             f"--to onnx: onnxruntime cannot run {encoder.spec.name} ({_first_line(error)}); nothing was written, use "
             "--to timm"
         ) from None
-    return _check(encoder, found)
+    return _check(encoder, outputs)
 
 
 def _first_line(error: Exception) -> str:
@@ -91,7 +91,7 @@ class _Features(nn.Module):
         return self.backbone(images)
 
 
-def _metadata(encoder: Encoder, facts: dict[str, Any]) -> dict[str, str]:
+def _metadata(encoder: Encoder, record: dict[str, Any]) -> dict[str, str]:
     spec = encoder.spec
     return {
         "input": "images: float32 [batch, 3, side, side], RGB / 255, minus mean, divided by std",
@@ -99,7 +99,7 @@ def _metadata(encoder: Encoder, facts: dict[str, Any]) -> dict[str, str]:
         "side": str(encoder.image_size), "width": str(encoder.width),
         "mean": json.dumps(spec.mean), "std": json.dumps(spec.std),
         "crop_ratio": repr(encoder.crop_ratio), "interpolation": encoder.interpolation,
-        "architecture": spec.name, "provenance": json.dumps(facts),
+        "architecture": spec.name, "provenance": json.dumps(record),
     }  # fmt: skip
 
 
@@ -116,11 +116,11 @@ def _features(path: Path, encoder: Encoder) -> dict[int, np.ndarray]:
 def _check(encoder: Encoder, features: Mapping[int, np.ndarray]) -> float:
     """Return the largest difference from torch over features by the size of the batch, or refuse it."""
     worst = 0.0
-    for batch, found in features.items():
+    for batch, outputs in features.items():
         images = _images(encoder, batch)
         with torch.no_grad():
             expected = encoder(images).numpy()
-        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+        difference = float(np.abs(outputs - expected).max()) if outputs.shape == expected.shape else float("inf")
         allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
         if not difference <= allowed:
             raise CheckpointError(

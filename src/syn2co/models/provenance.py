@@ -18,18 +18,18 @@ def provenance_of(state: Mapping[str, Any], weights: str, branch: str) -> dict[s
     }  # fmt: skip
 
 
-def run_facts(state: Mapping[str, Any]) -> dict[str, Any]:
+def run_record(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a model card says of a run, by the state of its checkpoint; a fact that it lacks is left out."""
     config, mix = state.get("config", {}), state.get("mix", {})
     data = config.get("data", {})
-    facts = {
+    record = {
         "recipe": state.get("recipe"), "config_hash": state.get("config_hash"), "seed": state.get("seed"),
         "step": state.get("step"), "total_steps": state.get("total_steps"), "images": state.get("images"),
         "real": source_names(data.get("real", ())), "synthetic": source_names(data.get("synthetic", ())),
         "generators": mix.get("generators", []), "licenses": mix.get("licenses", {}), "labels": labels_of(state),
         "init": state.get("init"), "written_by": state.get("machine", {}).get("syn2co"),
     }  # fmt: skip
-    return {name: fact for name, fact in facts.items() if fact is not None}
+    return {name: fact for name, fact in record.items() if fact is not None}
 
 
 def labels_of(state: Mapping[str, Any]) -> str:
@@ -49,13 +49,17 @@ def source_names(specs: Iterable[str]) -> list[str]:
     """Return sources of images without the folders that they lie in.
 
     Example:
-        >>> source_names(["/data/birds", "builtin:digits:train", "hf:/data/sets/cars", "photos/2024"])
-        ['birds', 'builtin:digits:train', 'hf:cars', '2024']
+        >>> source_names(["/data/birds", "builtin:digits:train", "hf:/data/sets/cars", "timm:vit:weights/a.pth"])
+        ['birds', 'builtin:digits:train', 'hf:cars', 'timm:vit:a.pth']
     """
-    return [_source_name(str(spec)) for spec in specs]
+    return [source_name(str(spec)) for spec in specs]
 
 
-def _source_name(spec: str) -> str:
-    if scheme := re.match(r"[a-z]{2,}:", spec):  # one letter is a drive of Windows
-        return scheme[0] + ":".join(public_path(part) for part in spec[scheme.end() :].split(":"))
-    return Path(spec).expanduser().resolve().name or spec
+def source_name(spec: str | Path) -> str:
+    """Return a source or an encoder without the folder that it lies in: reports must not tell where it was."""
+    text = str(spec)
+    if scheme := re.match(r"[a-z]{2,}:", text):  # one letter is a drive of Windows
+        name, *parts = text[scheme.end() :].split(":")
+        parts = [Path(part).name for part in parts] if scheme[0] == "timm:" else parts  # timm:NAME:FILE
+        return scheme[0] + ":".join(public_path(part) for part in (name, *parts))
+    return Path(text).expanduser().resolve().name or text

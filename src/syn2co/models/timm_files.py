@@ -95,27 +95,27 @@ def encoder_of_file(name: str, path: Path, *, trust: bool = False) -> Encoder:
 
 
 def encoder_of_folder(folder: Path) -> tuple[Encoder, dict[str, Any]]:
-    """Return the encoder in an export of ours or a folder as timm's hub has it, and the facts of its run.
+    """Return the encoder in an export of ours or a folder as timm's hub has it, and the record of its run.
 
     Raises:
         CheckpointError: if the folder holds no safetensors weights, they do not fit the network that it names, or its
             JSON files are damaged or of another version.
     """
-    own = _read_own(folder / OWN) if (folder / OWN).is_file() else {}
+    marker = _read_own(folder / OWN) if (folder / OWN).is_file() else {}
     if not (folder / WEIGHTS).is_file():
-        reason = "an ONNX export, which is not read back" if own.get("to") == "onnx" else f"no {WEIGHTS}"
+        reason = "an ONNX export, which is not read back" if marker.get("to") == "onnx" else f"no {WEIGHTS}"
         raise CheckpointError(f"{folder.name}: holds {reason}; give an export to timm or hf, or a run folder")
-    if own:
-        encoder = build_encoder(read_encoder_settings(own["encoder"], f"{folder.name}/{OWN}"), seed=0)
-        encoder.crop_ratio, encoder.interpolation = own["crop_ratio"], own["interpolation"]
+    if marker:
+        encoder = build_encoder(read_encoder_settings(marker["encoder"], f"{folder.name}/{OWN}"), seed=0)
+        encoder.crop_ratio, encoder.interpolation = marker["crop_ratio"], marker["interpolation"]
     else:
         settings, transform = _described(folder)
         encoder = build_encoder(settings, seed=0)
         _crop_as(encoder, transform, folder.name)
     weights = without_classifier(encoder, read_weight_file(folder / WEIGHTS).tensors)
     load_exactly(encoder.backbone, weights, f"{folder.name}/{WEIGHTS}")
-    encoder.provenance = {"weights": folder.name, **own.get("provenance", {})}
-    return encoder.eval(), own.get("run", {})
+    encoder.provenance = {"weights": folder.name, **marker.get("provenance", {})}
+    return encoder.eval(), marker.get("run", {})
 
 
 def read_encoder_settings(values: Mapping[str, Any], what: str) -> EncoderSettings:
@@ -175,22 +175,22 @@ def _untrained(name: str, *normalization: tuple[float, float, float]) -> tuple[E
 
 def _read_own(path: Path) -> dict[str, Any]:
     """Return what an export of ours says of itself, with everything in it that a reader needs."""
-    what, own = f"{path.parent.name}/{path.name}", _read_json(path)
-    if own and own.get("format") != FORMAT:
+    what, marker = f"{path.parent.name}/{path.name}", _read_json(path)
+    if marker and marker.get("format") != FORMAT:
         raise CheckpointError(
-            f"{what}: was written by {own.get('written_by', 'an unknown version')} in format {own.get('format')}, and "
-            f"this version reads format {FORMAT}; use that version, or export again"
+            f"{what}: was written by {marker.get('written_by', 'an unknown version')} in format "
+            f"{marker.get('format')}, and this version reads format {FORMAT}; use that version, or export again"
         )
-    groups = (own.get(name, {}) for name in ("provenance", "run"))
+    groups = (marker.get(name, {}) for name in ("provenance", "run"))
     whole = (
-        isinstance(own.get("encoder"), dict)
-        and isinstance(own.get("crop_ratio"), float | int)
-        and own.get("interpolation") in get_args(Interpolation)
+        isinstance(marker.get("encoder"), dict)
+        and isinstance(marker.get("crop_ratio"), float | int)
+        and marker.get("interpolation") in get_args(Interpolation)
         and all(isinstance(group, dict) for group in groups)
     )
     if not whole:
         raise CheckpointError(f"{what}: is damaged, or no file of `syn2co export`; export again")
-    return own
+    return marker
 
 
 def _described(folder: Path) -> tuple[EncoderSettings, EvaluationTransform]:

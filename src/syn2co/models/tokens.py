@@ -46,11 +46,11 @@ def encoder_tokens(encoder: nn.Module, inputs: Float[Tensor, "B 3 S S"]) -> tupl
     backbone: Any = getattr(encoder, "backbone", None)
     if not hasattr(backbone, "forward_features"):
         raise EvaluationError(_none(encoder, "it has no feature map"))
-    found = backbone.forward_features(inputs)
-    if isinstance(found, Tensor) and found.ndim == 4:
-        return _flatten(found, channels_last=_channels_last(backbone, found))
-    if isinstance(found, Tensor) and found.ndim == 3:
-        return _without_prefix(encoder, found)
+    output = backbone.forward_features(inputs)
+    if isinstance(output, Tensor) and output.ndim == 4:
+        return _flatten(output, channels_last=_channels_last(backbone, output))
+    if isinstance(output, Tensor) and output.ndim == 3:
+        return _without_prefix(encoder, output)
     raise EvaluationError(_none(encoder, "its features before pooling are neither tokens nor a map"))
 
 

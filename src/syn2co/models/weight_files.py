@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from syn2co.core.errors import CheckpointError
+from syn2co.core.hints import first_names
 from syn2co.images.resize import Interpolation
 
 CONTAINERS = ("teacher", "student", "model", "state_dict")
@@ -72,15 +73,15 @@ def read_weight_file(path: Path, *, trust: bool = False) -> WeightFile:
     container, tensors = _tensors(content)
     if not tensors:
         raise CheckpointError(
-            f"{path.name}: is of no known layout, it holds {_few(content)}; known are {KNOWN}, so save its weights "
-            "alone, by timm's names"
+            f"{path.name}: is of no known layout, it holds {first_names(content) or 'nothing'}; known are {KNOWN}, so "
+            "save its weights alone, by timm's names"
         )
     layout = _layout(tensors)
-    own = {name.removeprefix(layout.prefix): t for name, t in tensors.items() if name.startswith(layout.prefix)}
-    _check_finite(own, path.name)
+    weights = {name.removeprefix(layout.prefix): t for name, t in tensors.items() if name.startswith(layout.prefix)}
+    _check_finite(weights, path.name)
     others = {name.partition(".")[0] for name in tensors if not name.startswith(layout.prefix)}
     others |= {str(key) for key in content if key != container} if container else set()
-    return WeightFile(layout, own, tuple(sorted(others)))
+    return WeightFile(layout, weights, tuple(sorted(others)))
 
 
 def is_plain_safetensors(path: Path) -> bool:
@@ -127,17 +128,17 @@ def _read_pickle(path: Path, trust: bool) -> Mapping[str, Any]:
 def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, Tensor]]:
     """Return the part of a file that holds tensors by name, and its key; None for the file itself."""
     for key in CONTAINERS:
-        found = _named_tensors(content.get(key))
-        if found:
-            return key, found
+        tensors = _named_tensors(content.get(key))
+        if tensors:
+            return key, tensors
     return None, _named_tensors(content)
 
 
 def _named_tensors(value: Any) -> dict[str, Tensor]:
     if not isinstance(value, Mapping):
         return {}
-    found = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
-    return {name.removeprefix("module."): tensor for name, tensor in found.items()}  # of DistributedDataParallel
+    tensors = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
+    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}  # of DistributedDataParallel
 
 
 def _layout(tensors: Mapping[str, Tensor]) -> Layout:
@@ -151,8 +152,3 @@ def _check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{what}: tensor '{name}' holds NaN or infinity; give an earlier checkpoint")
-
-
-def _few(content: Mapping[str, Any]) -> str:
-    names = [str(name) for name in content]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing"

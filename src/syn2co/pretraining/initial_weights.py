@@ -72,11 +72,11 @@ def init_provenance(weights: InitialWeights | None, checkpoint: Checkpoint | Non
 def _say_if_changed(source: str, began_with: str, trust: bool) -> None:
     """Say that the source has other weights now, such as a run that trained on, or none that can be read."""
     try:
-        found = read_initial_weights(source, trust=trust).hash
-        reason = f"its weights have the hash {found} now, and had {began_with} when this run began"
+        hash_now = read_initial_weights(source, trust=trust).hash
+        reason = f"its weights have the hash {hash_now} now, and had {began_with} when this run began"
     except (CheckpointError, ConfigError) as error:
-        found, reason = None, f"its weights cannot be read now ({error})"
-    if found != began_with:
+        hash_now, reason = None, f"its weights cannot be read now ({error})"
+    if hash_now != began_with:
         note(f"init_from = {source_names([source])[0]}: {reason}; the run resumes from its own checkpoint all the same")
 
 

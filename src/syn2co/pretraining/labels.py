@@ -47,10 +47,10 @@ def training_labels(data: TrainingData) -> ClassLabels:
             f"data.synthetic: has {len(unknown)} classes that no real image has ({names}), so its labels are not those "
             "of data.real; give both the same class names, or train with training.objective=contrastive"
         )
-    found = np.union1d(real, synthetic)
-    if len(found) < 2:
+    drawn = np.union1d(real, synthetic)
+    if len(drawn) < 2:
         raise DataError(
-            f"training.objective = supervised: all images are of one class ({images.classes[found[0]]}), which leaves "
+            f"training.objective = supervised: all images are of one class ({images.classes[drawn[0]]}), which leaves "
             "nothing to tell apart; add images of other classes, or set contrastive"
         )
     return ClassLabels(images.labels, images.classes)

@@ -41,7 +41,7 @@ def confusion_matrix(
         if value >= 0.5:
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7,
                       color="white" if value > 55 else INK)  # fmt: skip
-    names = [short_name(classes[place], 14) for place in shown.tolist()]
+    names = [short_name(classes[number], 14) for number in shown.tolist()]
     axes.set_xticks(range(len(shown)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(shown)), names, fontsize=8)
     axes.set_xlabel("named as")

@@ -52,11 +52,11 @@ def calibration_error(logits: Float[Tensor, "M C"], labels: Int64[Tensor, " M"],
     confidence, predicted = logits.double().softmax(1).max(1)
     right = (predicted == labels).double()
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-    place = (torch.bucketize(confidence, edges, right=True) - 1).clamp(max=bins - 1)
-    counts = torch.bincount(place, minlength=bins)
-    sums = [torch.bincount(place, part, minlength=bins) for part in (confidence, right)]
+    bin_of = (torch.bucketize(confidence, edges, right=True) - 1).clamp(max=bins - 1)
+    counts = torch.bincount(bin_of, minlength=bins)
+    sums = [torch.bincount(bin_of, part, minlength=bins) for part in (confidence, right)]
     mean_confidence, accuracy = (part / counts.clamp(min=1) for part in sums)
-    values = (sums[0] - sums[1]).sign()[place] * (confidence - right)
+    values = (sums[0] - sums[1]).sign()[bin_of] * (confidence - right)
     return CalibrationError(values, counts, mean_confidence, accuracy)
 
 

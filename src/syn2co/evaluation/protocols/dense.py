@@ -142,9 +142,9 @@ def confusion_of(head: SegmentationHead, segments: Segments) -> Confusion:
     classes, images = head.classes, torch.arange(len(segments.masks))
     intersections, unions, total = [], [], torch.zeros(classes, classes, dtype=torch.int64)
     for part in segments.parts(images, classes):
-        for wanted, found in zip(part.masks, head.logits(part).argmax(dim=1).cpu(), strict=True):
+        for wanted, named in zip(part.masks, head.logits(part).argmax(dim=1).cpu(), strict=True):
             labeled = wanted != IGNORED
-            pairs = wanted[labeled].long() * classes + found[labeled]
+            pairs = wanted[labeled].long() * classes + named[labeled]
             counts = torch.bincount(pairs, minlength=classes**2).view(classes, classes)
             intersections.append(counts.diagonal())
             unions.append(counts.sum(dim=0) + counts.sum(dim=1) - counts.diagonal())

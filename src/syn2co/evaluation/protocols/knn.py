@@ -92,10 +92,10 @@ def _pad(
     before = torch.searchsorted(rows, rows)  # hits of earlier rows
     slots = rows * width + torch.arange(len(hits), device=hits.device) - before
     values = scores.new_full((len(scores), width), -torch.inf)
-    found = torch.zeros(len(scores), width, dtype=torch.int64, device=scores.device)
+    padded_places = torch.zeros(len(scores), width, dtype=torch.int64, device=scores.device)
     values.view(-1)[slots] = scores.flatten()[hits]
-    found.view(-1)[slots] = places
-    return values, found
+    padded_places.view(-1)[slots] = places
+    return values, padded_places
 
 
 def _top(scores: Float[Tensor, "m n"], k: int) -> tuple[Float[Tensor, "m k"], Int64[Tensor, "m k"]]:

@@ -57,7 +57,7 @@ def rank_gallery(
             if label not in slices:
                 raise ValueError(f"class {label} of a query: must be among the classes of the gallery")
             ranked = _rank(_sort(scores[part, slices[label]]), every[part])
-            precisions[rows[part]], first[rows[part]] = (found.cpu() for found in ranked)
+            precisions[rows[part]], first[rows[part]] = (column.cpu() for column in ranked)
     return precisions, first
 
 

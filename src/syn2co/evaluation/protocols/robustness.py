@@ -69,25 +69,25 @@ def robustness(task: Task) -> list[ProtocolResult]:
     """
     reference = _reference(task)
     table = _parameters(task)
-    found = corrupted(task)
+    answers = corrupted(task)
     definition = {
         "protocol": "robustness",
-        "corruptions": found.names,
-        "severities": found.severities,
+        "corruptions": answers.names,
+        "severities": answers.severities,
         "parameters": table,
         "max_images": task.settings.robustness.max_images,
         "replaced": sorted(REPLACED),
         "head": DEFINITION,
     }
     accuracy = ProtocolResult(
-        values=found.values(found.right.double().mean((0, 1))),
+        values=answers.values(answers.right.double().mean((0, 1))),
         metric=task.metric,
         definition=definition,
-        setting=_setting(task, found, table),
-        details=_details(found, table, task),
-        notes=_notes(task, found, reference),
+        setting=_setting(task, answers, table),
+        details=_details(answers, table, task),
+        notes=_notes(task, answers, reference),
     )
-    return [accuracy, *_drop(found, accuracy), *_mce(task, found, accuracy, reference)]
+    return [accuracy, *_drop(answers, accuracy), *_mce(task, answers, accuracy, reference)]
 
 
 def corrupted(task: Task) -> Corrupted:
@@ -168,9 +168,9 @@ def _reference(task: Task) -> str | None:
     return name
 
 
-def _drop(found: Corrupted, accuracy: ProtocolResult) -> Iterator[ProtocolResult]:
+def _drop(answers: Corrupted, accuracy: ProtocolResult) -> Iterator[ProtocolResult]:
     """Yield the relative drop d = 1 - r / c, by d - (r_i - (1 - d) c_i) / c: the drop plus the image's influence."""
-    clean, right = found.values(found.clean.double()), accuracy.values
+    clean, right = answers.values(answers.clean.double()), accuracy.values
     if float(clean.mean()) == 0:
         return
     drop = 1 - right.mean() / clean.mean()
@@ -181,7 +181,7 @@ def _drop(found: Corrupted, accuracy: ProtocolResult) -> Iterator[ProtocolResult
         metric="relative drop",
         is_share=False,
         higher_is_better=False,
-        details={"clean": found.accuracy(found.clean.double()), "corrupted": 100 * float(right.mean())},
+        details={"clean": answers.accuracy(answers.clean.double()), "corrupted": 100 * float(right.mean())},
         notes=(),
     )
 
@@ -207,12 +207,12 @@ def mce_values(
     return (ratios[:, None] + (errors - ratios[:, None] * reference) / means[:, None]).mean(0), ratios
 
 
-def _mce(task: Task, found: Corrupted, accuracy: ProtocolResult, name: str | None) -> Iterator[ProtocolResult]:
+def _mce(task: Task, answers: Corrupted, accuracy: ProtocolResult, name: str | None) -> Iterator[ProtocolResult]:
     """Yield mCE against the reference of this name."""
-    reference = None if name is None else _reference_errors(task, found, name)
-    if name is None or reference is None or _flawless(found, reference):
+    reference = None if name is None else _reference_errors(task, answers, name)
+    if name is None or reference is None or _flawless(answers, reference):
         return
-    values, ratios = mce_values(found.errors(), reference)
+    values, ratios = mce_values(answers.errors(), reference)
     yield replace(
         accuracy,
         name="robustness mCE",
@@ -222,48 +222,48 @@ def _mce(task: Task, found: Corrupted, accuracy: ProtocolResult, name: str | Non
         setting=f"{accuracy.setting}, {name} = 100",
         higher_is_better=False,
         definition={**accuracy.definition, "reference": name},
-        details={"reference": name, "ce": dict(zip(found.names, (100 * ratios).tolist(), strict=True))},
-        notes=_alexnet_notes(task, found) if name == ALEXNET else (),
+        details={"reference": name, "ce": dict(zip(answers.names, (100 * ratios).tolist(), strict=True))},
+        notes=_alexnet_notes(task, answers) if name == ALEXNET else (),
     )
 
 
-def _reference_errors(task: Task, found: Corrupted, name: str) -> Float[Tensor, "K M"]:
+def _reference_errors(task: Task, answers: Corrupted, name: str) -> Float[Tensor, "K M"]:
     """Return the reference's errors as `Corrupted.errors` has them; the published ones are the same for every image."""
     if name != ALEXNET:
         return corrupted(task.peer(name)).errors()
-    published = [[ALEXNET_ERRORS[kind][severity - 1] for severity in found.severities] for kind in found.names]
-    return torch.tensor(published, dtype=torch.float64).mean(1, keepdim=True).expand(-1, len(found.labels))
+    published = [[ALEXNET_ERRORS[kind][severity - 1] for severity in answers.severities] for kind in answers.names]
+    return torch.tensor(published, dtype=torch.float64).mean(1, keepdim=True).expand(-1, len(answers.labels))
 
 
-def _flawless(found: Corrupted, reference: Float[Tensor, "K M"]) -> list[str]:
+def _flawless(answers: Corrupted, reference: Float[Tensor, "K M"]) -> list[str]:
     """Return the corruptions under which the reference makes no error, so that there is nothing to divide by."""
-    return [kind for kind, mean in zip(found.names, reference.mean(1).tolist(), strict=True) if mean <= 1e-9]
+    return [kind for kind, mean in zip(answers.names, reference.mean(1).tolist(), strict=True) if mean <= 1e-9]
 
 
-def _alexnet_notes(task: Task, found: Corrupted) -> tuple[str, ...]:
+def _alexnet_notes(task: Task, answers: Corrupted) -> tuple[str, ...]:
     """Return that mCE is not the published one, unless classes, side, corruptions and severities are."""
     encoder: Any = task.encoder
-    cells = found.right.shape[0] * found.right.shape[1]
+    cells = answers.right.shape[0] * answers.right.shape[1]
     published = (_PUBLISHED_CLASSES, _PUBLISHED_SIDE, 75)
-    if (found.classes, encoder.image_size, cells) == published and task.metric == "top-1":
+    if (answers.classes, encoder.image_size, cells) == published and task.metric == "top-1":
         return ()
     return (
         f"robustness mCE: AlexNet's errors are those on the {_PUBLISHED_CLASSES:,} classes of ImageNet at "
-        f"{_PUBLISHED_SIDE} px and 75 corruptions; with {found.classes:,} classes at {encoder.image_size} px and "
+        f"{_PUBLISHED_SIDE} px and 75 corruptions; with {answers.classes:,} classes at {encoder.image_size} px and "
         f"{cells} corruptions, mCE compares the encoders of this table and nothing published",
     )
 
 
-def _setting(task: Task, found: Corrupted, parameters: str) -> str:
-    few = f", {len(found.labels)} images" if len(found.labels) < len(task.splits.test_labels) else ""
-    return f"{len(found.names)} corruptions x {len(found.severities)} severities, {parameters}{few}"
+def _setting(task: Task, answers: Corrupted, parameters: str) -> str:
+    few = f", {len(answers.labels)} images" if len(answers.labels) < len(task.splits.test_labels) else ""
+    return f"{len(answers.names)} corruptions x {len(answers.severities)} severities, {parameters}{few}"
 
 
-def _notes(task: Task, found: Corrupted, reference: str | None) -> tuple[str, ...]:
-    notes = [f"robustness: {name} is not as published: {REPLACED[name]}" for name in found.names if name in REPLACED]
-    if not found.clean.any():
+def _notes(task: Task, answers: Corrupted, reference: str | None) -> tuple[str, ...]:
+    notes = [f"robustness: {name} is not as published: {REPLACED[name]}" for name in answers.names if name in REPLACED]
+    if not answers.clean.any():
         notes.append("robustness: no clean test image is right, so there is no relative drop")
-    flawless = [] if reference is None else _flawless(found, _reference_errors(task, found, reference))
+    flawless = [] if reference is None else _flawless(answers, _reference_errors(task, answers, reference))
     if flawless:
         notes.append(
             f"robustness: {reference} makes no error under {', '.join(flawless)}, so nothing can be measured by it and "
@@ -272,22 +272,22 @@ def _notes(task: Task, found: Corrupted, reference: str | None) -> tuple[str, ..
     return tuple(notes)
 
 
-def _details(found: Corrupted, parameters: str, task: Task) -> dict[str, Any]:
+def _details(answers: Corrupted, parameters: str, task: Task) -> dict[str, Any]:
     """Return the accuracy in percent per corruption and severity, per group, and on clean images."""
     encoder: Any = task.encoder
     accuracy = {
-        name: [found.accuracy(cell.double()) for cell in cells]
-        for name, cells in zip(found.names, found.right, strict=True)
+        name: [answers.accuracy(cell.double()) for cell in cells]
+        for name, cells in zip(answers.names, answers.right, strict=True)
     }
     groups: dict[str, list[float]] = {}
     for name, cells in accuracy.items():
         groups.setdefault(CORRUPTIONS[name].group, []).append(sum(cells) / len(cells))
     return {
         "accuracy": accuracy,
-        "severities": list(found.severities),
+        "severities": list(answers.severities),
         "groups": {group: sum(means) / len(means) for group, means in groups.items()},
-        "clean": found.accuracy(found.clean.double()),
+        "clean": answers.accuracy(answers.clean.double()),
         "parameters": parameters,
         "side": encoder.image_size,
-        "replaced": {name: text for name, text in REPLACED.items() if name in found.names},
+        "replaced": {name: text for name, text in REPLACED.items() if name in answers.names},
     }

@@ -42,11 +42,11 @@ def variants(task: Task) -> list[ProtocolResult]:
     results: list[ProtocolResult] = []
     for name, folder in folders.items():
         try:
-            found = _open(task, name, folder)
+            variant = _open(task, name, folder)
         except NotApplicable as reason:
             notes.append(f"variants: {reason}")
             continue
-        results.append(_result(task, found))
+        results.append(_result(task, variant))
     if not results:
         raise NotApplicable("; ".join(note.removeprefix("variants: ") for note in notes))
     return [replace(results[0], notes=(*notes, *results[0].notes)), *results[1:]]
@@ -64,9 +64,9 @@ def _folders(settings: EvaluationSettings) -> dict[str, Path]:
             hint = nearest(name, IMAGENET_VARIANTS, separator="/") or "; choose among these"
             raise ConfigError(f"variants.{name}: there is no such variant of ImageNet, known are {known}{hint}")
     root = data_root() if settings.data_root is None else Path(settings.data_root).expanduser()
-    found = {} if root is None else find_variants(root).have
+    below_root = {} if root is None else find_variants(root).have
     given = {name: Path(folder).expanduser() for name, folder in settings.variants.items()}
-    folders = {**found, **given}
+    folders = {**below_root, **given}
     return {name: folders[name] for name in IMAGENET_VARIANTS if name in folders}
 
 
@@ -88,32 +88,32 @@ def _open(task: Task, name: str, folder: Path) -> RobustSet:
     settings = task.settings
     make = partial(robust_set, name, folder, task.splits.classes, max_broken_share=settings.max_broken_share)
     try:
-        found = distributed.main_first(make)
+        variant = distributed.main_first(make)
     except EvaluationError as error:
         raise NotApplicable(str(error)) from None
-    shared = len(shared_files(task.splits.train, found.images))
-    if shared > settings.max_overlap * len(found.images):
+    shared = len(shared_files(task.splits.train, variant.images))
+    if shared > settings.max_overlap * len(variant.images):
         raise EvaluationError(
-            f"variants.{name}: {shared} of {len(found.images)} images are training images too, byte for byte, so they "
-            "would be scored against themselves; give the published set, or allow a larger share with --set "
-            f"max_overlap={shared / len(found.images):.3g}"
+            f"variants.{name}: {shared} of {len(variant.images)} images are training images too, byte for byte, so "
+            "they would be scored against themselves; give the published set, or allow a larger share with --set "
+            f"max_overlap={shared / len(variant.images):.3g}"
         )
-    return found
+    return variant
 
 
-def _result(task: Task, found: RobustSet) -> ProtocolResult:
+def _result(task: Task, variant: RobustSet) -> ProtocolResult:
     """Return the row of one variant."""
-    images, classes = found.images, len(task.splits.classes)
+    images, classes = variant.images, len(task.splits.classes)
     labels = torch.from_numpy(images.labels)
-    predicted = found.predict(fitted_probe(task).logits(task.extract(images, found.name))).cpu()
+    predicted = variant.predict(fitted_probe(task).logits(task.extract(images, variant.name))).cpu()
     tested = len(labels.unique())
     return ProtocolResult(
         values=class_values((predicted == labels).float(), labels, classes, task.metric),
         metric=task.metric,
-        name=found.name,
+        name=variant.name,
         setting=f"{tested} of {classes} classes",
-        definition={"protocol": "variants", "variant": found.name, "among": len(found.columns), "head": DEFINITION},
-        details={"classes": tested, "of": classes, "among": len(found.columns), "images": len(images)},
-        notes=found.notes,
+        definition={"protocol": "variants", "variant": variant.name, "among": len(variant.columns), "head": DEFINITION},
+        details={"classes": tested, "of": classes, "among": len(variant.columns), "images": len(images)},
+        notes=variant.notes,
         fingerprint=digest(task.splits.fingerprint, images.fingerprint).hex(),
     )

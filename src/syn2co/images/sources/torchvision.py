@@ -76,8 +76,8 @@ def _places(title: str, folder: Path | None, cache_dir: Path) -> list[tuple[Path
             raise DataError(f"{title}: there is no folder {folder}; correct the path or give the name alone.")
         return [(folder, False)]
     downloads = download_folder(cache_dir)
-    known = [place for place in (data_root(), downloads) if place is not None and place.is_dir()]
-    return [*((place, False) for place in known), (downloads, True)]
+    known = [folder for folder in (data_root(), downloads) if folder is not None and folder.is_dir()]
+    return [*((folder, False) for folder in known), (downloads, True)]
 
 
 def _open(maker: Any, identity: str, split: str, places: Sequence[tuple[Path, bool]]) -> Any:
@@ -85,20 +85,20 @@ def _open(maker: Any, identity: str, split: str, places: Sequence[tuple[Path, bo
     arguments = _arguments(maker, identity, split)
     takes = inspect.signature(maker).parameters
     failure: Exception | None = None
-    for place, download in places:
-        found = {"root": str(place), "download": download}
+    for folder, download in places:
+        where = {"root": str(folder), "download": download}
         try:
-            return maker(**arguments, **{key: value for key, value in found.items() if key in takes})
+            return maker(**arguments, **{key: value for key, value in where.items() if key in takes})
         except (ValueError, TypeError, ImportError) as error:  # a wrong split: another place would not help
             raise DataError(_cannot_open(identity, error)) from error
         except (RuntimeError, OSError) as error:  # not there, or not whole
             failure = error
     assert failure is not None
-    place, download = places[-1]
+    folder, download = places[-1]
     if download:
         raise DataError(_cannot_open(identity, failure)) from failure
     raise DataError(
-        f"{identity}: {place} does not hold this data set in torchvision's layout ({one_line(failure)}); fix that, or "
+        f"{identity}: {folder} does not hold this data set in torchvision's layout ({one_line(failure)}); fix that, or "
         "give the name alone and torchvision downloads it."
     ) from failure
 
