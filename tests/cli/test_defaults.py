@@ -33,6 +33,16 @@ def test_what_has_no_option_is_said_to_be_a_setting() -> None:
     assert any("--set" in option.opts for option in cli.commands["evaluate"].params)
 
 
+def test_the_help_names_every_protocol() -> None:
+    from syn2co.cli import scores
+    from syn2co.evaluation.protocols.registry import PROTOCOLS
+
+    assert sorted(scores.PROTOCOLS) == sorted(PROTOCOLS)
+    assert f"{', '.join(scores.PROTOCOLS)}; syn2co" in str(
+        next(option for option in cli.commands["evaluate"].params if option.name == "protocols").help  # type: ignore[attr-defined]
+    )
+
+
 def test_defaults_of_functions() -> None:
     assert str(_defaults("demo")["out"]) == inspect.signature(demo).parameters["out"].default
     protocols = inspect.signature(evaluate).parameters["protocols"].default

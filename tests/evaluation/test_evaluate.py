@@ -329,3 +329,11 @@ def test_n_is_the_number_of_labels_that_were_used(encoder, train, test):
     assert [(row.protocol, row.n_train, row.n_test, row.draws) for row in report.rows] == [
         ("knn", 27, 12, 1), ("few-shot 2 per class", 6, 12, 2),
     ]  # fmt: skip
+
+
+def test_labels_of_a_reference_are_said(train, test):
+    """What a network was trained on with labels stands beside the table, as it does for a supervised run."""
+    reference = build_encoder(TINY, seed=1)
+    reference.provenance = {"weights": "reference", "trained_on": "ImageNet-1k, with labels"}
+    report = quick(reference, train, test, baselines=False)
+    assert "encoder: trained on ImageNet-1k, with labels" in report.notes

@@ -36,6 +36,7 @@ def test_the_authors_suite_takes_what_is_there(empty_root: str) -> None:
     suite = choose_suite(["syn2co", "knn"], "a", "b", (), ALONE.with_settings([f"data_root={empty_root}"]))
     assert [data.name for data in suite.data] == ["given", "cifar10"]
     assert suite.protocols == ("knn", "linear", "variants")
+    assert [data.left_out for data in suite.data] == [(), ("variants",)], "CIFAR-10 has no classes of ImageNet-A"
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,10 @@ def test_torchvision_train_and_test(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("torchvision_sets")
-def test_torchvision_splits_and_gray(tmp_path: Path) -> None:
+def test_torchvision_splits_and_gray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = open_images("torchvision:Splits:extra", cache_dir=tmp_path)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "note: torchvision:Splits:extra: is not on this machine, or not whole; torchvision fetches it" in said
     assert images.sources[0].dataset.arguments == {  # type: ignore[attr-defined]
         "root": str(tmp_path / "torchvision"),
         "split": "extra",

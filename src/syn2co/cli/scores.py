@@ -8,6 +8,12 @@ import click
 from syn2co.cli.options import branch_option, extraction_options
 from syn2co.cli.ranks import first_rank
 
+PROTOCOLS = (
+    "knn", "linear", "linear-augmented", "linear-moby-as-released", "few-shot", "fine-tune", "fine-tune-few",
+    "robustness", "variants", "calibration", "adversarial", "retrieval", "dense", "health",
+)  # fmt: skip
+"""Names of protocols for the help, which must not import torch."""
+
 
 @click.command()
 @click.argument("encoders", nargs=-1, required=True, metavar="ENCODER...")
@@ -16,7 +22,12 @@ from syn2co.cli.ranks import first_rank
 @click.option(
     "--transfer", multiple=True, metavar="NAME", help="Another data set: cifar10, ... or a folder; repeatable or a,b,c."
 )
-@click.option("--protocols", default="knn,linear", show_default=True, help="Which scores, separated by commas.")
+@click.option(
+    "--protocols",
+    default="knn,linear",
+    show_default=True,
+    help=f"Which scores, separated by commas: {', '.join(PROTOCOLS)}; syn2co is the authors' own suite.",
+)
 @click.option(
     "--baselines/--no-baselines", default=True, show_default=True, help="Score raw pixels and a random encoder too."
 )
@@ -44,9 +55,9 @@ def evaluate(
     assignments: tuple[str, ...],
     **settings: Any,
 ) -> None:
-    """Score each ENCODER (run folder, checkpoint, export, timm:NAME) with intervals, beside baselines.
+    """Score each ENCODER with 95 % intervals, beside baselines, on the same test images.
 
-    `--protocols syn2co` is the authors' own suite, on whichever of its data sets lie in the data root.
+    An ENCODER is a run folder, a checkpoint, an export, timm:NAME, timm:NAME:FILE, or reference.
     """
     from rich.console import Console
 

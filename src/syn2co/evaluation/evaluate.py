@@ -160,7 +160,7 @@ def _tasks(named: Mapping[str, nn.Module], data: DataSet, splits: Splits, job: _
 def _score_encoder(task: Task, data: DataSet, job: _Job) -> None:
     """Add the rows of one encoder on one data set."""
     prefix = f"{data.name}: " if data.name else ""
-    for protocol in job.protocols:
+    for protocol in (name for name in job.protocols if name not in data.left_out):
         try:
             with exact_float32():
                 results = PROTOCOLS[protocol].run(task)
@@ -213,6 +213,11 @@ def _labels_used(encoders: Mapping[str, nn.Module]) -> list[str]:
     used = [name for name in used if name not in supervised]
     began = [name for name, provenance in provenances.items() if provenance.get("init", {}).get("labels") == "used"]
     notes = [f"{', '.join(supervised)}: trained with labels"] if supervised else []
+    notes += [
+        f"{name}: trained on {provenance['trained_on']}"
+        for name, provenance in provenances.items()
+        if "trained_on" in provenance
+    ]
     notes += [f"labels went into the weights that {', '.join(began)} began with"] if began else []
     return notes + ([f"labels went into the synthetic images of {', '.join(used)}"] if used else [])
 

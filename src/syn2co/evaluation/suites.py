@@ -18,13 +18,16 @@ AUTHORS_TRANSFER = ("cifar10", "cifar100", "flowers102", "pets", "food101")
 
 
 class DataSet(NamedTuple):
-    """A training and a test side, the metric that the field reports on them, and what is published of the data set."""
+    """A training and a test side, the metric that the field reports on them, what is published of the data set, and
+    the protocols that a suite does not ask of it.
+    """
 
     name: str
     train: Specs
     test: Specs
     metric: str = "top-1"
     published: NamedDataSet | None = None
+    left_out: tuple[str, ...] = ()
 
 
 class Suite(NamedTuple):
@@ -61,7 +64,9 @@ def choose_suite(
     names, notes = [name for name in protocols if name != AUTHORS], []
     if AUTHORS in protocols:
         more, notes = _authors_sets(data, settings)
-        data, names = data + more, [*names, "linear", "variants"]
+        left_out = () if "variants" in names else ("variants",)  # other images of ImageNet's classes
+        data += [one._replace(left_out=left_out) for one in more]
+        names += ["linear", "variants"]
     if not data:
         raise EvaluationError(
             "--train and --test: name no images to score on; give both, or data sets by name with --transfer"

@@ -15,6 +15,7 @@ from jaxtyping import Int32
 
 from syn2co.core.errors import DataError
 from syn2co.core.hints import nearest
+from syn2co.core.progress import note
 from syn2co.images.index import relabel, sort_classes
 from syn2co.images.sources.remote import MapDatasetSource, class_labels, one_line
 
@@ -86,6 +87,9 @@ def _open(maker: Any, identity: str, split: str, places: Sequence[tuple[Path, bo
     takes = inspect.signature(maker).parameters
     failure: Exception | None = None
     for folder, download in places:
+        if download and "download" in takes:
+            reason = "" if failure is None else f" ({one_line(failure)})"
+            note(f"{identity}: is not on this machine, or not whole{reason}; torchvision fetches it")
         where = {"root": str(folder), "download": download}
         try:
             return maker(**arguments, **{key: value for key, value in where.items() if key in takes})
