@@ -22,12 +22,19 @@ from syn2co.runtime.distributed import session
 
 BATCH_SIZES = (4, 100)  # 27 images: seven batches, so 3 and 4 a rank, the last one short; one batch, so none for rank 0
 
-PROTOCOLS = ("knn", "linear", "linear-augmented", "few-shot", "fine-tune", "fine-tune-few")
+PROTOCOLS = (
+    "knn", "linear", "linear-augmented", "few-shot", "fine-tune", "fine-tune-few", "robustness", "calibration",
+    "adversarial", "retrieval", "health",
+)  # fmt: skip
 
 
 def report_of(folder: Path, out: Path | None) -> str:
     encoder = build_encoder(TINY, seed=1)
-    quick = {"linear_augmented": {"epochs": 2}, "fine_tune": {"epochs": 1, "min_steps": 3, "shares": [0.3], "draws": 2}}
+    quick = {
+        "linear_augmented": {"epochs": 2},
+        "fine_tune": {"epochs": 1, "min_steps": 3, "shares": [0.3], "draws": 2},
+        "robustness": {"corruptions": ["contrast", "shot_noise"], "severities": [3], "reference": "random init"},
+    }
     settings = EvaluationSettings.parse({"device": "cpu", "batch_size": 4, **quick})
     report = evaluate(encoder, [folder / "train"], [folder / "test"], protocols=PROTOCOLS, settings=settings, out=out)
     body = json.loads(report.to_json())

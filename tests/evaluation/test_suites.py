@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from evaluation_folders import TINY, paint
+from torchvision_layouts import write_all
 
 from syn2co.core.errors import DataError, EvaluationError
 from syn2co.evaluation.settings import EvaluationSettings
@@ -88,3 +89,28 @@ def test_two_sets_of_one_name_are_refused(tmp_path: Path) -> None:
         paint(tmp_path / "given" / side, {"blue": 4, "red": 4}, seed=seed)
     with pytest.raises(EvaluationError, match="--transfer: two data sets have the name given; rename a folder"):
         choose_suite(["knn"], "a", "b", (tmp_path / "given",), ALONE)
+
+
+def test_the_authors_suite_from_folders_to_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Head on the given images, the same head on ImageNet-A, and a head per transfer set with the field's metric."""
+    monkeypatch.setenv("SYN2CO_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "root"
+    root.mkdir()
+    write_all(root, monkeypatch)
+    ids = {"blue": "n01498041", "red": "n01531178"}
+    for folder, count, seed in (("train", 6, 0), ("test", 3, 1), ("root/imagenet-a", 2, 2)):
+        paint(tmp_path / folder, dict.fromkeys(ids, count), seed=seed)
+        for color, wordnet in ids.items():
+            (tmp_path / folder / color).rename(tmp_path / folder / wordnet)
+    settings = ALONE.with_settings([f"data_root={root}", "max_overlap=1"])
+    encoder = build_encoder(TINY, seed=1)
+    report = evaluate(encoder, tmp_path / "train", tmp_path / "test", protocols=["syn2co"], settings=settings)
+    assert [(row.data, row.protocol, row.metric) for row in report.rows] == [
+        ("given", "linear", "top-1"), ("given", "imagenet-a", "top-1"), ("cifar10", "linear", "top-1"),
+        ("cifar100", "linear", "top-1"), ("flowers102", "linear", "mean per class"),
+        ("pets", "linear", "mean per class"), ("food101", "linear", "top-1"),
+    ]  # fmt: skip
+    assert report.score("encoder", "imagenet-a").n_test == 4
+    missing = [note for note in report.notes if "not there and not scored" in note]
+    assert missing == [note for note in report.notes if note.startswith("given: variants: not there")]
+    assert "imagenet-r, imagenet-sketch" in missing[0]
