@@ -17,12 +17,15 @@ KINDS = ("interpolated", "extrapolated", "mixup", "noise", "perturbed", "adversa
 def diagnosed(tiny: Callable[..., Config], tmp_path: Path) -> Callable[..., Diagnosis]:
     """`diagnosed("a.b=c", ...)`: the diagnosis of a run of 52 steps on four colors."""
     from evaluation_folders import paint
+    from runs import forget_waiting
 
     def make(*assignments: str) -> Diagnosis:
         paint(tmp_path / "colors", dict.fromkeys(("blue", "green", "red", "white"), 8))
         labels = ("training.objective=supervised", *(f"negatives.{kind}=0" for kind in KINDS), "views.grayscale=0")
         config = tiny(f'data.real=["{tmp_path / "colors"}"]', "training.steps=52", *labels, *assignments)
-        return doctor(pretrain(config, out=tmp_path / "run", progress=False).folder)
+        run = pretrain(config, out=tmp_path / "run", progress=False).folder
+        forget_waiting(run)
+        return doctor(run)
 
     return make
 
