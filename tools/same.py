@@ -113,7 +113,7 @@ def image_set(tree: Tree, name: str, words: tuple[str, ...]) -> dict[str, Any]:
     folder = tree.scratch / name
     tree.call("generate", "--generator", name, *words, "--out", folder, "--quiet", "--set", "work.device=cpu")
     tree.call("verify", folder, "--quiet")
-    lines = [json.loads(text) for path in sorted(folder.glob("*.jsonl")) for text in path.read_text().splitlines()]
+    lines = [json.loads(text) for path in sorted(folder.glob("[0-9]*.jsonl")) for text in path.read_text().splitlines()]
     for line in lines:
         del line["versions"], line["check"]  # the check is a hash of the line, versions included
     return {"recipe": json.loads((folder / "recipe.json").read_text())["hash"], "lines": lines}

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from syn2co.pretraining.recipes import recipes as recipes
     from syn2co.pretraining.train import pretrain as pretrain
     from syn2co.reports.audit import audit as audit
+    from syn2co.reports.compare import compare as compare
     from syn2co.reports.evaluation import evaluate as evaluate
     from syn2co.reports.reference import settings as settings
+    from syn2co.reports.report import report as report
+    from syn2co.reports.study import study as study
+    from syn2co.studies.inputs import StudyInputs as StudyInputs
     from syn2co.synthesis.generation.generate import generate as generate
     from syn2co.synthesis.generation.plan import plan as plan
     from syn2co.synthesis.generation.replay import replay as replay
@@ -46,8 +50,12 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "pretraining.recipes": ["recipe", "recipes"],
         "pretraining.train": ["pretrain"],
         "reports.audit": ["audit"],
+        "reports.compare": ["compare"],
         "reports.evaluation": ["evaluate"],
         "reports.reference": ["settings"],
+        "reports.report": ["report"],
+        "reports.study": ["study"],
+        "studies.inputs": ["StudyInputs"],
         "synthesis.generation.generate": ["generate"],
         "synthesis.generation.plan": ["plan"],
         "synthesis.generation.replay": ["replay"],
@@ -60,10 +68,12 @@ __all__ = [
     "AuditSettings",
     "Config",
     "EvaluationSettings",
+    "StudyInputs",
     "SynthesisSettings",
     "__version__",
     "audit",
     "cache",
+    "compare",
     "demo",
     "doctor",
     "embed",
@@ -77,6 +87,8 @@ __all__ = [
     "recipe",
     "recipes",
     "replay",
+    "report",
     "settings",
+    "study",
     "verify",
 ]

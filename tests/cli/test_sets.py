@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from synthesis_sets import files, lines, write_generator
+from tiny_images import write_images
 
 CHECKERS = Path(__file__).parents[2] / "examples" / "checkers.py"
 
@@ -110,6 +111,10 @@ def test_lists_and_options_on_the_command_line(run, own, tmp_path):
     (tmp_path / "captions.csv").write_text("caption\na red kite\n")
     assert "subjects   2 classes" in run("plan", "--generator", own, "--classes", tmp_path / "classes.txt")[1]
     assert "subjects   1 captions" in run("plan", "--generator", own, "--captions", tmp_path / "captions.csv")[1]
+    varied = ("--generator", own, "--vary", "--real", write_images(tmp_path / "real", 9))
+    for words in (("--max-real", 4), ("--set", "max_real=4")):
+        assert "subjects   4 real images" in run("plan", *varied, *words)[1]
+        assert "subjects   4 real images" in run("generate", *varied, *words, "--out", tmp_path / "x", "--dry-run")[1]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from syn2co.core import keyed_rng
 from syn2co.core.errors import ConfigError, DataError
 from syn2co.data.coverage import Coverage
 from syn2co.data.loader import Schedule
-from syn2co.data.mixing import Mixer, choose_mode, image_index, make_mixer
+from syn2co.data.mixing import Mixer, choose_mode, image_index, make_mixer, subset_rows
 from syn2co.data.settings import MixSchedule, MixSettings
 from syn2co.pretraining.config import Config
 
@@ -63,6 +63,13 @@ def test_an_image_that_comes_again_in_an_epoch_is_another_draw():
         own = sample_ids[image_index(sample_ids) == index]
         assert own.tolist() == [index + (k << 40) for k in range(len(own))], "in order, the first one the index itself"
     assert (image_index(sample_ids)[:3] == keyed_rng.permutation(3, "epoch order", 0, 0)).all()
+
+
+def test_subsets_of_one_seed_are_nested():
+    small, large = (make(50, 40, max_real=count, seed=3).real for count in (10, 30))
+    assert set(small) < set(large) and small.tolist() == sorted(small)
+    assert subset_rows(np.arange(50), 10, "max_real", 3).tolist() == small.tolist(), "as a generator chooses them"
+    assert subset_rows(small, 10, "max_real", 3).tolist() == small.tolist(), "chosen twice is chosen once"
 
 
 def test_distinct_images_are_a_keyed_subset():
@@ -178,6 +185,35 @@ def test_a_missing_variation_is_an_error_and_not_a_silent_real_image():
     assert make(4, 2, groups=[0, 1, 2, 3, 0, 2], ratio=0.5).mode == "ratio", "only replacement needs them"
 
 
+# --- synthetic first, then real -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share, epoch", [(0.5, 5), (0.25, 2), (0.26, 3), (0.1, 1), (0.9, 9)])
+def test_a_run_in_two_phases_goes_over_at_the_nearest_end_of_an_epoch(share, epoch):
+    mixer = make(26, 11, then=share, batch=8)
+    assert (mixer.mode, mixer.length, mixer.switch_epoch) == ("then", 24, None)
+    phases = mixer.switching(share, total_steps=30, steps_per_epoch=3)
+    assert phases.switch_epoch == epoch
+    counts = np.zeros(37, int)
+    for number in range(10):
+        index = image_index(phases.order(number))
+        assert ((index >= 26) == (number < epoch)).all() and len(index) == 24
+        counts += np.bincount(index, minlength=37)
+        for side in (counts[:26], counts[26:]):
+            assert side.max() - side.min() <= 1, "each side is a stream of permutations of its own"
+    assert make(26, 11, ratio=0.5, batch=8).switch_epoch is None
+
+
+@pytest.mark.parametrize("share, steps", [(0.1, 12), (0.9, 12), (0.5, 5), (0.5, 2)])
+def test_a_phase_of_less_than_an_epoch_is_an_error(share, steps):
+    mixer = make(26, 11, then=share, batch=8)
+    sentence = (
+        rf"mix.then = {share}: leaves less than one epoch of 3 steps .* of {steps} steps; shorten mix.epoch_images"
+    )
+    with pytest.raises(ConfigError, match=sentence + r" \(24 now\) or train longer"):
+        mixer.switching(share, total_steps=steps, steps_per_epoch=3)
+
+
 # --- coverage ---------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +255,13 @@ def test_coverage_is_what_the_steps_have_drawn(settings):
         ),
         ({"replace": 0.5}, 0, 4, r"mix.replace: needs real images; name their sources with --real, or set mix.replace"),
         ({"mode": "union"}, 4, 0, r"mix.mode = union: needs synthetic images; .*, or set mix.mode to auto"),
+        (
+            {"then": 0.5},
+            4,
+            0,
+            r"mix.then: needs synthetic images; name their sources with --synthetic, or set mix.then",
+        ),
+        ({"then": 0.5}, 0, 4, r"mix.then: needs real images; name their sources with --real, or set mix.then to null"),
         ({"mode": "real"}, 0, 4, r"mix.mode = real: needs real images"),
         ({"mode": "synthetic"}, 4, 0, r"mix.mode = synthetic: needs synthetic images"),
         ({"max_synthetic": 3}, 4, 0, r"mix.max_synthetic = 3: means nothing where only real images are drawn; set it"),
@@ -244,6 +287,11 @@ def test_settings_that_contradict_the_sources(settings, real, synthetic, sentenc
             ["mix.replace=1", "mix.max_synthetic=5"],
             r"mix.max_synthetic = 5: would leave real images without a var",
         ),
+        (["mix.mode=then"], r"mix.mode = then: needs mix.then; set it to a number from 0 to 1$"),
+        (["mix.mode=union", "mix.then=0.5"], r"mix.then: means nothing with mix.mode = union; set mix.mode to then"),
+        (["mix.ratio=0.5", "mix.then=0.5"], r"mix.ratio and mix.then: are two ways of mixing that exclude each other"),
+        (["mix.then=1"], r"mix.then = 1: input should be less than 1"),
+        (["mix.then=0"], r"mix.then = 0: input should be greater than 0"),
         (["mix.ratio=1.5"], r"mix.ratio.start = 1.5: input should be less than or equal to 1"),
         (['mix.ratio={"kind":"linear","start":0.5}'], r'mix.ratio: kind = linear: needs "stop" and "epochs" beside'),
         (['mix.ratio={"start":0.5,"epochs":3}'], r'mix.ratio: kind = constant: has "start" alone; leave the rest out'),

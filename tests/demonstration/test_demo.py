@@ -2,10 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from syn2co.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from syn2co.studies.grid import Level, Study
 
 SHORT = ("training.steps=4", "training.batch=16", "machine.tensorboard=false", "machine.threads=1")
 
@@ -18,17 +22,16 @@ def few_patches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(builtin.PATCHES, "train", 70)
 
 
-def test_the_pretraining_half(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from syn2co.data.open import open_images
+def test_one_run_on_the_photographs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from syn2co.demonstration.demo import demo
-    from syn2co.demonstration.pretraining import PICTURES, TEST, TRAIN
+    from syn2co.demonstration.pretraining import PICTURES
+    from syn2co.evaluation.stored_report import read_report
 
-    report = demo(tmp_path / "demo", pretrain_only=True, settings=SHORT, progress=False)
+    path = demo(tmp_path / "demo", pretrain_only=True, settings=SHORT, progress=False)
+    report, page = read_report(tmp_path / "demo"), path.read_text()
     assert {row.protocol for row in report.rows} == {"knn"}
     assert [row.encoder for row in report.rows] == ["syn2co", "raw pixels", "random init"]
-    assert report.rows[0].n_test == len(open_images([TEST])) >= 1000
-    assert report.rows[0].n_train == len(open_images([TRAIN])) == 16 * 70
-    page = (tmp_path / "demo" / "demo.html").read_text()
+    assert (report.rows[0].n_train, report.rows[0].n_test) == (16 * 70, 1024)
     assert len(re.findall('src="data:image/png;base64,', page)) == len(PICTURES)
     assert str(tmp_path) not in page
     assert "trained for 4 steps without labels" in page
@@ -36,32 +39,31 @@ def test_the_pretraining_half(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "demo.html" in capsys.readouterr().out
 
 
-def test_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Synthetic images are made, looked at and trained on; every cell of the grid has its score and its settings."""
+def test_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every cell of the grid is run in a process of its own, and the page answers its questions."""
     from syn2co.demonstration import faking
     from syn2co.demonstration.demo import demo
-    from syn2co.pretraining.config import load_config
+    from syn2co.studies.results import read_study
 
-    monkeypatch.setattr(faking, "COUNT", 40)
-    report = demo(tmp_path / "demo", settings=SHORT, progress=False)
-    grid = ["real", "real+synthetic-negatives", "synthetic", "synthetic+synthetic-negatives"]
-    grid += ["mixed", "mixed+synthetic-negatives"]
-    assert [row.encoder for row in report.rows] == [*grid, "raw pixels", "random init"]
-    for name in grid:
-        config = load_config(tmp_path / "demo" / "runs" / name / "config.json")
-        assert bool(config.negatives.total) == name.endswith("+synthetic-negatives")
-        assert (bool(config.data.real), bool(config.data.synthetic)) == (
-            not name.startswith("synthetic"), not name.startswith("real"),
-        )  # fmt: skip
-        assert (config.mix.ratio is not None) == name.startswith("mixed")
-        assert config.mix.max_real == (80 if config.data.real else None)  # as many distinct images on either side
-    page = (tmp_path / "demo" / "demo.html").read_text()
-    assert len(re.findall('src="data:image/png;base64,', page)) == len(faking.PICTURES) + 1
-    assert "Audit of the synthetic images" in page and (tmp_path / "demo" / "audit" / "audit.html").exists()
-    gap = report.compare("real+synthetic-negatives", "real")
-    assert f"Synthetic negatives, on real images: {gap.value:+.1f} points" in page
+    assert faking.STUDY.seeds == 3 and "knn" in faking.STUDY.protocols
+    monkeypatch.setattr(
+        faking, "STUDY", faking.STUDY.model_copy(update={"generated": 40, "seeds": 1, "factors": few(faking.STUDY)})
+    )
+    path = demo(tmp_path / "demo", settings=("training.batch=16", "mix.epoch_images=32", *SHORT), progress=False)
+    results = read_study(tmp_path / "demo")
+    assert not results.missing and not results.failed and len(results.cells) == len(list(faking.STUDY.combinations()))
+    assert {cell.steps for cell in results.cells if cell.levels["images"] != "untrained"} == {4}
+    page, printed = path.read_text(), capsys.readouterr().out
+    assert path.name == "study.html" and len(re.findall("data:image/png;base64,", page)) == 2
+    assert "says nothing about training" in page and "says nothing about training" in printed  # one seed
     assert str(tmp_path) not in page
-    assert all((tmp_path / "demo" / "synthetic" / name / "000000.tar").exists() for name in faking.GENERATORS)
+
+
+def few(study: "Study") -> "dict[str, dict[str, Level]]":
+    """The factors of the demo's study with at most 20 real images, under the same names."""
+    sizes = zip(study.factors["real images"].items(), (16, 18, 20), strict=True)
+    numbers = {name: level.model_copy(update={"real_images": size}) for (name, level), size in sizes}
+    return {**study.factors, "real images": numbers}
 
 
 def test_an_unknown_setting_is_answered_with_the_nearest(tmp_path: Path) -> None:

@@ -179,6 +179,40 @@ def test_an_interrupted_run_names_the_command_that_ends_it(
     assert "unfinished" not in diagnosed(run).checks
 
 
+def test_a_run_that_stopped_early_is_finished(by_hand: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint of step 60 of 100, and three scores that are not better than the first."""
+    import syn2co.diagnostics.evidence as module
+
+    knn = ["online_knn.every_epochs=1", 'online_knn.train=["a"]', 'online_knn.test=["b"]', "online_knn.patience=3"]
+    run, saved = by_hand(tuple(knn), count=6), {"step": 60, "total_steps": 100, "steps_per_epoch": 20}
+    monkeypatch.setattr(module, "_checkpoint", lambda run: (saved, [], False, None))
+    lines = (run / "metrics.jsonl").read_text()
+    for scores, stopped in (([50, 40, 45, 50], True), ([50, 40, 45, 51], False), ([40, 45, 50], False)):
+        records = [json.dumps({"step": 60 - n, "epoch": 3, "knn": score}) for n, score in enumerate(scores[::-1])]
+        (run / "metrics.jsonl").write_text(lines + "\n".join(records[::-1]) + "\n")
+        checks = diagnosed(run).checks
+        assert ("stopped early" in checks, "unfinished" in checks) == (stopped, not stopped)
+    (run / "metrics.jsonl").write_text(lines + json.dumps({"step": 40, "epoch": 2, "knn": 50.0}) + "\n")
+    with open(run / "metrics.jsonl", "a") as file:
+        file.writelines(json.dumps({"step": step, "epoch": 3, "knn": 40.0}) + "\n" for step in (45, 50, 55))
+    part = finding(run, "stopped early")
+    assert (part.level, part.reason) == ("info", "no better k-NN in 3 scores; step 60 of 100")
+    monkeypatch.setattr(module, "_checkpoint", lambda run: ({**saved, "step": 50}, [], False, None))
+    assert "unfinished" in diagnosed(run).checks, "killed before the checkpoint of the stop: the command goes on"
+
+
+def test_each_phase_of_a_run_is_judged_by_its_own_records(by_hand: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synthetic images were easy, and the loss on the real ones that follow is higher: nothing diverges."""
+    import syn2co.diagnostics.evidence as module
+
+    run = by_hand(real_loss=[9.0] * 5 + [13.0] * 5)
+    assert "diverging" in diagnosed(run).checks
+    saved = {"step": 100, "total_steps": 100, "steps_per_epoch": 20, "mix": {"switch_step": 50}}
+    monkeypatch.setattr(module, "_checkpoint", lambda run: (saved, [], False, None))
+    assert diagnosed(run).healthy
+    assert finding(by_hand(real_loss=[9.0] * 5 + [13.95] * 5, lr=[1e-2] * 5 + [1e-7] * 5), "frozen")
+
+
 def test_broken_images_are_counted(tiny: "Callable[..., Config]", tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 20)
     (images / "broken.png").write_bytes(b"no picture")

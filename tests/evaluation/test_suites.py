@@ -114,3 +114,38 @@ def test_the_authors_suite_from_folders_to_scores(tmp_path: Path, monkeypatch: p
     missing = [note for note in report.notes if "not there and not scored" in note]
     assert missing == [note for note in report.notes if note.startswith("given: variants: not there")]
     assert "imagenet-r, imagenet-sketch" in missing[0]
+
+
+def test_a_transfer_set_of_two_sources_has_a_row(tmp_path: Path) -> None:
+    """NAME=TRAIN,TEST, beside the given sides and a folder; its scores are those of the same images given alone."""
+    for seed, name in enumerate(("train", "test", "cars", "cars-test")):
+        paint(tmp_path / name, {"blue": 6, "red": 6}, seed=seed, noise=200)
+    for side, seed in (("train", 4), ("test", 5)):
+        paint(tmp_path / "birds" / side, {"blue": 4, "red": 4}, seed=seed)
+    given = [str(tmp_path / "train"), str(tmp_path / "test")]
+    transfer = [tmp_path / "birds", f"cars={tmp_path}/cars,{tmp_path}/cars-test"]
+    encoder = build_encoder(TINY, seed=1)
+    report = evaluate(encoder, *given, protocols=["knn"], transfer=transfer, settings=ALONE)
+    assert [row.data for row in report.rows] == ["given", "cars", "birds"]
+    alone = evaluate(encoder, str(tmp_path / "cars"), str(tmp_path / "cars-test"), protocols=["knn"], settings=ALONE)
+    assert report.score("encoder", "knn", "cars").values.tolist() == alone.rows[0].values.tolist()
+    assert str(tmp_path) not in report.to_json() and report.metadata["train"] == ["train", "cars", "train"]
+
+
+@pytest.mark.parametrize("text", ["cars=a", "cars=a,", "cars=,b", "=a,b", "cars=", "two words=a,b", "a/b=c,d"])
+def test_a_transfer_set_of_half_a_name_is_refused(text: str) -> None:
+    with pytest.raises(EvaluationError, match="must be NAME=TRAIN,TEST, a name of letters and digits with two sources"):
+        choose_suite(["knn"], "a", "b", (text,), ALONE)
+
+
+def test_a_folder_may_have_an_equals_sign_in_its_name(tmp_path: Path) -> None:
+    """Named defect: the folder lr=0.1 was read as NAME=TRAIN,TEST."""
+    for side in ("train", "test"):
+        paint(tmp_path / "lr=0.1" / side, {"blue": 2, "red": 2})
+    (given, data) = choose_suite(["knn"], "a", "b", (tmp_path / "lr=0.1",), ALONE).data
+    assert (given.name, data.name) == ("given", "lr=0.1")
+
+
+def test_two_transfer_sets_of_one_name_are_refused() -> None:
+    with pytest.raises(EvaluationError, match="two data sets have the name cars"):
+        choose_suite(["knn"], "a", "b", ("cars=a,b", "cars=c,d"), ALONE)

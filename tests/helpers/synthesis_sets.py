@@ -34,8 +34,9 @@ def settings(generator: Path | str, function: str = "noise", **values: Any) -> A
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Return every file of a set but the locks: nothing half written may be left."""
+    """Return every file of a set but the locks and the cost: nothing half written may be left."""
     paths = (path for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts)
+    paths = (path for path in paths if path.name != "cost.jsonl")
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 

@@ -6,6 +6,7 @@ import socket
 import numpy as np
 import pytest
 
+from syn2co.core.errors import DataError
 from syn2co.data.open import open_images
 from syn2co.images.decode import decode
 from syn2co.images.sources import builtin as builtin_module
@@ -89,3 +90,26 @@ def test_digits_are_scikit_learns() -> None:
         assert targets[original] == source.labels[row]
         coarse = source.images[row, :, :, 0].reshape(8, 4, 8, 4).mean(axis=(1, 3))
         assert np.corrcoef(coarse.ravel(), values[original])[0, 1] > 0.97
+
+
+def test_labeled_patches_are_the_first_of_training() -> None:
+    train, labeled = open_builtin("photos", "train"), open_builtin("photos", "labeled")
+    assert np.bincount(labeled.labels).tolist() == [160] * 16
+    first = np.concatenate([np.flatnonzero(train.labels == label)[:160] for label in range(16)])
+    np.testing.assert_array_equal(labeled.images, train.images[first])
+    assert labeled.classes == train.classes
+
+
+def test_no_blank_patch_is_tested_on() -> None:
+    y, x = np.mgrid[:32, :32]
+    sky = np.repeat((120 + x + 2 * y - x * y // 32).astype(np.uint8)[..., None], 3, axis=2)
+    craters = sky.copy()
+    craters[8:12, 8:12] -= 30
+    assert builtin_module.is_blank(sky) and not builtin_module.is_blank(craters)
+    assert not any(map(builtin_module.is_blank, open_builtin("photos", "test").images))
+    assert any(map(builtin_module.is_blank, open_builtin("photos", "train").images))
+
+
+def test_digits_have_no_labeled_split() -> None:
+    with pytest.raises(DataError, match="the split must be one of train, test"):
+        open_builtin("digits", "labeled")

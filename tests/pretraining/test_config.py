@@ -133,9 +133,48 @@ def test_assignments_that_cannot_be(assignment, sentence):
 COUNTS = ("negatives.noise=64",)
 
 
+def test_a_preset_replaces_the_settings_that_it_names_and_no_others():
+    config = Config().with_settings(["views.size=32", "views.flip=0.1", "views=weak"])
+    by_hand = ["views.size=32", "views.flip=0.1", "views.crop_scale=[0.2, 1]", "views.color_jitter_prob=0.4"]
+    assert config == Config().with_settings([*by_hand, "views.blur=[0, 0]"])
+    assert config.hash == Config().with_settings([*by_hand, "views.blur=[0, 0]"]).hash
+    assert Config().with_settings(["views=weak", "views.blur=[0.5, 0]"]).views.blur == (0.5, 0.0), "in order"
+    assert Config().with_settings(["views.flip=0.1", 'views={"size": 32}']).views == Config().views.model_copy(
+        update={"size": 32}
+    ), "JSON is the whole group, as ever"
+
+
+@pytest.mark.parametrize(
+    "assignment, sentence",
+    [
+        (
+            "views=waek",
+            r"--set views=waek: there is no such preset; did you mean weak\? \(known are weak; single settings are views.NAME",
+        ),
+        ("queue=weak", "queue = weak: input should be a valid dictionary"),
+    ],
+)
+def test_presets_that_are_none(assignment, sentence):
+    with pytest.raises(ConfigError, match="^" + sentence):
+        Config().with_settings([assignment])
+
+
+def test_settings_that_are_newer_than_run_folders_count_in_the_hash_when_they_are_set():
+    names = {"mix.then": "0.5", "online_knn.patience": "3"}
+    knn = ["online_knn.every_epochs=1", 'online_knn.train=["a"]', 'online_knn.test=["b"]']
+    config = Config().with_settings(knn)
+    for name, value in names.items():
+        changed = config.with_settings([f"{name}={value}"])
+        assert changed.hash != config.hash == changed.with_settings([f"{name}=null"]).hash
+
+
 @pytest.mark.parametrize(
     "assignments, sentence",
     [
+        (
+            ("online_knn.patience=3",),
+            "online_knn.patience = 3: means nothing without a score; set online_knn.every_epochs, or patience to null",
+        ),
         (
             (*COUNTS, "negatives.hardest=8192"),
             "negatives.hardest = 8192: must be at most queue.size = 4096; lower it or enlarge the queue",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import assert_same_run, finish, metrics, saved_steps, start, start_ranks, train, train_and_die
+from runs import assert_same_run, finish, interrupt_at, metrics, saved_steps, start, start_ranks, train, train_and_die
 from synthetic_folders import picture, variations_of, write_set
 from tiny_images import write_images
 
@@ -27,6 +27,7 @@ from syn2co.pretraining.train import pretrain
 from syn2co.reports.evaluation import evaluate
 
 VIEWS = ViewsSettings(size=16)
+THEN = ("mix.then=0.5", "mix.epoch_images=16", "negatives.start=0")
 MIXES = {
     "ratio": ('mix.ratio={"kind":"linear","start":0.25,"stop":0.75,"epochs":3}', "mix.epoch_images=24"),
     "replace": ("mix.replace=0.5", "mix.view=random"),
@@ -368,6 +369,76 @@ def test_one_rank_and_two_are_one_run(mix, mixed, tmp_path):
         for name in here:
             if name.startswith(same):
                 assert here[name] == pytest.approx(there[name], abs=1e-9), name
+
+
+# --- synthetic first, then real ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def phases(tiny, variations, tmp_path_factory):
+    """A config of six epochs of two steps, three of them synthetic, and its run, never interrupted."""
+    config = tiny(f'data.synthetic=["{variations}"]', *THEN)
+    return config, _train(config, tmp_path_factory.mktemp("phases") / "run")
+
+
+def test_images_and_schedules_of_both_phases(phases, monkeypatch, tmp_path):
+    """Six steps each: images of one kind, and a warm-up (of two steps) and cosines of their own."""
+    import syn2co.pretraining.loop as loop
+
+    config, run = phases
+    momenta, kinds, take, move = [], [], loop.training_step, Syn2Co.update_target
+
+    def looking(model, online, batch, place, *args, **named):
+        kinds.append(set((batch.indices >= 26).tolist()) | set(batch.synthetic.flatten().tolist()))
+        return take(model, online, batch, place, *args, **named)
+
+    monkeypatch.setattr(loop, "training_step", looking)
+    monkeypatch.setattr(
+        Syn2Co, "update_target", lambda self, momentum: (momenta.append(momentum), move(self, momentum))
+    )
+    assert_same_run(_train(config, tmp_path / "again"), run)
+    assert kinds == [{True}] * 6 + [{False}] * 6
+    scale = 8 / 512
+    peak, start, end = (scale * rate for rate in (0.02, 5e-7, 5e-6))
+    rates = [start + (peak - start) * s / 2 if s < 2 else end + (peak - end) * _cosine(s / 6) for s in range(6)]
+    assert [record["lr"] for record in metrics(run)] == pytest.approx(rates * 2)
+    assert momenta == pytest.approx([1 - 0.01 * _cosine(s / 6) for s in range(6)] * 2)
+    assert all(record["synthetic"] for record in metrics(run)), "the window counts epochs of the whole run"
+    metadata = json.loads((run / "mix.json").read_text())
+    assert (metadata["mode"], metadata["switch_step"], metadata["epoch"]) == ("then", 6, 16)
+
+
+def _cosine(share: float) -> float:
+    return (1 + math.cos(math.pi * share)) / 2
+
+
+@pytest.mark.parametrize("stop", [5, 6, 7])
+def test_a_stop_around_the_switch_changes_nothing(stop, phases, tmp_path, monkeypatch):
+    config, whole = phases
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        interrupt_at(patch, stop - 1, signal.SIGTERM)
+        _train(config, tmp_path / "run")
+    assert saved_steps(tmp_path / "run")[-1] == stop
+    assert_same_run(_train(config, tmp_path / "run"), whole)
+
+
+def test_a_run_killed_in_both_phases_ends_like_one_that_was_not(phases, tmp_path):
+    config, whole = phases
+    run, words = tmp_path / "run", config.with_settings(["machine.workers=2"]).to_json()
+    for point, number in (("before the enqueue", 7), ("after the enqueue", 5)):  # in step 6, and resumed from 5 in 9
+        assert finish(start(train_and_die, words, str(run), point, number)) == -signal.SIGKILL
+    assert saved_steps(run) == [5] and finish(start(train, words, str(run))) == 0
+    assert_same_run(run, whole)
+
+
+def test_a_switch_that_leaves_no_epoch_on_one_side_is_refused(phases, tmp_path):
+    config, _ = phases
+    sentence = (
+        r"mix.then = 0.05: leaves less than one epoch of 2 steps .* of 12 steps; shorten mix.epoch_images \(16 now"
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        _train(config.with_settings(["mix.then=0.05"]), tmp_path / "run")
+    assert not (tmp_path / "run" / "mix.json").exists()
 
 
 def test_a_run_from_before_mixing_goes_on(tiny, tmp_path):

@@ -178,3 +178,16 @@ def test_torchrun_itself(tiny, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("run: 4 steps done.") == 1, "only the first rank speaks"
     assert_same_run(tmp_path / "run", _on_ranks(tiny("training.steps=4"), tmp_path / "other"))
+
+
+def test_all_ranks_stop_early_together(tiny, image_folder, tmp_path):
+    """Weights that do not move have one score: with a patience of 1 the second one ends the run, on both ranks."""
+    from tiny_images import write_images
+
+    test = write_images(tmp_path / "held out", seed=1)
+    still = ("optimizer.base_lr=1e-30", "optimizer.warmup_lr=0", "optimizer.final_lr=0", "optimizer.weight_decay=0")
+    knn = ("online_knn.every_epochs=1", f'online_knn.train=["{image_folder}"]', f'online_knn.test=["{test}"]')
+    config = tiny(*still, *knn, "online_knn.patience=1")
+    for _ in range(2):  # the second time nothing is left to do
+        assert saved_steps(_on_ranks(config, tmp_path / "run"))[-1] == 6
+    assert [record["step"] for record in metrics(tmp_path / "run") if "knn" in record] == [3, 6]

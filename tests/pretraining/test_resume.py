@@ -99,6 +99,73 @@ def test_online_knn_changes_nothing_in_the_weights(tiny, image_folder, whole, tm
     assert [record["step"] for record in metrics(run) if "knn" in record] == [3, 6, 9, 12]
 
 
+# --- early stopping ----------------------------------------------------------------------------------------------
+
+SCORES = {3: 40.0, 6: 50.0, 9: 50.0, 12: 30.0, 15: 60.0}
+"""Online k-NN score after each epoch of three steps: with a patience of 2 it stands still at step 12."""
+
+
+@pytest.fixture
+def patient(tiny, image_folder, tmp_path, monkeypatch):
+    """`patient("a.b=c")`: a config of 24 steps with a patience of 2; its scores are those of `SCORES`."""
+    import syn2co.pretraining.observers as observers
+
+    due = observers.OnlineKnn.due
+    step = 0
+
+    def noting(self, now, *rest):
+        nonlocal step
+        step = now
+        return due(self, now, *rest)
+
+    monkeypatch.setattr(observers.OnlineKnn, "due", noting)
+    monkeypatch.setattr(observers.OnlineKnn, "score", lambda self, encoder: SCORES.get(step, 0.0))
+    held_out = write_images(tmp_path / "held out", seed=1)
+    knn = (f'online_knn.train=["{image_folder}"]', f'online_knn.test=["{held_out}"]', "online_knn.every_epochs=1")
+    return lambda *more: tiny("training.steps=24", *knn, "online_knn.patience=2", *more)
+
+
+def test_a_run_stops_early_and_is_finished(patient, tmp_path):
+    from syn2co.diagnostics.doctor import doctor
+    from syn2co.pretraining.train import pretrain
+
+    run = tmp_path / "run"
+    done = pretrain(patient(), out=run, progress=False)
+    assert (done.steps, done.metrics["step"], saved_steps(run)[-1]) == (12, 12, 12)
+    assert [record["step"] for record in metrics(run) if "knn" in record] == [3, 6, 9, 12]
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    again = pretrain(patient(), out=run, progress=False)
+    assert again.steps == 12 and {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    found = doctor(run)
+    assert "stopped early" in found.checks and "unfinished" not in found.checks
+    assert "stopped early: no better k-NN in 2 scores; step 12 of 24" in found.text()
+    assert pretrain(patient("online_knn.patience=3"), out=tmp_path / "longer", progress=False).steps == 24, (
+        "15 is better"
+    )
+
+
+@pytest.mark.parametrize("stop", [5, 9, 10, 11, 12])
+def test_a_run_that_stops_early_resumes_with_the_scores_that_it_had(stop, patient, tmp_path, monkeypatch):
+    whole = _train(patient(), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, stop - 1, signal.SIGTERM)
+        if stop < 12:
+            with pytest.raises(SystemExit):
+                _train(patient(), tmp_path / "run")
+        else:
+            _train(patient(), tmp_path / "run")  # the signal comes with the stop, and everything is done
+    assert saved_steps(tmp_path / "run")[-1] == stop
+    assert_same_run(_train(patient(), tmp_path / "run"), whole)
+
+
+def test_scores_before_the_change_to_real_images_do_not_count(patient, image_folder, tmp_path):
+    """Synthetic up to step 9: of the scores .., 50, 30, 60, 0, 0 those from step 12 on count, and 21 is the end."""
+    then = ("mix.then=0.375", 'data.synthetic=["procedural:mix:30:16"]')
+    run = _train(patient(*then), tmp_path / "run")
+    assert json.loads((run / "mix.json").read_text())["switch_step"] == 9
+    assert saved_steps(run)[-1] == 21
+
+
 def test_a_finished_run_is_left_as_it_is(tiny, whole):
     from syn2co.pretraining.train import pretrain
 

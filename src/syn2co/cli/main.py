@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from syn2co.cli import audits, encoders, runs, scores, sets
+from syn2co.cli import audits, encoders, reports, runs, scores, sets, studies
 from syn2co.cli.ranks import first_rank
 from syn2co.core.errors import Syn2CoError
 from syn2co.core.versions import __version__
@@ -45,6 +45,8 @@ _pretrain, *_others = runs.COMMANDS
 for _command in (
     _pretrain,
     scores.evaluate,
+    *studies.COMMANDS,
+    *reports.COMMANDS,
     scores.embed,
     encoders.export,
     *_others,

@@ -20,7 +20,10 @@ PROTOCOLS = (
 @click.option("--train", "train", multiple=True, metavar="SRC", help="Labeled images: the bank; repeatable.")
 @click.option("--test", "test", multiple=True, metavar="SRC", help="Labeled images that are scored; repeatable.")
 @click.option(
-    "--transfer", multiple=True, metavar="NAME", help="Another data set: cifar10, ... or a folder; repeatable or a,b,c."
+    "--transfer",
+    multiple=True,
+    metavar="NAME",
+    help="Another data set: cifar10, ..., a folder, or NAME=TRAIN,TEST; repeatable or a,b,c.",
 )
 @click.option(
     "--protocols",
@@ -65,7 +68,9 @@ def evaluate(
     from syn2co.reports.evaluation import evaluate as run
 
     names = [name.strip() for name in protocols.split(",") if name.strip()]
-    sets = [name.strip() for item in transfer for name in ([item] if _is_folder(item) else item.split(","))]
+    sets = [
+        name.strip() for item in transfer for name in ([item] if "=" in item or _is_folder(item) else item.split(","))
+    ]
     chosen = EvaluationSettings.parse(settings).with_settings(assignments)
     report = run(
         encoders,

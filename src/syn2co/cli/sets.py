@@ -20,6 +20,7 @@ def _recipe_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--captions", help="A file of captions: a line each, JSONL or CSV."),
         click.option("--vary", is_flag=True, default=None, help="Make variations of the real images."),
         click.option("--real", multiple=True, metavar="SRC", help="Real images to learn from or to vary; repeatable."),
+        click.option("--max-real", type=click.IntRange(min=1), help="Use only so many of them, as mix.max_real does."),
         click.option(
             "--config", "config_file", type=click.Path(path_type=Path), help="JSON settings, such as a recipe.json."
         ),
@@ -63,8 +64,9 @@ def plan(real: tuple[str, ...], as_json: bool, out: Path | None, **options: Any)
     from syn2co.synthesis.generation.plan import plan as run
     from syn2co.synthesis.generation.preview import job_as_json, preview
 
-    images = open_real(real)
-    jobs = run(_settings(**options), real=images or ())
+    settings = _settings(**options)
+    images = open_real(real, settings)
+    jobs = run(settings, real=images or ())
     if not as_json and out is None:
         click.echo(preview(jobs, None, images or ()).text())
         return
@@ -92,7 +94,7 @@ def generate(real: tuple[str, ...], out: Path, shard: str | None, dry_run: bool,
         from syn2co.synthesis.generation.plan import open_real, plan_in
         from syn2co.synthesis.generation.preview import preview
 
-        images = open_real(real)
+        images = open_real(real, settings)
         click.echo(preview(plan_in(out, settings, images), out, images or ()).text())
         return
     from rich.filesize import decimal

@@ -36,3 +36,7 @@ class TrainingError(Syn2CoError):
 
 class SynthesisError(Syn2CoError):
     """Synthetic images cannot be made, stored or trusted; what was finished stays."""
+
+
+class StudyError(Syn2CoError):
+    """A study cannot be planned, run or read; its finished cells stay."""

@@ -62,7 +62,7 @@ class Bar:
         self.printed = time.monotonic()
         spent = self.printed - self.started
         left = spent / max(1, self.done - self.first) * (self.total - self.done)
-        self.say(f"{self.title} {self.done}/{self.total} {self.text} elapsed {_clock(spent)} ETA {_clock(left)}")
+        self.say(f"{self.title} {self.done}/{self.total} {self.text} elapsed {clock(spent)} ETA {clock(left)}")
 
 
 class Stages:
@@ -99,6 +99,7 @@ def note(text: str) -> None:
     Console(stderr=True).print(f"note: {text}", highlight=False, soft_wrap=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as hours:minutes:seconds."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

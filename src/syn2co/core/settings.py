@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, get_origin
+from typing import Annotated, Any, ClassVar, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,6 +30,8 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named values of some settings of the group: where it is a group of others, "group=name" assigns these alone."""
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, under: str = "") -> Self:
@@ -51,15 +53,16 @@ class Settings(BaseModel):
         """Return the settings with each "a.b=value" applied in order.
 
         Args:
-            assignments: such as "queue.size=1024"; values are JSON, or else plain text.
+            assignments: such as "queue.size=1024"; values are JSON, or else plain text. "group=name" replaces the
+                settings that a preset of the group names, and leaves its others.
 
         Raises:
-            ConfigError: on an assignment without "=", an unknown setting or a value out of range.
+            ConfigError: on an assignment without "=", an unknown setting or preset, or a value out of range.
         """
         values = self.model_dump(mode="json")
-        free = set(_free_groups(type(self)))
+        free, presets = set(_free_groups(type(self))), dict(_presets(type(self)))
         for assignment in assignments:
-            _assign(values, assignment, free)
+            _assign(values, assignment, free, presets)
         return self.parse(values)
 
 
@@ -88,7 +91,9 @@ def read_settings(path: str | Path, hint: str, *, leave_out: Collection[str] = (
     return {key: value for key, value in values.items() if key not in leave_out}
 
 
-def _assign(values: dict[str, Any], assignment: str, free: Collection[str]) -> None:
+def _assign(
+    values: dict[str, Any], assignment: str, free: Collection[str], presets: Mapping[str, Mapping[str, Any]]
+) -> None:
     path, separator, text = assignment.partition("=")
     path = path.strip()
     if not separator:
@@ -97,7 +102,19 @@ def _assign(values: dict[str, Any], assignment: str, free: Collection[str]) -> N
     if target is None:
         raise ConfigError(f"--set {path}: there is no such setting{nearest(path, _leaves(values))}")
     group, name = target
-    group[name] = _value(path, text)
+    value = _value(path, text)
+    if path in presets and not isinstance(value, dict):
+        value = group[name] | _preset(path, text.strip(), presets[path])
+    group[name] = value
+
+
+def _preset(path: str, name: str, presets: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    if name not in presets:
+        raise ConfigError(
+            f"--set {path}={name}: there is no such preset{nearest(name, presets)} (known are {', '.join(presets)}; "
+            f"single settings are {path}.NAME)"
+        )
+    return presets[name]
 
 
 def _place(values: dict[str, Any], path: str, free: Collection[str]) -> tuple[dict[str, Any], str] | None:
@@ -143,6 +160,16 @@ def _free_groups(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from _free_groups(group, f"{prefix}{name}.")
         elif get_origin(field.annotation) is dict:
             yield f"{prefix}{name}"
+
+
+def _presets(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Mapping[str, Any]]]]:
+    """Yield the dotted name and the presets of each group of settings that has some."""
+    for name, field in kind.model_fields.items():
+        group = _group(field.annotation)
+        if group is not None:
+            presets = getattr(group, "PRESETS", {})
+            yield from [(f"{prefix}{name}", presets)] if presets else []
+            yield from _presets(group, f"{prefix}{name}.")
 
 
 def _group(annotation: Any) -> type[BaseModel] | None:

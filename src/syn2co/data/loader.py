@@ -68,6 +68,12 @@ class Schedule:
         return self.images // self.batch
 
     @property
+    def switch_step(self) -> int | None:
+        """First step of real images in a run that begins with synthetic ones, else None."""
+        epoch = None if self.mixer is None else self.mixer.switch_epoch
+        return None if epoch is None else epoch * self.steps_per_epoch
+
+    @property
     def micro_rows(self) -> int:
         """Images of a micro-batch over all ranks."""
         return self.batch // self.micro_batches

@@ -7,7 +7,7 @@ keyed by the sample id (views, drop path, replacement) differs.
 Axis letters: E slots of an epoch, N images of the set (the real ones first), n sample ids.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,12 +15,12 @@ from jaxtyping import Int64
 
 from syn2co.core import keyed_rng
 from syn2co.core.errors import ConfigError, DataError
+from syn2co.data.settings import SHARES, MixSchedule, MixSettings
 
 if TYPE_CHECKING:
-    from syn2co.data.settings import MixSchedule, MixSettings
     from syn2co.images.image_set import ImageSet
 
-Mode = Literal["real", "synthetic", "union", "ratio", "replace"]
+Mode = Literal["real", "synthetic", "union", "ratio", "replace", "then"]
 _INDEX_BITS = 40  # of 63: up to 2^40 images, each up to 2^23 times in an epoch
 _NONE = np.empty(0, np.int64)
 
@@ -55,8 +55,8 @@ class Mixer:
     synthetic: Int64[np.ndarray, " S"]
     length: int
     """E, slots of an epoch."""
-    share: "MixSchedule | None" = None
-    """Share of synthetic slots (ratio), or probability that a view is replaced (replace)."""
+    share: MixSchedule | None = None
+    """Share of synthetic slots (ratio, then), or probability that a view is replaced (replace)."""
     view: Literal["first", "second", "random", "both"] = "second"
     variations: Variations | None = None
     unused: int = field(default=0)
@@ -72,12 +72,31 @@ class Mixer:
         """Whether any synthetic image may be drawn."""
         return len(self.synthetic) > 0
 
+    @property
+    def switch_epoch(self) -> int | None:
+        """First epoch of real images in a run that begins with synthetic ones; None in every other mode."""
+        return self.share.epochs if self.mode == "then" and self.share is not None else None
+
+    def switching(self, share: float, *, total_steps: int, steps_per_epoch: int) -> "Mixer":
+        """Return the mixer whose epochs are synthetic for this share of the steps and real afterwards.
+
+        Raises:
+            ConfigError: if less than one epoch is left on either side of the nearest end of an epoch.
+        """
+        epoch = round(share * total_steps / steps_per_epoch)
+        if epoch < 1 or total_steps - epoch * steps_per_epoch < steps_per_epoch:
+            raise ConfigError(
+                f"mix.then = {share:g}: leaves less than one epoch of {steps_per_epoch} steps for the synthetic or the "
+                f"real images of {total_steps} steps; shorten mix.epoch_images ({self.length} now) or train longer"
+            )
+        return replace(self, share=MixSchedule(kind="step", start=1, stop=0, epochs=epoch))
+
     def order(self, epoch: int) -> Int64[np.ndarray, " E"]:
         """Return the sample ids of an epoch in their order.
 
         Images come from endless streams of keyed permutations, so that each has come k or k + 1 times at any moment.
         """
-        if self.mode == "ratio":
+        if self.mode in ("ratio", "then"):
             picked = self._ratio_slots(epoch)
         else:
             pool = self.real if self.mode == "replace" else np.concatenate([self.real, self.synthetic])
@@ -144,7 +163,7 @@ def _with_occurrence(picked: Int64[np.ndarray, " E"]) -> Int64[np.ndarray, " E"]
     return picked + (occurrence << _INDEX_BITS)
 
 
-def choose_mode(mix: "MixSettings", *, real: bool, synthetic: bool) -> Mode:
+def choose_mode(mix: MixSettings, *, real: bool, synthetic: bool) -> Mode:
     """Return how epochs are made, given which kinds of source there are.
 
     Raises:
@@ -152,10 +171,11 @@ def choose_mode(mix: "MixSettings", *, real: bool, synthetic: bool) -> Mode:
     """
     by_sources: dict[tuple[bool, bool], Mode] = {(True, False): "real", (False, True): "synthetic"}
     wanted: Mode = by_sources.get((real, synthetic), "union") if mix.mode == "auto" else mix.mode
-    if mix.mode == "auto" and (mix.ratio is not None or mix.replace is not None):
-        wanted = "replace" if mix.ratio is None else "ratio"
+    if mix.mode == "auto":
+        for name in SHARES:
+            wanted = wanted if getattr(mix, name) is None else name
     setting, other = ("mix.mode = " + wanted, "set mix.mode to auto")
-    if wanted in ("ratio", "replace"):
+    if wanted in SHARES:
         setting, other = f"mix.{wanted}", f"set mix.{wanted} to null"
     if wanted != "real" and not synthetic:
         raise ConfigError(f"{setting}: needs synthetic images; name their sources with --synthetic, or {other}")
@@ -172,18 +192,18 @@ def choose_mode(mix: "MixSettings", *, real: bool, synthetic: bool) -> Mode:
     return wanted
 
 
-def make_mixer(images: "ImageSet", boundary: int, mix: "MixSettings", mode: Mode, *, seed: int, batch: int) -> Mixer:
+def make_mixer(images: "ImageSet", boundary: int, mix: MixSettings, mode: Mode, *, seed: int, batch: int) -> Mixer:
     """Return the mixer of a set whose first `boundary` images are real and whose others are synthetic.
 
     Where an epoch is not one pass over all of its images, its length is cut to whole batches, so that every slot is
-    used and the drawn ratio is the wanted one.
+    used and the drawn ratio is the wanted one. A mixer of the mode "then" is complete after `switching`.
 
     Raises:
         ConfigError: if more distinct images are wanted than there are.
         DataError: if, to replace views, a real image has no variation.
     """
-    real = _subset(np.arange(boundary), mix.max_real, "max_real", seed)
-    synthetic = _subset(np.arange(boundary, len(images)), mix.max_synthetic, "max_synthetic", seed)
+    real = subset_rows(np.arange(boundary), mix.max_real, "mix.max_real", seed)
+    synthetic = subset_rows(np.arange(boundary, len(images)), mix.max_synthetic, "mix.max_synthetic", seed)
     for name, pool, needed in (("real", real, mode != "synthetic"), ("synthetic", synthetic, mode != "real")):
         if needed and not len(pool):
             raise DataError(f"data.{name}: none of its images can be read; fix them or give other sources")
@@ -194,19 +214,35 @@ def make_mixer(images: "ImageSet", boundary: int, mix: "MixSettings", mode: Mode
         synthetic = variations.images
     whole = {"synthetic": len(synthetic), "union": len(real) + len(synthetic)}.get(mode, len(real))
     length = mix.epoch_images or whole
-    if mode == "ratio" or length != whole:  # a last batch that is cut off would change the drawn ratio
+    if mode in ("ratio", "then") or length != whole:  # a last batch that is cut off would change the drawn ratio
         length = length // batch * batch or length
     share = {"ratio": mix.ratio, "replace": mix.replace}.get(mode)
     return Mixer(mode, seed, boundary, real, synthetic, length, share, mix.view, variations, unused)
 
 
-def _subset(pool: Int64[np.ndarray, " n"], most: int | None, name: str, seed: int) -> Int64[np.ndarray, " m"]:
-    """Return `most` of the indices, chosen by the seed, in order; all of them for None."""
+def subset_rows(pool: Int64[np.ndarray, " n"], most: int | None, setting: str, seed: int) -> Int64[np.ndarray, " m"]:
+    """Return `most` of the indices, chosen by the seed, in order; all of them for None.
+
+    Subsets are nested: at one seed the smaller is part of the larger.
+
+    Args:
+        pool: indices of the images that may be chosen.
+        most: number of those that are.
+        setting: name in the error, such as "mix.max_real"; its last part is a part of the key of the draw.
+        seed: of the run or of the set.
+
+    Raises:
+        ConfigError: if there are fewer.
+
+    Example:
+        >>> [subset_rows(np.arange(6), most, "mix.max_real", 0).tolist() for most in (3, 2)]
+        [[1, 2, 5], [1, 2]]
+    """
     if most is None:
         return pool
     if most > len(pool):
-        raise ConfigError(f"mix.{name} = {most}: there are only {len(pool)} such images; lower it or set it to null")
-    return np.sort(pool[keyed_rng.permutation(len(pool), name, seed)[:most]])
+        raise ConfigError(f"{setting} = {most}: there are only {len(pool)} such images; lower it or set it to null")
+    return np.sort(pool[keyed_rng.permutation(len(pool), setting.rpartition(".")[2], seed)[:most]])
 
 
 def _find_variations(

@@ -1,7 +1,8 @@
 """Settings of what training sees: sources, mixing, views."""
 
 import math
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -68,16 +69,22 @@ def _as_schedule(value: Any) -> Any:
 
 ShareOrSchedule = Annotated[MixSchedule, BeforeValidator(_as_schedule)]
 
+SHARES: tuple[Literal["ratio", "replace", "then"], ...] = ("ratio", "replace", "then")
+"""Modes of `MixSettings` that are set by a number under their own name."""
+
 
 class MixSettings(Settings):
     """Mix of real and synthetic images in an epoch."""
 
-    mode: Literal["auto", "real", "synthetic", "union", "ratio", "replace"] = "auto"
-    """auto: ratio or replace if one of them is set, else all images that are given."""
+    mode: Literal["auto", "real", "synthetic", "union", "ratio", "replace", "then"] = "auto"
+    """auto: ratio, replace or then if one of them is set, else all images that are given."""
     ratio: ShareOrSchedule | None = None
     """Share of synthetic images in each epoch: a number or a schedule."""
     replace: ShareOrSchedule | None = None
     """Probability, a number or a schedule, that a view of a real image is taken from a synthetic variation of it."""
+    then: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the run's steps that take synthetic images alone; all later ones take real images. The run goes over at
+    the nearest end of an epoch, and learning rate and target momentum start again there."""
     view: Literal["first", "second", "random", "both"] = "second"
     """View that is replaced."""
     epoch_images: int | None = Field(default=None, gt=0)
@@ -93,7 +100,15 @@ class MixSettings(Settings):
 
 
 class ViewsSettings(Settings):
-    """Size and augmentation of the two views; ranges are (low, high), `blur` and `solarize` (in view 1, in view 2)."""
+    """Size and augmentation of the two views; ranges are (low, high), `blur` and `solarize` (in view 1, in view 2).
+
+    "views=weak" is the augmentation that "Do Generated Data Always Help Contrastive Learning?" (ICLR 2024) mixes with
+    synthetic images: larger crops, half of the color jitter, no blur.
+    """
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "weak": {"crop_scale": (0.2, 1.0), "color_jitter_prob": 0.4, "blur": (0.0, 0.0)}
+    }
 
     size: int = 224
     """Side of a view in pixels; the encoder takes images of this side."""

@@ -1,16 +1,18 @@
 """Training data of a run: the real and the synthetic sources opened as one set, and which image comes when."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from syn2co.data.codec import Codec, differences
 from syn2co.data.mixing import Mixer, choose_mode, make_mixer
 from syn2co.data.on_the_fly import with_size
 from syn2co.data.open import CacheMode, open_images
 from syn2co.data.settings import DataSettings, MixSettings
+from syn2co.data.stored_set import StoredSetSource
 from syn2co.images.image_set import ImageSet
 from syn2co.images.source import SyntheticSource
+from syn2co.synthesis.sets.dataset_folder import read_seconds
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,17 @@ class TrainingData:
     """Facts of the synthetic images for reports; empty where none are drawn."""
     notes: list[str]
     """Sentences for the user before the run begins."""
+
+    def in_phases(self, share: float, *, total_steps: int, steps_per_epoch: int) -> Self:
+        """Return the data of a run whose steps take synthetic images for this share, then real ones (`mix.then`).
+
+        Raises:
+            ConfigError: if less than one epoch is left for either.
+        """
+        mixer = self.mixer.switching(share, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+        assert mixer.switch_epoch is not None
+        metadata = {**self.metadata, "switch_step": mixer.switch_epoch * steps_per_epoch}
+        return replace(self, mixer=mixer, metadata=metadata)
 
 
 def open_training_data(
@@ -72,7 +85,7 @@ def open_training_data(
 
 def _metadata(images: ImageSet, mixer: Mixer, sources: int) -> dict[str, Any]:
     known = images.synthetic_sources
-    licenses = _licenses(known)
+    licenses, seconds = _licenses(known), _generation_seconds(known)
     used = any(source.labels_used for source in known)
     return {
         "mode": mixer.mode,
@@ -82,7 +95,15 @@ def _metadata(images: ImageSet, mixer: Mixer, sources: int) -> dict[str, Any]:
         "labels": "used" if used else "none" if len(known) == sources else "unknown",
         "generators": sorted({name for source in known for name in source.made_by}),
         **({"licenses": licenses} if licenses else {}),
+        **({"generation_seconds": seconds} if seconds is not None else {}),
     }
+
+
+def _generation_seconds(sources: Iterable[SyntheticSource]) -> float | None:
+    """Return the seconds that the stored sets took to make; None if there are none or one does not say."""
+    seconds = [read_seconds(source.root) for source in sources if isinstance(source, StoredSetSource)]
+    known = [value for value in seconds if value is not None]
+    return round(sum(known), 3) if known and len(known) == len(seconds) else None
 
 
 def _licenses(sources: Iterable[SyntheticSource]) -> dict[str, list[str]]:

@@ -1,1 +1,1 @@
-"""The demo: both halves of Syn2Co on photographs that ship with the dependencies."""
+"""The demo: a small study of faking, or one run, on photographs that ship with the dependencies."""

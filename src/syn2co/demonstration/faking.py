@@ -1,114 +1,115 @@
-"""The whole demo: fake images and negatives, look at them, and see what each does at equal steps."""
+"""The whole demo: a small study of both fakes on patches of photographs, and its page."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from syn2co.core.keyed_rng import permutation
 from syn2co.data.open import open_images
-from syn2co.demonstration.pretraining import PICTURES, TEST, TRAIN, draw
-from syn2co.evaluation.results import EvaluationReport
-from syn2co.pretraining.config import Config
-from syn2co.pretraining.recipes import recipe
-from syn2co.pretraining.train import pretrain
-from syn2co.reports.audit import audit
-from syn2co.reports.demo_page import write_page
-from syn2co.reports.evaluation import evaluate
-from syn2co.reports.figures import image_rows, save
-from syn2co.synthesis.generation.generate import generate
-from syn2co.synthesis.sets.settings import SynthesisSettings
+from syn2co.demonstration.pretraining import TEST, TRAIN, neighbors_figure
+from syn2co.reports.figures import image_rows, png, save
+from syn2co.reports.study_page import write_study_page
+from syn2co.studies.answers import StudyAnswers, answer
+from syn2co.studies.cell_run import RUN
+from syn2co.studies.grid import Contrast, Level, Study
+from syn2co.studies.inputs import StudyInputs
+from syn2co.studies.run import StudyRun, begin, run_cells
 
-STEPS = 300  # of each run: six of them fit into ten minutes on two slow cores
-COUNT = 2240  # images of each generator; runs on real images see as many distinct patches as both make together
-GENERATORS: dict[str, dict[str, Any]] = {
-    "procedural": {"generator": "procedural"},
-    "fitted": {"generator": "fitted"},
-}
-IMAGES: dict[str, dict[str, Any]] = {
-    "real": {"real": True, "synthetic": False},
-    "synthetic": {"real": False, "synthetic": True},
-    "mixed": {"real": True, "synthetic": True},
-}
-NEGATIVES = "+synthetic-negatives"  # how the runs with synthetic negatives are called
+LABELED = "builtin:photos:labeled"
+NUMBERS = ("16", "64", "1024")
+ALONE, HALF, FAKE, UNTRAINED = "real only", "half procedural", "procedural only", "untrained"
+FEW, MANY = NUMBERS[0], NUMBERS[-1]
+MOST_JOBS = 4
+"""Most cells at the same time: each takes about a gigabyte."""
+CAPTION = "Real patches, and procedural images: leaves, spectra, fractals, warps and mixtures; no data went into them."
+NEIGHBORS = f"Test patches and their nearest labeled patches in the features of one run ({FEW} real patches, {HALF})."
 
-
-def faking_demo(out: Path, *, settings: Sequence[str], protocols: Sequence[str], progress: bool) -> EvaluationReport:
-    """Make procedural and fitted images, audit them, train on real, synthetic and mixed images, with and without
-    synthetic negatives, at equal steps, and write scores, findings and pictures into `out`; return the scores.
-    """
-    folders = [out / "synthetic" / name for name in GENERATORS]
-    for folder in folders:
-        chosen = {**GENERATORS[folder.name], "size": 32, "work": {"count": COUNT}}
-        generate(SynthesisSettings.parse(chosen), folder, real=[TRAIN], progress=progress)
-    looked = audit(folders, real=[TRAIN], against=[TEST], out=out / "audit", progress=progress)
-    grid = {
-        name + suffix: _config(name, bool(suffix), folders, settings) for name in IMAGES for suffix in ("", NEGATIVES)
-    }
-    runs = [pretrain(config, out=out / "runs" / name, progress=progress).folder for name, config in grid.items()]
-    report = evaluate(runs, [TRAIN], [TEST], protocols=protocols, out=out, progress=progress)
-    draw(grid["real" + NEGATIVES], report, out, f"runs/real{NEGATIVES}")
-    _draw_images(folders, out)
-    write_page(out, _intro(report), report, {"synthetic.png": _CAPTION, **PICTURES}, _findings(report, looked.headline))
-    return report
-
-
-_CAPTION = (
-    "Real patches, procedural images (leaves, spectra, fractals, warps and their mixtures: no data went in) and images "
-    "fitted to the real patches (their spectra and colors, phases drawn)."
+STUDY = Study(
+    name="demo",
+    title="Does faking help on these photographs?",
+    recipe="demo",
+    settings=(
+        *("training.steps=150", "mix.epoch_images=4480"),
+        *("encoder.options.embed_dim=128", "encoder.options.num_heads=2"),
+    ),
+    factors={
+        "real images": {number: Level(real_images=int(number)) for number in NUMBERS},
+        "images": {
+            ALONE: Level(images="real"),
+            HALF: Level(images="mixed", source="procedural", share=0.5),
+            FAKE: Level(images="synthetic", source="procedural"),
+            UNTRAINED: Level(images="untrained"),
+        },
+        "negatives": {"all six": Level(), "none": Level(settings=("negatives=none",))},
+    },
+    only=(
+        {"images": (ALONE, HALF), "negatives": ("all six",)},
+        {"images": (FAKE, UNTRAINED), "real images": (FEW,), "negatives": ("all six",)},
+        {"images": (ALONE,), "real images": (MANY,), "negatives": ("none",)},
+    ),
+    baseline={"real images": FEW, "images": ALONE, "negatives": "all six"},
+    contrasts=(
+        Contrast(
+            name="images that never existed against an untrained encoder",
+            question="random",
+            one={"images": FAKE},
+            other={"images": UNTRAINED},
+        ),
+        Contrast(
+            name=f"{FEW} real patches with procedural images against the patches alone",
+            question="enough",
+            one={"images": HALF},
+            other={"images": ALONE},
+        ),
+        Contrast(
+            name=f"{MANY} real patches with procedural images against the patches alone",
+            question="enough",
+            one={"images": HALF, "real images": MANY},
+            other={"images": ALONE, "real images": MANY},
+        ),
+        Contrast(
+            name=f"{MANY} real patches against an untrained encoder",
+            question="random",
+            one={"images": ALONE, "real images": MANY},
+            other={"images": UNTRAINED},
+        ),
+        Contrast(
+            name=f"six kinds of synthetic negatives against none, {MANY} real patches",
+            question="negatives",
+            one={"images": ALONE, "real images": MANY},
+            other={"images": ALONE, "real images": MANY, "negatives": "none"},
+        ),
+    ),
+    protocols=("knn",),
+    generated=2240,
+    axis="real images",
+    versus="images",
 )
 
 
-def _config(images: str, negatives: bool, folders: Sequence[Path], settings: Sequence[str]) -> Config:
-    """Return the demo's recipe on some of the images, with its synthetic negatives or none."""
-    config = recipe("demo").with_settings([f"training.steps={STEPS}", "machine.save_minutes=1"])
-    which = IMAGES[images]
-    data = {
-        "real": (TRAIN,) if which["real"] else (),
-        "synthetic": tuple(map(str, folders)) if which["synthetic"] else (),
-    }
-    config = config.model_copy(update={"data": config.data.model_copy(update=data)})
-    if which["real"]:
-        config = config.with_settings([f"mix.max_real={COUNT * len(GENERATORS)}"])
-    if which["real"] and which["synthetic"]:
-        config = config.with_settings(["mix.ratio=0.5"])
-    if not negatives:
-        config = config.with_settings([f"negatives.{kind}=0" for kind in config.negatives.counts])
-    return config.with_settings(settings)
+def faking_demo(out: Path, *, settings: Sequence[str], protocols: Sequence[str], progress: bool) -> StudyAnswers:
+    """Run the demo's study in `out`, or what it lacks, and write study.html; return the answers."""
+    study = STUDY.model_copy(update={"protocols": tuple(protocols)})
+    own = ("machine.tensorboard=false", "machine.save_minutes=1")
+    inputs = StudyInputs(real=(TRAIN,), train=(LABELED,), test=(TEST,), settings=(*own, *settings))
+    run = begin(study, inputs, out)
+    answers = answer(run_cells(run, jobs=min(MOST_JOBS, os.cpu_count() or 1), progress=progress))
+    write_study_page(answers, out, pictures=_pictures(run, out))
+    return answers
 
 
-def _draw_images(folders: Sequence[Path], out: Path) -> None:
-    """Draw real patches above those of each generator."""
+def _pictures(run: StudyRun, out: Path) -> dict[str, bytes]:
+    """Return real patches above procedural ones, and nearest neighbors in the features of the first mixed run."""
+    job = next(job for job in run.jobs if job.cell.level.images == "mixed")
+    made = job.set_folder(run.folder)
     rows: dict[str, list[np.ndarray]] = {}
-    for name, source in (("real", TRAIN), *((folder.name, folder) for folder in folders)):
+    for name, source in (("real", TRAIN), ("procedural", made)):
         images = open_images([source])
         rows[name] = [images.read(int(i)) for i in permutation(len(images), "demo pictures", name)[:12]]
-    save(image_rows(rows), out / "synthetic.png")
-
-
-def _intro(report: EvaluationReport) -> str:
-    return (
-        "Six vision transformers, trained without labels for equally many steps: on patches of photographs, on "
-        "synthetic images, and on both (half and half); with MoBY's negatives alone and with six kinds of synthetic "
-        f"ones. The score: name the photograph of {report.rows[0].n_test} patches that none of them saw."
-    )
-
-
-def _findings(report: EvaluationReport, audited: str) -> list[str]:
-    """Return what the comparisons say, in points of percent with 95 % intervals."""
-    protocol = report.rows[0].protocol
-    pairs = [
-        ("Synthetic negatives, on real images", "real" + NEGATIVES, "real"),
-        ("Synthetic images instead of real ones", "synthetic", "real"),
-        ("Half of the images synthetic", "mixed", "real"),
-        ("Synthetic images against none at all", "synthetic", "random init"),
-        ("Both fakes together, against real images alone", "mixed" + NEGATIVES, "real"),
-    ]
-    lines = [f"Audit of the synthetic images: {audited} (audit/audit.html)"]
-    for what, one, other in pairs:
-        if {one, other} <= {row.encoder for row in report.rows}:
-            gap = report.compare(one, other, protocol)
-            told = "told apart from chance" if gap.low > 0 or gap.high < 0 else "not told apart from chance"
-            lines.append(f"{what}: {gap.value:+.1f} points ({gap.low:+.1f} to {gap.high:+.1f}; {told}, one seed).")
-    return lines
+    run_folder = run.cell_folder(job) / RUN
+    figures = {CAPTION: image_rows(rows), NEIGHBORS: neighbors_figure(LABELED, TEST, run_folder)}
+    for name, figure in zip(("synthetic.png", "neighbors.png"), figures.values(), strict=True):
+        save(figure, out / name)
+    return {caption: png(figure) for caption, figure in figures.items()}

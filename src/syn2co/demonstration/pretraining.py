@@ -12,7 +12,6 @@ from syn2co.data.views import two_views
 from syn2co.evaluation.features import extract
 from syn2co.evaluation.protocols.knn import neighbors
 from syn2co.evaluation.results import EvaluationReport
-from syn2co.images.image_set import ImageSet
 from syn2co.models.load import load_encoder
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.metrics import read_metrics
@@ -51,18 +50,19 @@ def pretraining_demo(
 
 def draw(config: Config, report: EvaluationReport, out: Path, run: str) -> None:
     """Draw the views, the loss and the nearest neighbors of one run, and the scores of all, into `out`."""
-    bank, queries = open_images([TRAIN]), open_images([TEST])
+    bank = open_images([TRAIN])
     rows = permutation(len(bank), "demo pictures", config.seed)[:8]
     shown = [(bank.read(i), *two_views(bank.read(i), config.views, seed=config.seed, epoch=0, index=i)) for i in rows]
     save(view_grid(shown), out / "views.png")
     save(loss_curve(read_metrics(out / run)), out / "loss.png")
     save(bars(report.rows), out / "scores.png")
-    save(_neighbors(bank, queries, out / run, config.seed), out / "neighbors.png")
+    save(neighbors_figure(TRAIN, TEST, out / run), out / "neighbors.png")
 
 
-def _neighbors(bank: ImageSet, queries: ImageSet, run: Path, seed: int) -> Figure:
-    encoder = load_encoder(run)
-    chosen = sorted(permutation(len(queries), "demo neighbours", seed)[:8])
+def neighbors_figure(train: str, test: str, run: Path) -> Figure:
+    """Return test patches beside their nearest labeled ones in the features of a run."""
+    bank, queries, encoder = open_images([train]), open_images([test]), load_encoder(run)
+    chosen = sorted(permutation(len(queries), "demo neighbours", 0)[:8])
     some = queries.subset(chosen)
     _, neighbor_rows = neighbors(extract(encoder, bank), extract(encoder, some), 6)
     return nearest_neighbors(

@@ -26,7 +26,7 @@ FLAT_GAIN = 0.02  # base_lr 1e-5: .002; left alone: .062 after 52 steps
 
 def classification(evidence: Evidence) -> Iterator[Finding]:
     """Yield the one verdict on what the loss of a supervised run shows."""
-    if evidence.step < MIN_STEPS or len(evidence.records) < MIN_RECORDS:
+    if evidence.step < MIN_STEPS or len(evidence.phase) < MIN_RECORDS:
         yield too_short(evidence)
         return
     loss, line, top1 = (evidence.late(name) for name in ("loss", "uninformative", "top1"))

@@ -7,10 +7,10 @@ from syn2co.diagnostics.diagnosis import Diagnosis
 from syn2co.diagnostics.evidence import read_evidence
 from syn2co.diagnostics.learning import learning, unstable
 from syn2co.diagnostics.negatives import masked, negatives
-from syn2co.diagnostics.state import broken_images, damaged, nonfinite, starved, unfinished
+from syn2co.diagnostics.state import broken_images, damaged, nonfinite, starved, stopped_early, unfinished
 
-CHECKS = (nonfinite, damaged, learning, unstable, negatives, masked, starved, broken_images, unfinished)
-SUPERVISED_CHECKS = (nonfinite, damaged, classification, starved, broken_images, unfinished)
+CHECKS = (nonfinite, damaged, learning, unstable, negatives, masked, starved, broken_images, stopped_early, unfinished)
+SUPERVISED_CHECKS = (nonfinite, damaged, classification, starved, broken_images, stopped_early, unfinished)
 
 
 def doctor(run: str | Path) -> Diagnosis:

@@ -10,7 +10,7 @@ from typing import Any
 from syn2co.core.errors import CheckpointError, ConfigError
 from syn2co.core.locks import LOCK, is_held
 from syn2co.pretraining.config import Config, load_config
-from syn2co.pretraining.metrics import read_metrics
+from syn2co.pretraining.metrics import knn_scores, read_metrics, stands_still
 from syn2co.pretraining.run_folder import CONFIG
 from syn2co.runtime.checkpoint import newest_checkpoint
 
@@ -23,6 +23,8 @@ class Evidence:
     config: Config
     records: list[dict[str, Any]]
     knn: list[float]
+    switch_step: int  # first step of real images after synthetic ones, 0 in every other run
+    stopped_early: bool  # by online_knn.patience
     saved_step: int | None  # of the newest checkpoint that verifies
     damaged: list[str]  # names of checkpoint files that do not verify
     no_checkpoint_verifies: bool
@@ -41,7 +43,17 @@ class Evidence:
 
     @property
     def finished(self) -> bool:
-        return self.total is not None and self.step >= self.total
+        return self.stopped_early or (self.total is not None and self.step >= self.total)
+
+    @property
+    def phase_start(self) -> int:
+        """The step at which the present phase began: that of the change from synthetic to real images, or 0."""
+        return self.switch_step if self.step > self.switch_step else 0
+
+    @property
+    def phase(self) -> list[dict[str, Any]]:
+        """The records of the present phase; losses of other images say nothing about it."""
+        return [record for record in self.records if record["step"] > self.phase_start]
 
     @property
     def command(self) -> str:
@@ -50,11 +62,11 @@ class Evidence:
         return f"syn2co pretrain --config {shlex.quote(str(self.run / CONFIG))} --out {run}"
 
     def series(self, name: str) -> list[float]:
-        """Return a metric over the run, without the records that lack it or where it was not finite."""
-        return [record[name] for record in self.records if record.get(name) is not None]
+        """Return a metric over the present phase, without the records that lack it or where it was not finite."""
+        return [record[name] for record in self.phase if record.get(name) is not None]
 
     def late(self, name: str) -> float:
-        """Return the median of a metric over the last quarter of the run (at least 3 records); nan if there is none."""
+        """Return the median of a metric over the last quarter of the phase (at least 3 records), else nan."""
         values = self.series(name)
         return median(values[-max(3, len(values) // 4) :]) if values else float("nan")
 
@@ -89,11 +101,15 @@ def read_evidence(run: Path) -> Evidence:
     total = state.get("total_steps") or config.training.steps
     if total is None and per_epoch is not None:
         total = round(config.training.epochs * per_epoch)
+    step, switch = state.get("step", 0), state.get("mix", {}).get("switch_step", 0)
+    still = stands_still(knn_scores(lines, after=switch, upto=step), config.online_knn.patience)
     return Evidence(
         run=run,
         config=config,
         records=records,
         knn=[line["knn"] for line in lines if line.get("knn") is not None],
+        switch_step=switch,
+        stopped_early=still and (total is None or step < total),
         saved_step=state.get("step"),
         damaged=damaged,
         no_checkpoint_verifies=none_verifies,

@@ -51,7 +51,7 @@ GROWTH = 10.0  # gradient norm; left alone: .9 to 1.7; all weights x 0.9 a step:
 
 def learning(evidence: Evidence) -> Iterator[Finding]:
     """Yield the one verdict on what the loss and the features show."""
-    if evidence.step < MIN_STEPS or len(evidence.records) < MIN_RECORDS:
+    if evidence.step < MIN_STEPS or len(evidence.phase) < MIN_RECORDS:
         yield too_short(evidence)
         return
     verdicts = (_collapsing, _frozen, _above, _diverging, _flat)
@@ -89,9 +89,7 @@ def _loss(evidence: Evidence) -> str:
 
 def too_short(evidence: Evidence) -> Finding:
     """Return the note that there are too few steps or records to tell anything."""
-    reason = (
-        f"{evidence.step} steps and {len(evidence.records)} metrics records; it takes {MIN_STEPS} and {MIN_RECORDS}"
-    )
+    reason = f"{evidence.step} steps and {len(evidence.phase)} metrics records; it takes {MIN_STEPS} and {MIN_RECORDS}"
     advice = ()
     if evidence.finished:
         raised = max(10 * evidence.step, 1000)
@@ -136,7 +134,7 @@ def _above(evidence: Evidence) -> Finding | None:
 def _diverging(evidence: Evidence) -> Finding | None:
     pairs = [
         1 - record["real_loss"] / record["uninformative"]
-        for record in evidence.records
+        for record in evidence.phase
         if record.get("real_loss") is not None and record.get("uninformative")
     ]
     best = max((median(pairs[at : at + 3]) for at in range(len(pairs) - 2)), default=0.0)
@@ -153,13 +151,15 @@ def _frozen(evidence: Evidence) -> Finding | None:
     gain, config = _gain(evidence), evidence.config
     if gain >= FLAT_GAIN:
         return None
-    rates, steps = evidence.series("lr"), [0, *(record["step"] for record in evidence.records)]
+    start = evidence.phase_start
+    rates, steps = evidence.series("lr"), [start, *(record["step"] for record in evidence.phase)]
     moved = sum(lr * (now - before) for lr, now, before in zip(rates, steps[1:], steps[:-1], strict=False))
     largest = max(rates, default=0.0)
     numbers = {**_numbers(evidence), "gain": gain, "lr_largest": largest, "lr_sum": moved}
     warmup = round(config.optimizer.warmup_epochs * (evidence.steps_per_epoch or 0))
-    if evidence.step < warmup and not evidence.finished:
-        reason = f"{_loss(evidence)}, in the warm-up (step {evidence.step} of {warmup}); ask again after it"
+    done = evidence.step - start
+    if done < warmup and not evidence.finished:
+        reason = f"{_loss(evidence)}, in the warm-up (step {done} of {warmup}); ask again after it"
         return Finding("too short to tell", "info", reason, numbers)
     if moved >= FROZEN_SUM:
         return None

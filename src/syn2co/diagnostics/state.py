@@ -94,6 +94,14 @@ def broken_images(evidence: Evidence) -> Iterator[Finding]:
     yield Finding("broken images", "fail" if many else "info", reason, numbers, advice)
 
 
+def stopped_early(evidence: Evidence) -> Iterator[Finding]:
+    """Yield a note if the online k-NN score ended the run before its last planned step."""
+    if evidence.stopped_early:
+        reason = f"no better k-NN in {evidence.config.online_knn.patience} scores"
+        done = f"step {evidence.step}" + (f" of {evidence.total}" if evidence.total else "")
+        yield Finding("stopped early", "info", f"{reason}; {done}", {"step": evidence.step})
+
+
 def unfinished(evidence: Evidence) -> Iterator[Finding]:
     """Yield a note if the run is under way, or stopped before its end and can be resumed."""
     stopped = evidence.nonfinite_step is not None and evidence.step <= evidence.nonfinite_step

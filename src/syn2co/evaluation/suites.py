@@ -1,5 +1,6 @@
 """Data sets and protocols of one evaluation: what was given, a list of transfer sets, or a published suite."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -47,9 +48,10 @@ def choose_suite(
 ) -> Suite:
     """Return the data sets and protocols of an evaluation.
 
-    The given sides come first, under no name; then every transfer set, a name of `data_sets` or a folder with train/
-    and test/ or val/. "syn2co" among the protocols stands for the authors' suite: a linear head on the given sides
-    (they used ImageNet-100) with its robustness sets, and on their transfer sets; what the user has not is noted.
+    The given sides come first, under no name; then every transfer set: NAME=TRAIN,TEST, a name of `data_sets` or a
+    folder with train/ and test/ or val/. "syn2co" among the protocols stands for the authors' suite: a linear head on
+    the given sides (they used ImageNet-100) with its robustness sets, and on their transfer sets; what the user has
+    not is noted.
 
     Raises:
         EvaluationError: if a protocol or a data set is unknown, nothing is given to score on, one side is missing, or
@@ -104,10 +106,23 @@ def _transfer_sets(items: Sequence[str | Path], settings: EvaluationSettings) ->
     names = [str(item) for item in items]
     if not all(names):
         raise EvaluationError("--transfer: a name is empty; give names such as cifar10, or folders")
-    there = available(names, settings.data_root, download=settings.download)
+    given = [name for name in names if "=" in name and not Path(name).is_dir()]
+    there = available([name for name in names if name not in given], settings.data_root, download=settings.download)
     if there.missing:
         raise EvaluationError(f"--transfer: {there.note}")
-    return [_data_set(data) for data in there.have]
+    return [*map(_given_sides, given), *(_data_set(data) for data in there.have)]
+
+
+def _given_sides(text: str) -> DataSet:
+    """Return the data set of "NAME=TRAIN,TEST"."""
+    name, _, sides = text.partition("=")
+    train, comma, test = sides.partition(",")
+    if not (re.fullmatch(r"[\w.-]+", name) and train and comma and test):
+        raise EvaluationError(
+            f"--transfer {text}: must be NAME=TRAIN,TEST, a name of letters and digits with two sources of labeled "
+            "images; correct it"
+        )
+    return DataSet(name, train, test)
 
 
 def _data_set(data: NamedDataSet) -> DataSet:

@@ -11,7 +11,7 @@ from pydantic import model_validator
 from syn2co.core.errors import ConfigError
 from syn2co.core.settings import Settings, read_settings
 from syn2co.core.versions import __version__
-from syn2co.data.settings import DataSettings, MixSettings, ViewsSettings
+from syn2co.data.settings import SHARES, DataSettings, MixSettings, ViewsSettings
 from syn2co.models.settings import EncoderSettings, HeadSettings
 from syn2co.pretraining.settings import (
     NegativeSettings,
@@ -23,7 +23,9 @@ from syn2co.pretraining.settings import (
 from syn2co.runtime.settings import MachineSettings, OptimizerSettings
 
 NOT_HASHED: Any = {"machine": True, "init_from": True, "data": {"real", "synthetic"}}
-HASHED_WHEN_SET = ("training.objective", "supervised.label_smoothing", "init_hash")
+HASHED_WHEN_SET = (
+    "training.objective", "supervised.label_smoothing", "init_hash", "mix.then", "online_knn.patience",
+)  # fmt: skip
 """Settings that are newer than the first run folders: one at its default is left out of the hash, so that a config from
 before it keeps the hash that it had."""
 
@@ -171,8 +173,17 @@ def _contradictions(config: Config) -> Iterable[str]:
         yield f"init_hash = {config.init_hash}: is of weights that init_from does not name; set both or none"
     if config.encoder.size not in (None, config.views.size):
         yield f"encoder.size = {config.encoder.size}: must be views.size = {config.views.size}; set views.size alone"
-    if config.online_knn.every_epochs and not (config.online_knn.train and config.online_knn.test):
+    yield from _knn_contradictions(config.online_knn)
+
+
+def _knn_contradictions(knn: OnlineKnnSettings) -> Iterable[str]:
+    if knn.every_epochs and not (knn.train and knn.test):
         yield "online_knn.every_epochs: needs labeled images; set online_knn.train and online_knn.test to sources"
+    if knn.patience is not None and not knn.every_epochs:
+        yield (
+            f"online_knn.patience = {knn.patience}: means nothing without a score; set "
+            "online_knn.every_epochs, or patience to null"
+        )
 
 
 def _objective_contradictions(config: Config) -> Iterable[str]:
@@ -191,13 +202,16 @@ def _objective_contradictions(config: Config) -> Iterable[str]:
 
 
 def _mix_contradictions(mix: MixSettings) -> Iterable[str]:
-    for name, share in (("ratio", mix.ratio), ("replace", mix.replace)):
+    shares = {name: getattr(mix, name) for name in SHARES}
+    for name, share in shares.items():
         if share is None and mix.mode == name:
-            yield f"mix.mode = {name}: needs mix.{name}; set it to a number from 0 to 1 or a schedule"
+            schedule = "" if name == "then" else " or a schedule"
+            yield f"mix.mode = {name}: needs mix.{name}; set it to a number from 0 to 1{schedule}"
         if share is not None and mix.mode not in ("auto", name):
             yield f"mix.{name}: means nothing with mix.mode = {mix.mode}; set mix.mode to {name} or mix.{name} to null"
-    if mix.ratio is not None and mix.replace is not None:
-        yield "mix.ratio and mix.replace: are two ways of mixing that exclude each other; set one of them to null"
+    given = [f"mix.{name}" for name, share in shares.items() if share is not None]
+    if len(given) > 1:
+        yield f"{' and '.join(given[:2])}: are two ways of mixing that exclude each other; set one of them to null"
     if mix.replace is not None and mix.max_synthetic is not None:
         yield (
             f"mix.max_synthetic = {mix.max_synthetic}: would leave real images without a variation to be replaced by; "

@@ -7,13 +7,13 @@ from syn2co.runtime.optimizer import clip_gradient
 
 
 def train(run: Run, state: TrainingState) -> None:
-    """Take the steps from `state.step` to the end of the run.
+    """Take the steps from `state.step` to the end of the run, or until an observer stops it early.
 
     Raises:
         TrainingError: on all ranks, if a loss or gradient is not finite or most negatives are masked. The optimizer
             step was not taken then; the state is not to be saved, since the target and the queues may have moved.
     """
-    while state.step < run.total_steps:
+    while state.step < run.total_steps and not state.stopped_early:
         now = run.schedules.at(state.step)
         state.model.update_target(now.momentum)  # before its forward pass, once per optimizer step (MoBY)
         for number in range(run.micro_batches):

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -102,6 +102,16 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return records
+
+
+def knn_scores(records: Iterable[Mapping[str, Any]], *, after: int, upto: int) -> list[float]:
+    """Return the online k-NN scores of the steps after + 1 .. upto, in order."""
+    return [line["knn"] for line in records if line.get("knn") is not None and after < line["step"] <= upto]
+
+
+def stands_still(scores: Sequence[float], patience: int | None) -> bool:
+    """Return whether none of the last `patience` scores is better than the best before them; never for None."""
+    return patience is not None and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
 
 
 def _line(record: Mapping[str, Any]) -> str:

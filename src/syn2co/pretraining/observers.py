@@ -17,7 +17,7 @@ from syn2co.data.coverage import Coverage
 from syn2co.data.loader import Schedule
 from syn2co.images.image_set import ImageSet
 from syn2co.pretraining.health import effective_rank, features_by_source
-from syn2co.pretraining.metrics import MetricsWriter, losses_by_source, training_text
+from syn2co.pretraining.metrics import MetricsWriter, losses_by_source, stands_still, training_text
 from syn2co.pretraining.online_knn import OnlineKnn
 from syn2co.pretraining.run import BatchStream, StepReport, TrainingState
 from syn2co.pretraining.run_folder import write_nonfinite
@@ -131,21 +131,25 @@ class LogMetrics:
 
 
 class ScoreOnline:
-    """Writes the k-NN score of the online encoder every few epochs."""
+    """Writes the k-NN score of the online encoder every few epochs, and stops a run whose score stands still."""
 
     def __init__(
-        self, knn: OnlineKnn, writer: MetricsWriter | None, clock: Clock, steps_per_epoch: int, total_steps: int
+        self, knn: OnlineKnn, writer: MetricsWriter | None, clock: Clock, schedule: Schedule, total_steps: int
     ) -> None:
         self.knn, self.writer, self.clock = knn, writer, clock
-        self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
+        self.schedule, self.total_steps = schedule, total_steps
 
     def __call__(self, state: TrainingState, report: StepReport) -> None:
-        if not self.knn.due(state.step, self.steps_per_epoch, self.total_steps):
+        step, per_epoch = state.step, self.schedule.steps_per_epoch
+        if not self.knn.due(step, per_epoch, self.total_steps):
             return
         score = self.knn.score(state.model.online.encoder)
         if self.writer is not None:
-            self.writer.write({"step": state.step, "epoch": state.step / self.steps_per_epoch, "knn": score})
-        self.clock.restart(state.step)
+            self.writer.write({"step": step, "epoch": step / per_epoch, "knn": score})
+        if step > (self.schedule.switch_step or 0):
+            state.knn_scores.append(distributed.broadcast_object(score))
+        state.stopped_early = step < self.total_steps and stands_still(state.knn_scores, self.knn.patience)
+        self.clock.restart(step)
 
 
 class ShowProgress:
@@ -183,11 +187,14 @@ class SaveOrLeave:
         """
         step, received = state.step, distributed.largest(self.interrupts.received, report.output.loss.device)
         overdue = time.monotonic() - self.saved > self.seconds
-        due = step % self.every == 0 or step == self.total_steps or overdue or received
+        ends = step == self.total_steps or state.stopped_early
+        due = step % self.every == 0 or ends or overdue or received
         if due and distributed.is_main():
             self.save(state)
             self.saved = time.monotonic()
-        if received and step < self.total_steps:
+        if state.stopped_early:
+            self.bar.say(f"stopped early at step {step} of {self.total_steps}: the online k-NN score stands still")
+        if received and not ends:
             distributed.barrier()
             self.bar.say(
                 f"interrupted: step {step} of {self.total_steps} is saved; the same command resumes from there"

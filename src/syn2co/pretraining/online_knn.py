@@ -18,7 +18,7 @@ class OnlineKnn:
 
     def __init__(self, config: Config) -> None:
         settings = config.online_knn
-        self.every = settings.every_epochs
+        self.every, self.patience = settings.every_epochs, settings.patience
         self.precision = "bfloat16" if config.training.precision == "bfloat16" else "float32"
         share = config.data.max_broken_share
         bank, queries = (

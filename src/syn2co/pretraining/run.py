@@ -48,21 +48,31 @@ class ScheduledValues(NamedTuple):
 
 
 class Schedules:
-    """Learning rate, momentum of the target, and window of synthetic negatives, as functions of the step."""
+    """Learning rate, momentum of the target, and window of synthetic negatives, as functions of the step.
 
-    def __init__(self, config: Config, *, steps_per_epoch: int, total_steps: int) -> None:
+    A run that goes over from synthetic to real images has two phases, each with a warm-up and cosines of its own; the
+    window counts the epochs of the whole run.
+    """
+
+    def __init__(self, config: Config, schedule: Schedule, total_steps: int) -> None:
         optimizer, negatives, batch = config.optimizer, config.negatives, config.training.batch
         rates = (optimizer.base_lr, optimizer.warmup_lr, optimizer.final_lr)
         peak, start, end = (objective.scaled_lr(rate, batch) for rate in rates)
-        warmup = round(optimizer.warmup_epochs * steps_per_epoch)
-        self._lr = partial(objective.cosine_lr, total=total_steps, warmup=warmup, peak=peak, start=start, end=end)
-        self._momentum = partial(objective.ema_momentum, total=total_steps, base=config.training.momentum)
+        per_epoch = schedule.steps_per_epoch
+        warmup = round(optimizer.warmup_epochs * per_epoch)
+        self._lr = partial(objective.cosine_lr, warmup=warmup, peak=peak, start=start, end=end)
+        self._momentum = partial(objective.ema_momentum, base=config.training.momentum)
         stop = float("inf") if negatives.stop is None else negatives.stop
-        self._window = partial(objective.window_open, steps_per_epoch=steps_per_epoch, start=negatives.start, stop=stop)
+        self._window = partial(objective.window_open, steps_per_epoch=per_epoch, start=negatives.start, stop=stop)
+        self._switch, self._total = schedule.switch_step or 0, total_steps
 
     def at(self, step: int) -> ScheduledValues:
         """Return the values of optimizer step `step`, counted from 0."""
-        return ScheduledValues(self._lr(step), self._momentum(step), self._window(step))
+        second = step >= self._switch
+        in_phase = step - self._switch if second else step
+        total = self._total - self._switch if second else self._switch
+        lr, momentum = self._lr(in_phase, total=total), self._momentum(in_phase, total=total)
+        return ScheduledValues(lr, momentum, self._window(step))
 
 
 class BatchStream:
@@ -102,6 +112,10 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     step: int
     averages: Averages
+    knn_scores: list[float]
+    """Online k-NN scores so far that count for early stopping, in percent."""
+    stopped_early: bool = False
+    """Whether that score has stood still for so long that no step is to follow."""
 
     def enqueue(self, keys: tuple[Tensor, ...], groups: Tensor) -> None:
         """Put the keys of all ranks into the queues of their views."""

@@ -1,10 +1,12 @@
 """Settings of the method: queue, negatives, training, and the online k-NN score."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from syn2co.core.settings import BelowOne, Count, NonNegative, Positive, Settings
+from syn2co.objective.counts import PRESETS, NegativeCounts
 
 
 class QueueSettings(Settings):
@@ -15,7 +17,15 @@ class QueueSettings(Settings):
 
 
 class NegativeSettings(Settings):
-    """The synthetic negatives of each query; all counts zero is plain MoBY."""
+    """The synthetic negatives of each query; all counts zero is plain MoBY ("negatives=none").
+
+    "negatives=as-intended", "negatives=as-released" and "negatives=mochi" set the counts of the papers.
+    """
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "none": NegativeCounts()._asdict(),
+        **{name: counts._asdict() for name, counts in PRESETS.items()},
+    }
 
     interpolated: Count = 0
     """Kind 1: a q + (1 - a) n, a ~ U(0, 0.5); negatives per query."""
@@ -95,3 +105,6 @@ class OnlineKnnSettings(Settings):
     """Sources of labeled images that are scored."""
     max_images: int = Field(default=5000, gt=0)
     """Most images of each, chosen by the seed."""
+    patience: int | None = Field(default=None, gt=0)
+    """Scores without a new best after which the run stops early; null never stops it. After a change to real images
+    (mix.then) only later scores count."""

@@ -21,13 +21,14 @@ from syn2co.pretraining.initial_weights import begin_with, init_provenance, with
 from syn2co.pretraining.labels import ClassLabels, training_labels
 from syn2co.pretraining.loop import train
 from syn2co.pretraining.method import Syn2Co
-from syn2co.pretraining.metrics import Averages, MetricsWriter, read_metrics
+from syn2co.pretraining.metrics import Averages, MetricsWriter, knn_scores, read_metrics, stands_still
 from syn2co.pretraining.observers import Clock, LogMetrics, SaveOrLeave, ScoreOnline, ShowProgress, SoundnessCheck
 from syn2co.pretraining.online_knn import OnlineKnn
 from syn2co.pretraining.run import BatchStream, Method, Observer, Run, Schedules, TrainingState
 from syn2co.pretraining.run_folder import prepare_run_folder, restore, save, write_mix
 from syn2co.pretraining.supervised import Supervised, unused_settings
 from syn2co.runtime import distributed
+from syn2co.runtime.allocator import keep_freed_memory
 from syn2co.runtime.determinism import describe, deterministic
 from syn2co.runtime.device import choose_device, choose_workers
 from syn2co.runtime.optimizer import build_optimizer
@@ -40,7 +41,7 @@ class FinishedRun:
 
     folder: Path
     steps: int
-    """Optimizer steps in all, those before a resume included."""
+    """Optimizer steps in all, those before a resume included; fewer than planned if `online_knn.patience` ended it."""
     metrics: dict[str, Any]
     """Last record of metrics.jsonl that holds a loss."""
 
@@ -99,6 +100,8 @@ def pretrain(
     device = choose_device(config.machine.device)
     if device.type == "mps" and config.training.precision == "float64":
         raise ConfigError("training.precision = float64: Apple's GPUs have none; use float32 or machine.device=cpu")
+    if device.type == "cpu":
+        keep_freed_memory()
     with deterministic(config.machine), distributed.session(device.type):
         folder = Path(out)
         with only_run_in(folder) if distributed.is_main() else nullcontext():
@@ -155,7 +158,7 @@ def _run(config: Config, folder: Path, device: torch.device, progress: bool, tru
             micro_batches=config.training.micro_batches,
             clip=config.optimizer.clip,
             schedule=setup.schedule,
-            schedules=Schedules(config, steps_per_epoch=setup.schedule.steps_per_epoch, total_steps=setup.total),
+            schedules=Schedules(config, setup.schedule, setup.total),
             stream=stream,
             average_and_check=SoundnessCheck(folder, setup.data.images),
             observers=[log, *others],
@@ -174,7 +177,7 @@ def _prepare(
     data = _open(config, folder, progress)
     training, ranks = config.training, distributed.world_size()
     schedule = Schedule(data.mixer.length, training.batch, training.micro_batches, ranks, config.seed, data.mixer)
-    total = training.steps or round(training.epochs * schedule.steps_per_epoch)
+    total = _total_steps(config, schedule.steps_per_epoch)
     _check_window(config, schedule, total)
     labels = training_labels(data) if training.objective == "supervised" else None
     model = _build(config, labels, device)
@@ -194,8 +197,21 @@ def _prepare(
     knn = OnlineKnn(config) if config.online_knn.every_epochs else None
     step, averages = restore(checkpoint, model, optimizer, config, provenance) if checkpoint else (0, Averages())
     model.train()
-    state = TrainingState(model, distributed.wrap(model.online, device), optimizer, step, averages)
+    scores = _scores_so_far(folder, schedule, step)
+    stopped = stands_still(scores, config.online_knn.patience)
+    online = distributed.wrap(model.online, device)
+    state = TrainingState(model, online, optimizer, step, averages, scores, stopped)
     return _Setup(config, folder, data, schedule, total, knn, provenance), state
+
+
+def _total_steps(config: Config, steps_per_epoch: int) -> int:
+    return config.training.steps or round(config.training.epochs * steps_per_epoch)
+
+
+def _scores_so_far(folder: Path, schedule: Schedule, step: int) -> list[float]:
+    """Return the k-NN scores up to a step that count for early stopping: rank 0 reads them, for every rank."""
+    records = read_metrics(folder) if distributed.is_main() else []
+    return distributed.broadcast_object(knn_scores(records, after=schedule.switch_step or 0, upto=step))
 
 
 def _build(config: Config, labels: ClassLabels | None, device: torch.device) -> Method:
@@ -244,7 +260,7 @@ def _observers(
         coverage=coverage,
         mixed=bool(setup.config.data.synthetic),
     )
-    knn = [] if setup.knn is None else [ScoreOnline(setup.knn, writer, clock, per_epoch, setup.total)]
+    knn = [] if setup.knn is None else [ScoreOnline(setup.knn, writer, clock, setup.schedule, setup.total)]
     leave = SaveOrLeave(
         lambda now: save(setup.folder, now, setup.config, setup.provenance),
         interrupts,
@@ -267,7 +283,7 @@ def _open(config: Config, folder: Path, progress: bool) -> TrainingData:
     def opened() -> TrainingData:
         with Stages(show=progress) as stages:
             workers = config.machine.workers or os.cpu_count() or 1
-            return open_training_data(
+            data = open_training_data(
                 config.data,
                 config.mix,
                 seed=config.seed,
@@ -277,6 +293,10 @@ def _open(config: Config, folder: Path, progress: bool) -> TrainingData:
                 workers=workers,
                 report=stages.report,
             )
+        if config.mix.then is None:
+            return data
+        per_epoch = max(1, data.mixer.length // config.training.batch)  # `Schedule` refuses an epoch without a step
+        return data.in_phases(config.mix.then, total_steps=_total_steps(config, per_epoch), steps_per_epoch=per_epoch)
 
     data = distributed.main_first(opened)
     if distributed.is_main():

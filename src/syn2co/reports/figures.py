@@ -156,10 +156,15 @@ def save(figure: Figure, path: str | Path) -> Path:
     Raises:
         FileError: if it cannot be written.
     """
-    path, buffer = Path(path), io.BytesIO()
+    write_atomically(Path(path), png(figure))
+    return Path(path)
+
+
+def png(figure: Figure) -> bytes:
+    """Return `figure` as the bytes of a PNG file."""
+    buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
-    write_atomically(path, buffer.getvalue())
-    return path
+    return buffer.getvalue()
 
 
 def blank_figure(width: float, height: float) -> Figure:

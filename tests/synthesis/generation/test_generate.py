@@ -109,6 +109,32 @@ def test_variations_of_real_images(own, tmp_path):
     assert verify(out).valid
 
 
+def test_real_images_are_limited_in_the_context_and_in_a_replay(tmp_path):
+    """A generator of (options, context) that writes the number of its real images into each pixel."""
+    text = (
+        "import numpy as np\nfrom syn2co.synthesis import Generator, Settings\n\n\nclass Options(Settings):\n"
+        "    pass\n\n\ndef count(options, context):\n    facts = dict.fromkeys(('model', 'revision', 'license'))\n"
+        "    shape = (context.size, context.size, 3)\n    make = lambda jobs: [\n"
+        "        np.append(np.full(191, len(context.real)), job.seed % 100).astype(np.uint8).reshape(shape) for job in jobs]\n"
+        "    return Generator(make, {'generator': 'own.py:count', **facts}, batch=4)\n"
+    )
+    from syn2co.synthesis.generation.replay import replay
+    from syn2co.synthesis.sets.shards import stored_images
+
+    own, real, out = write_generator(tmp_path, text), write_images(tmp_path / "real", 12), tmp_path / "set"
+    limited = settings(own, "count", max_real=5)
+    generate(limited, out, count=3, real=[real])
+    assert json.loads((out / "recipe.json").read_text())["max_real"] == 5
+    name = lines(out)[0]["id"]
+    stored = cv2.imdecode(np.frombuffer(stored_images(out / "000000.tar", [name], "png")[name], np.uint8), 1)
+    assert stored[0, 0].tolist() == [5, 5, 5]
+    assert replay(out, name, real=[real], generator=f"{own}:count").identical
+    for other, said in (({"max_real": 6}, "5 there, 6 now"), ({}, "5 there, not set now")):
+        with pytest.raises(ConfigError, match=f"another recipe .max_real = {said}"):
+            generate(settings(own, "count", **other), out, count=3, real=[real])
+    assert generate(limited, out, count=3).made == 0, "a finished set needs no real images"
+
+
 # --- the same set, however it is made ----------------------------------------------------------------------------
 
 

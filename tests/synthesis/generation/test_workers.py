@@ -33,7 +33,7 @@ def test_a_worker_ignores_signals_and_is_gone_after_the_block() -> None:
     with ProcessPool(factory, 1) as pool:
         (process,) = pool.processes
         pool.connections[0].send([])
-        assert isinstance(pool.connections[0].recv(), Exception)  # it has started
+        assert isinstance(pool.connections[0].recv()[0], Exception)  # it has started
         for number in (signal.SIGTERM, signal.SIGINT):
             os.kill(process.pid, number)
         time.sleep(0.2)

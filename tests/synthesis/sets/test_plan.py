@@ -86,6 +86,40 @@ def test_the_hash_of_a_generator_that_learns_follows_its_images(own, tmp_path):
     assert len(hashes) == 2
 
 
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_generator_sees_the_real_images_that_a_run_trains_on(seed, own, tmp_path):
+    from syn2co.data.settings import DataSettings, MixSettings
+    from syn2co.data.training_data import open_training_data
+
+    real = write_images(tmp_path / "real", 40)
+
+    def names(most: int) -> tuple[set[str], set[str]]:
+        jobs = plan(settings(own, vary=True, seed=seed, max_real=most), real=[real])
+        mix = MixSettings(max_real=most, mode="union")
+        sources = DataSettings(real=(str(real),), synthetic=("procedural:mix:20:16",))
+        data = open_training_data(sources, mix, seed=seed, batch=8, size=16)
+        return {str(job.source) for job in jobs}, {data.images.key(int(index)) for index in data.mixer.real}
+
+    for most in (5, 12, 40):
+        generator, run = names(most)
+        assert generator == run and len(run) == most
+    assert names(5)[0] < names(12)[0], "nested"
+
+
+def test_the_hash_counts_real_images_when_their_number_is_set(own, tmp_path):
+    """Recorded from commit 61c65ce, before there was the setting; a larger number than there are images is refused."""
+    from syn2co.data.open import open_images
+    from syn2co.synthesis.sets.recipe import public_settings
+
+    assert plan(SynthesisSettings(), count=1).recipe_hash == "83dc74f7870c2f20daf9ea41899f66fa"
+    assert "max_real" not in public_settings(SynthesisSettings())
+    images = open_images([write_images(tmp_path / "real", 6)])
+    hashes = {plan(settings(own, max_real=most), count=1, real=images).recipe_hash for most in (None, 3, 6)}
+    assert len(hashes) == 3
+    with pytest.raises(ConfigError, match="^max_real = 7: there are only 6 such images; lower it or set it to null"):
+        plan(settings(own, max_real=7), count=1, real=images)
+
+
 def test_a_plan_takes_no_memory(own):
     jobs = plan(settings(own, classes=tuple(f"class {number}" for number in range(100))), count=10**9)
     assert len(jobs) == 10**9 and jobs[10**9 - 1] == jobs[-1]

@@ -11,10 +11,11 @@ from syn2co.core.errors import SynthesisError
 from syn2co.core.files import temporary_of, write_whole
 from syn2co.core.progress import Bar
 from syn2co.synthesis.generation.card import write_card
+from syn2co.synthesis.generation.cost import CallCost, counted
 from syn2co.synthesis.generation.dataset_writer import grow_recipe, record_skipped, save_recipe
 from syn2co.synthesis.generation.disk_budget import DiskBudget, bytes_of
 from syn2co.synthesis.generation.encode import Result
-from syn2co.synthesis.generation.generator_factory import check_license, open_generator_for
+from syn2co.synthesis.generation.generator_factory import check_license, device_of, open_generator_for
 from syn2co.synthesis.generation.locks import lock, make_locks, shard_lock, writing_to
 from syn2co.synthesis.generation.plan import open_real, plan_in
 from syn2co.synthesis.generation.sharding import parse_shard
@@ -76,14 +77,15 @@ def generate(
     """Make the images of `settings` that the folder `out` lacks, and return the folder's contents.
 
     The same call resumes where one was stopped or killed, and with a larger `count` the set grows. Several calls in one
-    folder share the work.
+    folder share the work. Each call that works adds its cost to cost.jsonl.
 
     Args:
         settings: the set; each image is a function of them, of its subject and of its number.
         out: data set folder, made if needed; a folder of another set is refused.
         count: images of the whole set; None is `work.count`, else the count of the set in the folder, else
             `per_subject` images of each subject.
-        real: sources of real images, or an opened set, for generators that learn from them or vary them.
+        real: sources of real images, or an opened set, for generators that learn from them or vary them; `max_real`
+            of the settings chooses among them.
         workers: processes that make images; None is `work.workers`, 0 makes them in this process.
         shard: "i/n" makes part i (from 1) of n of the shards, "auto" the part of this rank of torchrun or task of a
             SLURM array; None makes all.
@@ -95,6 +97,7 @@ def generate(
         ConfigError: if settings contradict each other or the folder, which may hold another set.
         DataError: if a list or real images are missing or unfit.
         SynthesisError: if an image or shard cannot be made or written, or all images are skipped; finished shards stay.
+        KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM (exit status 143); the images made so far stay.
 
     Example:
         >>> settings = SynthesisSettings(size=16, options={"program": "leaves"})
@@ -104,14 +107,18 @@ def generate(
         2
     """
     folder = Path(out)
-    images = open_real(real)
+    images = open_real(real, settings)
     jobs = plan_in(folder, settings, images, count=count, workers=workers)
     part, parts = parse_shard(shard, dict(os.environ))
     skipped = read_skipped(folder)
     missing = [number for number in range(part, jobs.shards, parts) if not is_done(folder, jobs, number, skipped)]
     made = 0
     if missing:
-        made = _Work(folder, jobs, images, progress).make(missing)
+        cost = CallCost(device_of(jobs.recipe), jobs.recipe.settings.work.workers)
+        make_locks(folder)  # before hours of training
+        with counted(folder, cost):
+            _Work(folder, jobs, images, cost, progress).make(missing)
+        made = cost.images
     else:
         with writing_to(folder):
             grow_recipe(folder, jobs)
@@ -140,17 +147,16 @@ def _finish(folder: Path, info: DatasetInfo) -> None:
 class _Work:
     """The making of missing shards: the opened generator, the bar and the space that is left."""
 
-    def __init__(self, folder: Path, jobs: Plan, images: "ImageSet | None", progress: bool) -> None:
-        self.folder, self.jobs, self.progress = folder, jobs, progress
-        make_locks(folder)  # before hours of training
+    def __init__(self, folder: Path, jobs: Plan, images: "ImageSet | None", cost: CallCost, progress: bool) -> None:
+        self.folder, self.jobs, self.cost, self.progress = folder, jobs, cost, progress
         self.settings = jobs.recipe.settings
         self.factory, self.runner = open_generator_for(folder, jobs.recipe, images, progress=progress)
+        cost.opened()
         check_license(self.runner, self.settings.work)
         self.batch = self.settings.work.batch or self.runner.generator.batch
-        self.made = 0
 
-    def make(self, missing: Sequence[int]) -> int:
-        """Make the shards and return how many images that took."""
+    def make(self, missing: Sequence[int]) -> None:
+        """Make the shards."""
         with writing_to(self.folder):
             save_recipe(self.folder, self.jobs, dict(self.runner.generator.metadata))
             saved = read_recipe(self.folder)
@@ -164,12 +170,17 @@ class _Work:
             pool = ProcessPool(self.factory, workers) if workers else SerialPool(self.runner)
             with pool, Bar("generate", images, show=self.progress) as self.bar:
                 self.pool, self.started = pool, time.monotonic()
-                waiting = list(missing)
-                while waiting:
-                    waiting = [number for number in waiting if not self._shard(number)]
-                    if waiting:
-                        time.sleep(WAIT_SECONDS)
-        return self.made
+                try:
+                    self._make_all(missing)
+                finally:
+                    self.cost.workers_cpu_seconds = pool.cpu_seconds
+
+    def _make_all(self, missing: Sequence[int]) -> None:
+        waiting = list(missing)
+        while waiting:
+            waiting = [number for number in waiting if not self._shard(number)]
+            if waiting:
+                time.sleep(WAIT_SECONDS)
 
     def _shard(self, number: int) -> bool:
         """Write one shard unless it is done; False if another process has it in hand."""
@@ -217,10 +228,11 @@ class _Work:
         batches = (lacking[start : start + self.batch] for start in range(0, len(lacking), self.batch))
         fresh = (result for results in self.pool.results(batches) for result in results)
         for job in jobs:
-            stored = self._left(leftovers, job)
-            if stored is None:
-                self.made += 1
-            yield job, next(fresh) if stored is None else stored
+            result: Result | None = self._left(leftovers, job)
+            if result is None:
+                result = next(fresh)
+                self.cost.images += 1
+            yield job, result
 
     def _left(self, leftovers: PartialShard, job: Job) -> EncodedImage | None:
         """Return the image of an earlier attempt, unless its line tells of another job or model."""
@@ -245,7 +257,7 @@ class _Work:
 
     def _tell(self) -> None:
         """Show progress."""
-        rate = self.made / max(1e-9, time.monotonic() - self.started)
+        rate = self.cost.images / max(1e-9, time.monotonic() - self.started)
         self.bar.advance(1, f"{rate:.1f} img/s  {self.space.expected} in all")
 
 

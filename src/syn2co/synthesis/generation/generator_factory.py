@@ -43,23 +43,28 @@ def open_generator_for(
     folder: Path | None, recipe: Recipe, images: "ImageSet | None", *, progress: bool
 ) -> tuple[GeneratorFactory, JobRunner]:
     """Return the opened generator, and how other processes open it; one process at a time fits or trains a model."""
-    settings, generator = recipe.settings, recipe.generator
-    device = settings.work.device
-    if generator.torch:
-        from syn2co.runtime.device import choose_device
-
-        device = str(choose_device(device))
+    settings, generator, device = recipe.settings, recipe.generator, device_of(recipe)
     context = Context(
         size=settings.size,
         seed=settings.seed,
         real=images,
         folder=None if folder is None else folder / MODEL,
-        device="cpu" if device == "auto" else device,
+        device=device,
         progress=progress,
     )
     with lock(folder, MODEL) if generator.learns and folder is not None else contextlib.nullcontext():
         runner = GeneratorFactory(settings, context, recipe.generator.code).open(recipe)
     return GeneratorFactory(settings, replace(context, progress=False), recipe.generator.code), runner
+
+
+def device_of(recipe: Recipe) -> str:
+    """Return the device that the generator of a recipe works on."""
+    device = recipe.settings.work.device
+    if recipe.generator.torch:
+        from syn2co.runtime.device import choose_device
+
+        return str(choose_device(device))
+    return "cpu" if device == "auto" else device
 
 
 def check_license(runner: JobRunner, work: WorkSettings) -> None:

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from syn2co.data.mixing import subset_rows
 from syn2co.data.open import open_images
 from syn2co.images.image_set import ImageSet
 from syn2co.synthesis.generators.registry import load_generator
@@ -23,7 +26,8 @@ def plan(
     Args:
         settings: the set.
         count: images of the set; None is `work.count`, else `per_subject` images of each subject.
-        real: sources of the real images that the generator learns from or varies, or an opened set.
+        real: sources of the real images that the generator learns from or varies, or an opened set; `max_real`
+            chooses among them.
         fingerprint: stands for the real images that the generator learned from where they are not at hand.
 
     Returns:
@@ -38,14 +42,23 @@ def plan(
         [('program:0', 0), ('program:0', 1), ('program:1', 0)]
     """
     generator = load_generator(settings.generator)
-    return make_plan(settings, generator, count=count, real=open_real(real), fingerprint=fingerprint)
+    return make_plan(settings, generator, count=count, real=open_real(real, settings), fingerprint=fingerprint)
 
 
-def open_real(real: Sequence[str | Path] | ImageSet | None) -> ImageSet | None:
-    """Return the real images; opened without keeping their pixels, since processes get copies of the set."""
-    if isinstance(real, ImageSet):
+def open_real(real: Sequence[str | Path] | ImageSet | None, settings: SynthesisSettings) -> ImageSet | None:
+    """Return the real images of a set, `max_real` of them; again those if they are given.
+
+    They are opened without keeping their pixels, since processes get copies of the set.
+
+    Raises:
+        DataError: if they cannot be opened.
+        ConfigError: if there are fewer than `max_real`.
+    """
+    if not isinstance(real, ImageSet):
+        real = open_images(list(real), cache="never") if real else None
+    if real is None or settings.max_real is None:
         return real
-    return open_images(list(real), cache="never") if real else None
+    return real.subset(subset_rows(np.arange(len(real)), settings.max_real, "max_real", settings.seed))
 
 
 def plan_in(

@@ -73,7 +73,8 @@ def preview(jobs: Plan, out: Path | None, real: "Sequence[str | Path] | ImageSet
 
 def _try(jobs: Plan, real: "Sequence[str | Path] | ImageSet") -> tuple[float | None, float | None]:
     """Return bytes and seconds per image, from a few images that are spread over the plan; the first warms up."""
-    runner = open_generator_for(None, jobs.recipe, open_real(real), progress=False)[1]
+    images = open_real(real, jobs.recipe.settings)
+    runner = open_generator_for(None, jobs.recipe, images, progress=False)[1]
     runner(jobs[:1])
     chosen = [jobs[position * len(jobs) // min(TRIED, len(jobs))] for position in range(min(TRIED, len(jobs)))]
     start = time.perf_counter()

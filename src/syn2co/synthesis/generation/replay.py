@@ -99,7 +99,7 @@ def replay(
     values = {name: value for name, value in saved.items() if name not in ("hash", SET)}
     chosen = SynthesisSettings.parse(values | ({"generator": generator} if generator else {})).with_settings(settings)
     chosen = chosen.with_settings(["work.allow_unknown_license=true"])
-    images = open_real(real)
+    images = open_real(real, chosen)
     recipe = resolve(chosen, load_generator(chosen.generator), saved[SET]["real"])
     if recipe.hash != saved["hash"]:
         raise ConfigError(

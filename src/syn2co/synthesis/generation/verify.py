@@ -10,7 +10,7 @@ from syn2co.core.errors import SynthesisError
 from syn2co.core.progress import Bar
 from syn2co.images.decode import decode
 from syn2co.images.quarantine import BrokenImage
-from syn2co.synthesis.sets.dataset_folder import RECIPE, SKIPPED, read_recipe, read_skipped
+from syn2co.synthesis.sets.dataset_folder import COST, RECIPE, SKIPPED, read_recipe, read_skipped
 from syn2co.synthesis.sets.job import Job, make_job
 from syn2co.synthesis.sets.manifest import KEYS, mismatch, read_lines, unseal
 from syn2co.synthesis.sets.recipe import recipe_hash
@@ -124,7 +124,8 @@ def _check_recipe(recipe: Mapping[str, Any], problems: _Problems) -> None:
 
 def _check_names(folder: Path, shards: int, problems: _Problems) -> None:
     """List shards that do not belong to the set."""
-    expected = {f"{stem(number)}{suffix}" for number in range(shards) for suffix in (".tar", ".jsonl")} | {SKIPPED}
+    expected = {f"{stem(number)}{suffix}" for number in range(shards) for suffix in (".tar", ".jsonl")}
+    expected |= {SKIPPED, COST}
     for path in sorted(folder.iterdir()):
         if path.suffix in (".tar", ".jsonl") and path.name not in expected and not path.name.startswith("."):
             problems.add(f"{path.name}: is not part of a set of {shards} shards; remove it")

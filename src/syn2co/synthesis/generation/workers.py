@@ -6,6 +6,7 @@ sides; results that come early are kept, at most four batches per process.
 
 import multiprocessing
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -22,6 +23,9 @@ AHEAD = 4
 
 class SerialPool:
     """No processes: images are made where they are asked for."""
+
+    cpu_seconds = 0.0
+    """Of other processes."""
 
     def __init__(self, runner: JobRunner) -> None:
         self.runner = runner
@@ -45,6 +49,7 @@ class ProcessPool:
         context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
         self.connections: list[Connection] = []
         self.processes: list[Any] = []
+        self._cpu_seconds: dict[Connection, float] = {}
         try:
             for _ in range(count):
                 ours, theirs = context.Pipe()
@@ -67,6 +72,11 @@ class ProcessPool:
             connection.close()
             process.kill()
             process.join()
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds of all processes until each one's last batch."""
+        return sum(self._cpu_seconds.values())
 
     def results(self, batches: Iterator[Sequence[Job]]) -> Iterator[list[Result]]:
         """Yield the results of each batch, in order.
@@ -102,7 +112,7 @@ class ProcessPool:
 
     def _receive(self, connection: Connection) -> list[Result]:
         try:
-            received = connection.recv()
+            received, self._cpu_seconds[connection] = connection.recv()
         except (EOFError, OSError):
             raise self._died(connection) from None
         if isinstance(received, Exception):
@@ -132,9 +142,10 @@ def _work(factory: GeneratorFactory, connection: Connection) -> None:
         except (EOFError, OSError):
             return
         try:
-            connection.send(runner(jobs) if runner is not None else failure)
+            outcome = runner(jobs) if runner is not None else failure
+            connection.send((outcome, time.process_time()))
         except Exception as error:
-            connection.send(_portable(error))
+            connection.send((_portable(error), time.process_time()))
 
 
 def _portable(error: Exception) -> Exception:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     pass
 
 RECIPE, SKIPPED, CARD, SHEET = "recipe.json", "skipped.jsonl", "README.md", "contact.png"
-MODEL = "model"
+MODEL, COST = "model", "cost.jsonl"
 
 
 def read_recipe(folder: Path) -> dict[str, Any] | None:
@@ -74,7 +74,7 @@ def check_recipe(folder: Path, saved: dict[str, Any] | None, plan: Plan) -> None
     """
     where = f"--out {folder.name}"
     if saved is None:
-        foreign = [p.name for p in folder.glob("*") if not p.name.startswith(".") and p.name != MODEL]
+        foreign = [p.name for p in folder.glob("*") if not p.name.startswith(".") and p.name not in (MODEL, COST)]
         if RECIPE in foreign:  # another process has begun the set since we looked
             check_recipe(folder, read_recipe(folder), plan)
         elif foreign:
@@ -172,6 +172,15 @@ def read_skipped(folder: Path) -> dict[int, dict[str, Any]]:
         return {line["index"]: line for line in read_lines(path)}
     except (ValueError, KeyError) as error:
         raise SynthesisError(f"{folder.name}/{error}; delete {SKIPPED} and generate again") from None
+
+
+def read_seconds(folder: Path) -> float | None:
+    """Return the seconds that all calls of `generate` spent on a set, None if cost.jsonl is missing or damaged."""
+    try:
+        lines = (folder / COST).read_text(encoding="utf-8").splitlines()
+        return sum(float(json.loads(line)["seconds"]) for line in lines)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _difference(saved: dict[str, Any], now: dict[str, Any]) -> str:

@@ -53,8 +53,10 @@ def resolve(settings: SynthesisSettings, generator: GeneratorSpec, real: str | N
 
 
 def public_settings(settings: SynthesisSettings) -> dict[str, Any]:
-    """Return the settings without `work`, and without where on the machine files lie."""
+    """Return the settings without `work`, without where on the machine files lie, and without `max_real` if unset."""
     values = settings.model_dump(mode="json", exclude={"work"})
+    if settings.max_real is None:  # newer than the first sets, whose recipe and hash stay as they are
+        del values["max_real"]
     places: list[tuple[dict[str, Any], str]] = [(values, name) for name in ("generator", "classes", "captions")]
     for group, name in [*places, (values["options"], "model")]:
         if isinstance(group.get(name), str):

@@ -60,6 +60,9 @@ class SynthesisSettings(Settings):
     """A file with a caption per line, or JSONL or CSV with a "caption" or "text"."""
     vary: bool = False
     """Make variations of the real images."""
+    max_real: int | None = Field(default=None, gt=0)
+    """Most distinct real images that the generator learns from or varies: those that a run with `mix.max_real` of equal
+    value and equal seed trains on; null takes all."""
     per_subject: int = Field(default=1, gt=0)
     """Images of each program, and of each class, caption or real image where `work.count` is null."""
     templates: dict[str, float] = TEMPLATES

@@ -1,0 +1,38 @@
+"""`syn2co report` and `compare`: answers as pages and in the terminal. Each is one library call."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder or NAME.html; default: beside the data.")
+def report(paths: tuple[Path, ...], out: Path | None) -> None:
+    """Write one page for each PATH: a run, a study, an audit or an evaluation.
+
+    Several folders that hold parts of one study become one page.
+    """
+    from syn2co.reports.report import report as run
+
+    for page in run(paths, out=out):
+        click.echo(f"Page: {page}")
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+def compare(runs: tuple[Path, ...]) -> None:
+    """Put runs side by side: settings that differ, training, health, scores; or show the cells of a study."""
+    from rich.console import Console
+
+    from syn2co.reports.compare import compare as run
+
+    comparison = run(runs)
+    console = Console()
+    for table in comparison.tables:
+        console.print(table.rich(), "")
+    for sentence in comparison.sentences:
+        console.print(sentence, markup=False, highlight=False)
+
+
+COMMANDS = (report, compare)

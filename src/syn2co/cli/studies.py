@@ -1,0 +1,105 @@
+"""`syn2co study`: one library call, or a preview of it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class Duration(click.ParamType):
+    """A time such as 90s, 30m, 2h or 1h30m, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", value.strip().lower())
+        if not parts or not any(parts.groups()):
+            self.fail(f"{value!r} is no time; give hours, minutes or seconds, such as 2h, 90m or 1h30m", param, ctx)
+        hours, minutes, seconds = (float(part or 0) for part in parts.groups())
+        return 3600 * hours + 60 * minutes + seconds
+
+
+@click.command()
+@click.argument("study", metavar="STUDY")
+@click.option("--real", multiple=True, required=True, metavar="SRC", help="Images that runs and generators draw from.")
+@click.option("--train", multiple=True, required=True, metavar="SRC", help="Labeled images: the bank; repeatable.")
+@click.option("--test", multiple=True, required=True, metavar="SRC", help="Labeled images that are scored; repeatable.")
+@click.option(
+    "--transfer", multiple=True, metavar="NAME", help="Another data set: cifar10, a folder, or NAME=TRAIN,TEST."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; the same command goes on in it.")
+@click.option("--dry-run", is_flag=True, help="Show cells, time by a few real steps, and disk; run nothing.")
+@click.option("--budget", type=Duration(), help="Begin no comparison that would not end in this time, such as 2h.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Cells at the same time [1; on a cluster its limit].")
+@click.option("--shard", metavar="I/N", help="Run part I (from 1) of N of the cells; `syn2co report` merges folders.")
+@click.option(
+    "--cluster", "kind", type=click.Choice(["slurm", "local", "debug"]), help="Run cells as jobs, through submitit."
+)
+@click.option("--minutes", type=click.IntRange(min=1), help="Time limit of a job on a cluster [120].")
+@click.option("--ranks", type=click.IntRange(min=1), help="Processes per cell on a cluster, by torchrun [1].")
+@click.option("--job", multiple=True, metavar="NAME=VALUE", help="Parameter of submitit: gpus_per_node=4; repeatable.")
+@click.option("--no-wait", is_flag=True, help="Return once the jobs are submitted (slurm).")
+@click.option("--seeds", type=click.IntRange(min=1), help="Number of seeds, in place of the study's.")
+@click.option("--recipe", help="Recipe that the runs begin with, in place of the study's.")
+@click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting of all runs; repeatable.")
+@click.option("--evaluation", multiple=True, metavar="A.B=C", help="Change one setting of the scores; repeatable.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def study(
+    study: str,
+    out: Path,
+    dry_run: bool,
+    seeds: int | None,
+    recipe: str | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Answer a question about faking on your images: run a grid of runs and write study.html.
+
+    STUDY is small (any folder, a CPU), enough (how many real images?), ratio, negatives, views, paper (GPUs), or a
+    Python file of yours. A finished cell never runs twice; a killed one resumes.
+    """
+    from syn2co.studies.inputs import StudyInputs, as_specs
+    from syn2co.studies.load import load_study
+
+    names = ("real", "train", "test")
+    sources = {name: as_specs(options.pop(name)) for name in names}
+    given = {name: tuple(options.pop(name)) for name in ("transfer", "settings", "evaluation")}
+    inputs = StudyInputs.parse({**sources, **given})
+    changes = {"seeds": seeds, "recipe": recipe}
+    chosen = load_study(study).with_settings(
+        [f"{name}={value}" for name, value in changes.items() if value is not None]
+    )
+    if dry_run:
+        from syn2co.studies.estimate import estimate_study
+        from syn2co.studies.run import begin
+
+        click.echo(estimate_study(begin(chosen, inputs, out, shard=options["shard"], write=False)).text())
+        return
+    from syn2co.reports.study import study as run
+
+    cluster = _cluster(**{name: options.pop(name) for name in ("kind", "minutes", "ranks", "job", "no_wait")})
+    answers = run(chosen, inputs, out=out, cluster=cluster, progress=not quiet, **options)
+    for sentence in answers.sentences.values():
+        click.echo(sentence)
+    for note in answers.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"{out / 'study.html'}: the page with every number")
+
+
+def _cluster(kind: str | None, job: tuple[str, ...], no_wait: bool, **given: Any) -> Any:
+    """Return the settings of the cluster, None if the cells run here."""
+    given = {name: value for name, value in given.items() if value is not None}
+    if kind is None:
+        if given or job or no_wait:
+            raise click.UsageError("--minutes, --ranks, --job and --no-wait are of --cluster; name one")
+        return None
+    from syn2co.studies.inputs import ClusterSettings
+
+    settings = ClusterSettings.parse({"kind": kind, "wait": not no_wait, **given})
+    return settings.with_settings([f"options.{assignment}" for assignment in job])
+
+
+COMMANDS = (study,)

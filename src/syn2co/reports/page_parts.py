@@ -1,0 +1,108 @@
+"""Parts that all pages share: tables, numbers in words, names without paths, and the page's file."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from syn2co.core.errors import FileError
+from syn2co.core.files import write_atomically
+from syn2co.core.templates import render
+from syn2co.core.versions import __version__
+
+LARGEST = 5_000_000
+"""Bytes that a page may have."""
+PARTS = ("training", "generation", "evaluation")
+"""Parts of the cost of a run."""
+_PATH = re.compile(r"(?<![\w.:/<~-])(?:~|[A-Za-z]:)?[/\\](?:[\w.+@=-]+[/\\])*(?=[\w.])")
+
+
+@dataclass(frozen=True)
+class Column:
+    """Title of a table's column, and whether its first click sorts the largest to the top."""
+
+    title: str
+    descending: bool = False
+
+
+class Item(NamedTuple):
+    """A cell of a table: its text, the number that it is sorted by, its interval, and its mark in words and class."""
+
+    text: str
+    sort: float | None = None
+    interval: str = ""
+    tag: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table that the page's script sorts; the first item of a row is its header."""
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Item]]
+
+
+def finite(value: float | None) -> float | None:
+    """Return the number, None in place of nan and infinity."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that fits.
+
+    Example:
+        >>> duration(42.3), duration(150), duration(9000)
+        ('42 s', '2.5 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    Example:
+        >>> plural(1, "seed"), plural(2000, "image")
+        ('1 seed', '2,000 images')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def public_text(text: str) -> str:
+    """Return a text whose absolute paths have kept their last part alone.
+
+    Example:
+        >>> public_text("syn2co pretrain --real /home/me/photos --out runs/one")
+        'syn2co pretrain --real photos --out runs/one'
+    """
+    return _PATH.sub("", text)
+
+
+def page_file(out: Path, name: str) -> Path:
+    """Return where a page goes: `out` itself if it is an HTML file, else that name in it."""
+    return out if out.suffix == ".html" else out / name
+
+
+def write_page(path: Path, template: str, *, pictures: Mapping[str, bytes], **values: Any) -> Path:
+    """Write a page of one file.
+
+    Args:
+        path: the file.
+        template: of `reports/templates`, such as "study.html.j2".
+        pictures: caption -> PNG.
+        values: what the template names; `title`, `kicker`, `contents` of every page among them.
+
+    Raises:
+        FileError: if it would have more than 5 MB, or cannot be written.
+    """
+    page = render(f"reports/templates/{template}", version=__version__, pictures=pictures, **values)
+    if len(page.encode()) > LARGEST:
+        size = len(page.encode()) / 1e6
+        raise FileError(f"{path.name}: would have {size:.1f} MB, at most 5 are allowed; give fewer or smaller pictures")
+    write_atomically(path, page)
+    return path

@@ -1,0 +1,157 @@
+"""The page of a run: its diagnosis, the loss, the k-NN score, the negatives, the views, the settings."""
+
+import io
+from pathlib import Path
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from syn2co.core import keyed_rng
+from syn2co.core.errors import Syn2CoError
+from syn2co.core.findings import Finding
+from syn2co.data.open import open_images
+from syn2co.data.views import two_views
+from syn2co.pretraining.config import Config
+from syn2co.pretraining.recipes import RECIPES, recipe
+from syn2co.reports.figures import view_grid
+from syn2co.reports.line_chart import LineChart
+from syn2co.reports.page_parts import Column, Item, PageTable, page_file, public_text, write_page
+from syn2co.reports.run_summary import RunSummary, read_run
+from syn2co.reports.svg import Axis, figure
+from syn2co.reports.training_figures import curve, loss_chart, negatives_charts
+
+_VIEWS = 6
+_BADGES = {
+    "fail": ("bad", "✗ problem"),
+    "warn": ("open", "? look"),
+    "pass": ("good", "✓ good"),
+    "info": ("once", "i note"),
+}
+_MEASUREMENTS = {
+    "effective_rank": "effective rank of the features",
+    "embedding_std": "spread of the keys (1: even, 0: collapsed)",
+    "positive": "cosine of query and key",
+    "gradient_norm": "norm of the gradient",
+    "lr": "learning rate",
+    "images_per_second": "images per second",
+}
+
+
+def write_run_page(run: Path, out: Path) -> Path:
+    """Write the page of a run folder, one HTML file that fetches nothing; the run may still be under way.
+
+    Args:
+        run: folder of `pretrain`.
+        out: the file, or the folder in which it becomes run.html.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ConfigError: if `run` is no run folder, or its config or metrics cannot be read.
+        FileError: if the page cannot be written.
+    """
+    summary = read_run(run)
+    pictures, missing = _views(summary.config)
+    findings = [(*_BADGES[finding.level], _public(finding)) for finding in summary.diagnosis.findings]
+    negatives = negatives_charts({summary.name: [summary.records]})
+    return write_page(
+        page_file(out, "run.html"),
+        "run.html.j2",
+        pictures=pictures,
+        title=f"{summary.name}: {summary.diagnosis.headline}",
+        kicker=f"Run · {summary.diagnosis.summary}",
+        contents=[],
+        findings=findings,
+        notes=missing,
+        loss=_loss(summary),
+        knn=_knn(summary),
+        sources=_by_source(summary),
+        measurements=_measurements(summary),
+        negatives=negatives,
+        changed=_changed(summary),
+        settings=_settings(summary),
+        hash=summary.config.hash,
+        folder=summary.name,
+    )
+
+
+def _public(finding: Finding) -> dict[str, object]:
+    advice = [public_text(sentence) for sentence in finding.advice]
+    return {"check": finding.check, "reason": public_text(finding.reason), "advice": advice}
+
+
+def _loss(summary: RunSummary) -> Markup | None:
+    if not summary.records:
+        return None
+    metric = "loss" if summary.config.training.objective == "supervised" else "real_loss"
+    return figure(loss_chart(summary.name, {summary.name: summary.records}, metric=metric, height=360), "loss")
+
+
+def _knn(summary: RunSummary) -> Markup | None:
+    if not summary.knn:
+        return None
+    line = curve("k-NN", summary.knn, "knn", 2, marked=True)
+    spoken = "; ".join(point.tip for point in line.points)
+    chart = LineChart("Online k-NN score", spoken, [line], Axis("steps", reach=(0.0,)), Axis("top-1 (%)"), height=260)
+    return figure(chart, "knn")
+
+
+def _by_source(summary: RunSummary) -> Markup | None:
+    """Return the loss of real and of synthetic rows in a mixed run."""
+    names = ("real", "synthetic")
+    lines = [curve(name, summary.records, f"loss/{name}", number) for number, name in enumerate(names)]
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return None
+    spoken = "; ".join(line.points[-1].tip for line in lines)
+    chart = LineChart("Loss by source", spoken, lines, Axis("steps", reach=(0.0,)), Axis("loss (nats)"), height=260)
+    return figure(chart, "sources")
+
+
+def _measurements(summary: RunSummary) -> list[tuple[str, Markup]]:
+    panels = []
+    for metric, title in _MEASUREMENTS.items():
+        line = curve(title, summary.records, metric, 0)
+        if line.points:
+            chart = LineChart(title, line.points[-1].tip, [line], Axis("steps", reach=(0.0,)), Axis(), height=220)
+            panels.append((title, figure(chart, metric.replace("_", "-"), small=True)))
+    return panels
+
+
+def _views(config: Config) -> tuple[dict[str, bytes], list[str]]:
+    """Return two views of some real images as a picture, or why there are none."""
+    if not config.data.real:
+        return {}, []
+    try:
+        images = open_images(config.data.real, check=False)
+        rows = keyed_rng.permutation(len(images), "pictures of a report", config.seed)[:_VIEWS]
+        shown = [images.read(int(row)) for row in rows]
+    except (Syn2CoError, OSError) as error:
+        return {}, [f"No views of images are shown: {public_text(str(error))}"]
+    views = [
+        (image, *two_views(image, config.views, seed=config.seed, epoch=0, index=int(row)))
+        for image, row in zip(shown, rows, strict=True)
+    ]
+    return {"Two views of each image, as the first epoch sees them": _png(view_grid(views))}, []
+
+
+def _png(drawn: Figure) -> bytes:
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _changed(summary: RunSummary) -> list[tuple[str, str, str]]:
+    """Return the settings that the run has otherwise than its recipe: name, the run's value, the recipe's."""
+    if summary.config.recipe not in RECIPES:
+        return []
+    start = RunSummary(summary.folder, recipe(summary.config.recipe), summary.diagnosis, [], []).settings
+    return [(name, value, start.get(name, "")) for name, value in summary.settings.items() if start.get(name) != value]
+
+
+def _settings(summary: RunSummary) -> PageTable:
+    rows = [[Item(name), Item(value)] for name, value in summary.settings.items()]
+    return PageTable(
+        "Every setting of the run; paths have their last part alone", [Column("setting"), Column("value")], rows
+    )

@@ -1,0 +1,228 @@
+"""The page of a study: its answers, the figure behind them, every number, and what repeats it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from syn2co.reports.page_parts import PARTS, duration, page_file, plural, public_text, write_page
+from syn2co.reports.robustness_figures import corruption_table, severity_chart
+from syn2co.reports.study_figures import (
+    compared,
+    corruption_details,
+    cost_chart,
+    curve_legend,
+    forest,
+    headline,
+    training_curves,
+)
+from syn2co.reports.study_labels import StudyLabels
+from syn2co.reports.study_tables import (
+    cells_table,
+    contrasts_table,
+    cost_table,
+    health_tables,
+    provenance_table,
+)
+from syn2co.reports.training_figures import negatives_charts
+from syn2co.studies.comparisons import ContrastResult, primary_comparisons
+from syn2co.studies.sentences import summary
+
+if TYPE_CHECKING:
+    from syn2co.studies.answers import StudyAnswers
+
+QUESTIONS = {
+    "random": "Does pretraining beat a random encoder?",
+    "fake": "Does faking images help?",
+    "enough": "How many real images are enough?",
+    "ratio": "Which ratio of synthetic to real?",
+    "negatives": "Do synthetic negatives help?",
+    "views": "Which strength of views?",
+    "robust": "Does it hold on corrupted images?",
+    "transfers": "Does it transfer to other data?",
+}
+"""Questions of the page in their order."""
+
+
+class Verdict(NamedTuple):
+    """A question with its answer in a line, what else is known, the full text, and a badge: resolved or not."""
+
+    question: str
+    lead: str
+    more: str
+    full: str
+    kind: str
+    badge: str
+
+
+def write_study_page(answers: "StudyAnswers", out: Path, *, pictures: Mapping[str, bytes] | None = None) -> Path:
+    """Write the page of a study, one HTML file that fetches nothing.
+
+    Args:
+        answers: of `syn2co.studies.answers.answer`.
+        out: the file, or the folder in which it becomes study.html.
+        pictures: caption -> PNG, such as real beside synthetic images, or nearest neighbors.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        FileError: if it would have more than 5 MB (pictures are most of a page), or cannot be written.
+    """
+    results, labels = answers.results, StudyLabels(answers.results, answers.headline)
+    return write_page(
+        page_file(out, "study.html"),
+        "study.html.j2",
+        pictures=pictures or {},
+        title=results.study.title,
+        kicker=_kicker(answers),
+        verdicts=verdicts(answers, labels),
+        notes=[public_text(note) for note in answers.notes],
+        contents=_contents(answers, labels, bool(pictures)),
+        headline=headline(answers, labels),
+        **_sections(answers, labels),
+    )
+
+
+def _sections(answers: "StudyAnswers", labels: StudyLabels) -> dict[str, Any]:
+    """Return the values of the template for all parts below the headline."""
+    first, results = labels.first, answers.results
+    primary = [contrast for contrast in answers.contrasts if contrast.primary]
+    explored = [contrast for contrast in answers.contrasts if not contrast.primary]
+    others = [key for key in labels.plain if key != first]
+    main = [key for key in labels.robust if key.protocol == "robustness"][:1]
+    corrupted = corruption_details(answers, labels, main[0]) if main else {}
+    runs = {labels.cell(levels): [cell.curves for cell in answers.results.of(levels).values()]
+            for levels in compared(answers, labels)}  # fmt: skip
+    return {
+        "cells": cells_table(answers, labels, labels.plain, "Scores of every cell on the given test images"),
+        "forest": first and forest(answers, labels, first, "contrasts"),
+        "contrasts": contrasts_table(labels, primary, [first] if first else [], "Primary contrasts"),
+        "other_contrasts": contrasts_table(labels, primary, others, "Primary contrasts on the other scores"),
+        "explored": contrasts_table(labels, explored, [first] if first else [], "Exploratory differences"),
+        "robust": cells_table(answers, labels, labels.robust, "Scores on changed test images"),
+        "severities": severity_chart(corrupted),
+        "corruptions": corruption_table(corrupted),
+        "robust_contrasts": contrasts_table(labels, primary, labels.robust, "Contrasts on changed test images"),
+        "transfer": cells_table(answers, labels, labels.transfer, "Scores on other data sets"),
+        "transfer_forests": [figure for number, key in enumerate(labels.transfer[:6])
+                             if (figure := forest(answers, labels, key, f"transfer-{number}"))],
+        "transfer_contrasts": contrasts_table(labels, primary, labels.transfer, "Contrasts on other data sets"),
+        "curves": training_curves(answers, labels),
+        "trained": len({tuple(cell.levels.values()) for cell in results.cells if cell.curves}),
+        "seeds": curve_legend(answers),
+        "negatives": negatives_charts(runs),
+        "health": health_tables(answers, labels),
+        "cost": cost_table(answers, labels),
+        "cost_chart": cost_chart(answers, labels),
+        "total": _total(answers),
+        "provenance": provenance_table(answers, labels),
+        "commands": [(labels.cell(cell.levels), cell.seed, [public_text(line) for line in cell.commands])
+                     for cell in results.cells if cell.commands],
+        "protocols": _protocols(answers),
+        "shared": list(dict.fromkeys((name, public_text(value)) for cell in results.cells
+                                     for name, value in cell.shared.items())),
+    }  # fmt: skip
+
+
+def verdicts(answers: "StudyAnswers", labels: StudyLabels) -> list[Verdict]:
+    """Return the questions that the study answers in the order of the page."""
+    several = []
+    for question, title in QUESTIONS.items():
+        if full := answers.sentences.get(question):
+            contrasts = _deciding(answers, labels, question)
+            asked = [pair.name for pair in primary_comparisons(answers.results.study) if pair.question == question]
+            lacking = len(set(asked) - {contrast.name for contrast in contrasts})
+            lead, more, text = map(public_text, _texts(contrasts, full, asked, lacking))
+            several.append(Verdict(title, lead, more, text, *_badge(contrasts, lacking)))
+    return several
+
+
+def _deciding(answers: "StudyAnswers", labels: StudyLabels, question: str) -> list[ContrastResult]:
+    """Return the primary contrasts on whose resolution an answer rests."""
+    primary = [contrast for contrast in answers.contrasts if contrast.primary]
+    if question not in ("robust", "transfers"):
+        return [one for one in primary if one.question == question and one.key == labels.first]
+    keys = labels.robust if question == "robust" else labels.transfer
+    asked = [one for one in primary if one.key in keys and one.percent and one.higher_is_better]
+    return [one for one in asked if one.question != "random"] or asked
+
+
+def _texts(contrasts: Sequence[ContrastResult], full: str, asked: Sequence[str], lacking: int) -> tuple[str, str, str]:
+    """Return an answer in a line, what the study says beyond its comparisons, and the full text if it says more."""
+    if len(contrasts) < 2:
+        return full, "", ""
+    said = summary(contrasts, asked)
+    return _lead(contrasts, lacking), full.removeprefix(said).strip() if full.startswith(said) else "", full
+
+
+def _lead(contrasts: Sequence[ContrastResult], lacking: int) -> str:
+    """Return several comparisons in one line, and how many have no cells yet."""
+    parts = {
+        "better": [one for one in contrasts if one.resolved and one.better],
+        "worse": [one for one in contrasts if one.resolved and not one.better],
+        "not resolved": [one for one in contrasts if not one.resolved],
+    }
+    parts = {word: several for word, several in parts.items() if several}
+    if list(parts) == ["not resolved"]:
+        one_seed = " (one seed)" if all(one.difference.seeds == 1 for one in contrasts) else ""
+        return f"None of {len(contrasts)} comparisons is resolved{one_seed}: measured {_range(contrasts)}."
+    total = f" of {len(contrasts)} comparisons" if len(parts) > 1 else " comparisons"
+    said = []
+    for word, several in parts.items():
+        count = f"{len(several)}{'' if said else total}" if len(parts) > 1 else f"all {len(several)}{total}"
+        said.append(f"{word} in {count}{f' ({_range(several)})' if several[0].resolved else ''}")
+    text = ", ".join([*said, *([f"{lacking} not run yet"] if lacking else [])])
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _range(contrasts: Sequence[ContrastResult]) -> str:
+    """Return the smallest and the largest of some differences."""
+    values = sorted(one.difference.value for one in contrasts)
+    numbers = dict.fromkeys(contrasts[0].number(value) for value in (values[0], values[-1]))
+    return f"{' to '.join(numbers)}{' points' if contrasts[0].percent else ''}"
+
+
+def _badge(contrasts: Sequence[ContrastResult], lacking: int) -> tuple[str, str]:
+    if not contrasts:
+        return "once", "no comparison yet"
+    if all(contrast.difference.seeds == 1 for contrast in contrasts):
+        return "once", "one seed"
+    resolved, count = sum(contrast.resolved for contrast in contrasts), len(contrasts) + lacking
+    if resolved == count:
+        return "good", "✓ resolved"
+    return "open", f"≈ {resolved} of {count} resolved" if resolved else "≈ not resolved"
+
+
+def _kicker(answers: "StudyAnswers") -> str:
+    results = answers.results
+    planned = len(results.study.cells())
+    return (
+        f"Study “{results.study.name}” · recipe {results.study.recipe} · {len(results.cells)} of "
+        f"{plural(planned, 'run')} · {plural(results.study.seeds, 'seed')}"
+    )
+
+
+def _contents(answers: "StudyAnswers", labels: StudyLabels, pictures: bool) -> list[tuple[str, str]]:
+    results = answers.results
+    parts = [
+        ("figure", "Figure", bool(results.cells)), ("contrasts", "Differences", bool(answers.contrasts)),
+        ("cells", "All cells", bool(results.cells)), ("robustness", "Robustness", bool(labels.robust)),
+        ("transfer", "Transfer", bool(labels.transfer)),
+        ("training", "Training", any(cell.curves for cell in results.cells)),
+        ("health", "Health", any(cell.health for cell in results.cells)), ("pictures", "Pictures", pictures),
+        ("cost", "Cost", bool(results.cells)), ("repeat", "Repeat it", bool(results.cells)),
+    ]  # fmt: skip
+    return [(anchor, name) for anchor, name, shown in parts if shown]
+
+
+def _total(answers: "StudyAnswers") -> str:
+    costs = [cell.cost for cell in answers.results.cells]
+    parts = {part: sum(getattr(cost, f"{part}_seconds") for cost in costs) for part in PARTS}
+    words = ", ".join(f"{duration(seconds)} {part}" for part, seconds in parts.items())
+    return f"{duration(sum(parts.values()))} in all: {words}; {sum(cost.images_made for cost in costs):,} images made."
+
+
+def _protocols(answers: "StudyAnswers") -> list[tuple[str, str, str, str]]:
+    """Return protocol, data, setting and hash of every score once."""
+    rows = (row for cell in answers.results.cells for row in cell.report.rows)
+    return list(dict.fromkeys((row.protocol, row.data, row.setting, row.protocol_hash) for row in rows))

@@ -1,0 +1,191 @@
+"""Tables of a study's page: cells, contrasts, corruptions, health, cost, and what repeats each number."""
+
+import json
+from collections.abc import Sequence
+from hashlib import blake2b
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from syn2co.reports.page_parts import PARTS, Column, Item, PageTable, duration, finite, plural
+from syn2co.reports.study_labels import StudyLabels
+from syn2co.studies.comparisons import CellEstimate, ContrastResult, ScoreTable
+from syn2co.studies.results import CellResult, ScoreKey
+from syn2co.studies.statistics import LEVEL, holm
+
+if TYPE_CHECKING:
+    from syn2co.studies.answers import StudyAnswers
+
+_TAGS = {"tied": "not resolved", "best": "best", "once": "one seed"}
+
+
+def cells_table(
+    answers: "StudyAnswers", labels: StudyLabels, keys: Sequence[ScoreKey], caption: str
+) -> PageTable | None:
+    """Return a row per cell with its scores; the best of each is marked, and those that are not resolved against it."""
+    if not keys:
+        return None
+    columns = [Column(factor) for factor in labels.factors]
+    columns += [Column(labels.score(key), descending=labels.row(key).higher_is_better) for key in keys]
+    marks = {key: against_best(answers, labels, key) for key in keys}
+    rows = []
+    for number, levels in enumerate(labels.combinations):
+        scores = [answers.estimate(levels, key) for key in keys]
+        if not any(scores):
+            continue
+        names = [Item(levels[factor]) for factor in labels.factors]
+        seeds = answers.results.study.seeds
+        items = [_score(cell, marks[key].get(number, ""), seeds) for key, cell in zip(keys, scores, strict=True)]
+        rows.append([*names, *items])
+    return PageTable(caption, columns, rows)
+
+
+def _score(cell: CellEstimate | None, mark: str, seeds: int) -> Item:
+    if cell is None:
+        return Item("none")
+    form, value = (".1f" if cell.percent else ".3g"), cell.estimate
+    low, high = finite(value.low), finite(value.high)
+    ends = "" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
+    tags = [_TAGS[mark]] if mark else []
+    if value.seeds < seeds:
+        tags.append(f"{value.seeds} of {plural(seeds, 'seed')}")
+    return Item(f"{value.value:{form}}", value.value, ends, ", ".join(tags), mark)
+
+
+def against_best(answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey) -> dict[int, str]:
+    """Return, by the cell's place in `labels.combinations`, "best", "tied" if it is not resolved against it, or "once".
+
+    Paired by seed and test image; Holm over the cells. "once": the two have less than two seeds in common.
+    """
+    best, scored = answers.best(key), [one for one in answers.estimates if one.key == key]
+    if best is None or len(scored) < 2:
+        return {}
+    table, p = ScoreTable(answers.results, key), dict[int, float]()
+    marks = {labels.combinations.index(best): "best"}
+    for number, levels in enumerate(labels.combinations):
+        change = None if levels == best else table.difference(best, levels)
+        if change is not None and change.seeds == 1:
+            marks[number] = "once"
+        elif change is not None:
+            p[number] = change.p
+    adjusted = zip(p, holm(list(p.values())), strict=True)
+    return {number: "tied" for number, value in adjusted if value > 1 - LEVEL} | marks
+
+
+def contrasts_table(
+    labels: StudyLabels, contrasts: Sequence[ContrastResult], keys: Sequence[ScoreKey], caption: str
+) -> PageTable:
+    """Return a row per contrast and score of `keys`: the difference, its interval, and what was resolvable."""
+    columns = [
+        Column("contrast"), *([Column("score")] if len(keys) > 1 else []), Column("difference", True),
+        Column("p (Holm)"), Column("P(better)", True), Column("verdict"), Column("smallest resolvable"),
+        Column("seeds for 1 point"),
+    ]  # fmt: skip
+    rows = []
+    for one in (contrast for contrast in contrasts if contrast.key in keys):
+        change = one.difference
+        p = "not tested" if change.seeds == 1 else "< 0.001" if one.adjusted_p < 0.001 else f"{one.adjusted_p:.3f}"
+        rows.append(
+            [
+                Item(one.name),
+                *([Item(labels.score(one.key))] if len(keys) > 1 else []),
+                Item(f"{one.number(change.value)} {one.ends}", change.value, plural(change.seeds, "seed")),
+                Item(p, one.adjusted_p),
+                Item(f"{100 * change.improvement:.0f} %", change.improvement),
+                Item(_verdict(one)),
+                _smallest(one),
+                _seeds(one),
+            ]
+        )
+    return PageTable(caption, columns, rows)
+
+
+def _verdict(contrast: ContrastResult) -> str:
+    if contrast.resolved:
+        return "better" if contrast.better else "worse"
+    return "one seed" if contrast.difference.seeds == 1 else "not resolved"
+
+
+def _smallest(contrast: ContrastResult) -> Item:
+    smallest = contrast.difference.smallest
+    if smallest is None:
+        return Item("not known")
+    return Item(f"{smallest:.1f}" if contrast.percent else f"{smallest:.2g}", smallest)
+
+
+def _seeds(contrast: ContrastResult) -> Item:
+    """Return how many seeds one point takes; nothing where the unit has no points."""
+    count = contrast.difference.seeds_for_one_point
+    if not contrast.percent or contrast.difference.smallest is None:
+        return Item("" if not contrast.percent else "not known")
+    return Item("none: too few test images") if count is None else Item(f"{count:,}", count)
+
+
+def health_tables(answers: "StudyAnswers", labels: StudyLabels) -> tuple[str, list[PageTable]]:
+    """Return a sentence on the diagnoses of all runs, then those with something to look at and the others."""
+    cells = [cell for cell in answers.results.cells if cell.health]
+    parts = {
+        "Runs with something to look at": [cell for cell in cells if _reasons(cell)],
+        "Runs without a finding": [cell for cell in cells if not _reasons(cell)],
+    }
+    columns = [Column("cell"), Column("seed"), Column("steps", True), Column("diagnosis"), Column("to look at")]
+    tables = [
+        PageTable(title, columns, [_health(cell, labels) for cell in several]) for title, several in parts.items()
+    ]
+    failing = sum(_fails(cell) for cell in cells)
+    sentence = f"{failing} of {plural(len(cells), 'run')} {'has' if failing == 1 else 'have'} a problem."
+    return sentence, tables if cells else []
+
+
+def _health(cell: CellResult, labels: StudyLabels) -> list[Item]:
+    return [
+        Item(labels.cell(cell.levels)), Item(str(cell.seed), cell.seed), Item(f"{cell.steps:,}", cell.steps),
+        Item(str(cell.health.get("headline", ""))), Item("; ".join(_reasons(cell))),
+    ]  # fmt: skip
+
+
+def _fails(cell: CellResult) -> bool:
+    return any(finding.get("level") == "fail" for finding in cell.health.get("findings", ()))
+
+
+def _reasons(cell: CellResult) -> list[str]:
+    findings = cell.health.get("findings", ())
+    return [f"{one['check']}: {one['reason']}" for one in findings if one.get("level") in ("warn", "fail")]
+
+
+def cost_table(answers: "StudyAnswers", labels: StudyLabels) -> PageTable:
+    """Return the mean time of a cell by part, beside the score that it bought."""
+    columns = [
+        Column("cell"),
+        *(Column(name, True) for name in ("training", "generation", "evaluation", "images made")),
+    ]
+    columns += [Column("processor")] + ([Column(labels.score(labels.first), True)] if labels.first else [])
+    rows = []
+    for levels in labels.combinations:
+        costs = [cell.cost for cell in answers.results.of(levels).values()]
+        seconds = [fmean(getattr(cost, f"{part}_seconds") for cost in costs) for part in PARTS]
+        images = fmean(cost.images_made for cost in costs)
+        row = [Item(labels.cell(levels)), *(Item(duration(value), value) for value in seconds)]
+        row += [Item(f"{images:,.0f}", images), Item(", ".join(dict.fromkeys(cost.processors for cost in costs)))]
+        rows.append(row + ([_score(answers.estimate(levels, labels.first), "", 0)] if labels.first else []))
+    return PageTable("Wall time per run, mean over seeds", columns, rows)
+
+
+def provenance_table(answers: "StudyAnswers", labels: StudyLabels) -> PageTable:
+    """Return what determines each cell: hashes of cell, settings and encoder, fingerprint of the data, versions."""
+    columns = [Column(name) for name in ("cell", "seed", "cell hash", "settings", "encoder", "data", "version")]
+    rows = []
+    for cell in answers.results.cells:
+        encoders = dict.fromkeys(row.encoder_hash for row in cell.report.rows)
+        data = dict.fromkeys(row.data_fingerprint for row in cell.report.rows)
+        rows.append(
+            [Item(labels.cell(cell.levels)), Item(str(cell.seed), cell.seed), Item(cell.cell),
+             Item(_settings_hash(cell)), Item(", ".join(encoders)), Item(", ".join(data)),
+             Item(cell.version)]
+        )  # fmt: skip
+    return PageTable("Hashes and fingerprints of each cell", columns, rows)
+
+
+def _settings_hash(cell: CellResult) -> str:
+    """Return a hash of the resolved settings that the cell's file holds; empty if it holds none."""
+    body = json.dumps(cell.config, sort_keys=True)
+    return blake2b(body.encode(), digest_size=8).hexdigest() if cell.config else ""

@@ -1,0 +1,100 @@
+"""Answers of a study: the estimate of every cell, the contrasts with their verdicts, one sentence per question."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from syn2co.core.hints import first_names
+from syn2co.studies.comparisons import (
+    CellEstimate,
+    ContrastResult,
+    ScoreTable,
+    exploratory_comparisons,
+    primary_comparisons,
+    shown,
+)
+from syn2co.studies.grid import Levels, text
+from syn2co.studies.results import ScoreKey, StudyResults
+from syn2co.studies.sentences import StudyEvidence, sentences
+from syn2co.studies.statistics import ONE_SEED
+
+__all__ = ["CellEstimate", "ContrastResult", "StudyAnswers", "answer"]
+
+
+@dataclass(frozen=True)
+class StudyAnswers:
+    """What a study says so far."""
+
+    results: StudyResults
+    estimates: list[CellEstimate]
+    contrasts: list[ContrastResult]
+    """The primary ones of each score, then its exploratory differences."""
+    sentences: dict[str, str]
+    """One text per question: those of the contrasts, "robust" and "transfers"."""
+    notes: list[str]
+    """Sentences on whatever is missing, failed, left out or measured with one seed."""
+    headline: ScoreKey | None = None
+    """The score that the sentences are about; None without any score."""
+    _by_cell: dict[tuple[frozenset[tuple[str, str]], ScoreKey], CellEstimate] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        by_cell = {(frozenset(one.levels.items()), one.key): one for one in self.estimates}
+        object.__setattr__(self, "_by_cell", by_cell)
+
+    def estimate(self, levels: Mapping[str, str], key: ScoreKey) -> CellEstimate | None:
+        """Return the estimate of one cell, None if no seed of it has that score."""
+        return self._by_cell.get((frozenset(levels.items()), key))
+
+    def best(self, key: ScoreKey) -> Levels | None:
+        """Return the cell with the best mean, whether or not that is resolved; None if no cell has that score."""
+        several = [one for one in self.estimates if one.key == key]
+        sign = -1 if several and not several[0].higher_is_better else 1
+        return max(several, key=lambda one: sign * one.estimate.value).levels if several else None
+
+
+def answer(results: StudyResults) -> StudyAnswers:
+    """Return the answers of a study from whatever is finished of it.
+
+    Args:
+        results: cells that may be averaged, as `read_study` gives them.
+
+    Returns:
+        Estimates and contrasts of every score; Holm's correction is over the primary contrasts of one score, and by
+        itself over the exploratory differences of one score.
+    """
+    study = results.study
+    tables = {key: ScoreTable(results, key) for key in results.scores}
+    tables = {key: table for key, table in tables.items() if table.values}
+    estimates = [
+        estimate
+        for table in tables.values()
+        for levels in study.combinations()
+        if (estimate := table.estimate(levels)) is not None
+    ]
+    planned, explored = primary_comparisons(study), exploratory_comparisons(study)
+    contrasts = [
+        result
+        for table in tables.values()
+        for result in (*table.compare(planned, primary=True), *table.compare(explored, primary=False))
+    ]
+    evidence = StudyEvidence(study, tables, contrasts)
+    notes = [*results.notes, *_unfinished(results), *_one_seed(results)]
+    notes += [note for table in tables.values() for note in table.notes]
+    notes += [f"{shown(key)}: is kept without a value per test image, so nothing can be said of it"
+              for key in results.scores if key not in tables]  # fmt: skip
+    headline = evidence.headline if tables else None
+    return StudyAnswers(results, estimates, contrasts, sentences(evidence), list(dict.fromkeys(notes)), headline)
+
+
+def _unfinished(results: StudyResults) -> list[str]:
+    """Return sentences on failed cells, and on planned ones that are not finished."""
+    failed = {f"{text(cell.levels)}, seed {cell.seed}": cell.reason for cell in results.failed}
+    notes = [f"{name}: failed ({reason})" for name, reason in failed.items()]
+    missing = [name for name in results.missing if name not in failed]
+    planned = len(results.study.cells())
+    return notes + ([f"{len(missing)} of {planned} cells are not finished: {first_names(missing)}"] if missing else [])
+
+
+def _one_seed(results: StudyResults) -> list[str]:
+    """Return a sentence on the cells that have one seed."""
+    names = [text(levels) for levels in results.study.combinations() if len(results.of(levels)) == 1]
+    return [f"{first_names(names)}: {ONE_SEED}"] if names else []

@@ -1,0 +1,235 @@
+"""Cells of a study as jobs of SLURM or of this machine, through submitit; the study's folder is the truth."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from syn2co.core.errors import StudyError
+from syn2co.core.files import write_atomically
+from syn2co.core.progress import Bar
+from syn2co.studies.cell import CellJob
+from syn2co.studies.cluster_job import CellWorker
+from syn2co.studies.results import FAILED, FailedCell, StudyResults, read_study
+from syn2co.studies.run import StudyRun
+
+if TYPE_CHECKING:
+    from submitit import AutoExecutor
+
+Cluster = Literal["slurm", "local", "debug"]
+LOGS, SUBMITTED = "cluster", "jobs.json"
+MAX_TIMEOUTS = 100
+"""Times that a job which reaches its time limit begins again; each time it goes on where it saved."""
+POLL_SECONDS = 5.0
+GONE = "no longer in the queue"
+"""State of a job that SLURM has forgotten: minutes after its end, at once if it was cancelled before it began."""
+ENDED = {
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "TIMEOUT", GONE,
+}  # fmt: skip
+"""States of SLURM that a job does not leave; in all others it is waited for."""
+ENDED_WELL = {"COMPLETED", "FINISHED", "DONE"}
+"""States of SLURM, of local and of debug jobs whose worker has said itself what became of the cell."""
+
+
+def run_on_cluster(
+    run: StudyRun,
+    cluster: Cluster,
+    *,
+    jobs: int | None = None,
+    minutes: int = 120,
+    ranks: int = 1,
+    options: Mapping[str, Any] | None = None,
+    wait: bool = True,
+    progress: bool = True,
+) -> StudyResults:
+    """Run the cells that are not finished as jobs, and return all results of the folder.
+
+    With SLURM they are one array in the order of their worth. A cell whose job of an earlier call still waits or runs
+    is not submitted again. Ctrl-C ends the waiting, not the jobs; the same call waits for them again.
+
+    Args:
+        run: the study, in a folder that all machines share.
+        cluster: "slurm"; "local" is jobs as processes of this machine; "debug" is one job after another, waited for.
+        jobs: jobs at the same time. None is 256 with SLURM, which has its own limits, else 1.
+        minutes: time limit of a job; one that reaches it saves, and begins again where it was.
+        ranks: processes of a cell, started by torchrun inside its job, such as one a GPU.
+        options: parameters of submitit, such as slurm_partition, gpus_per_node, cpus_per_task, mem_gb. cpus_per_task is
+            also the number of threads, divided by `ranks`.
+        wait: until all jobs have ended. False returns after the submission, with SLURM alone.
+        progress: show bars and lines on standard error.
+
+    Raises:
+        StudyError: if submitit or SLURM is missing, an option is wrong, or the cluster refuses the jobs.
+        KeyboardInterrupt: after Ctrl-C; jobs of SLURM go on.
+    """
+    options = dict(options or {})
+    if not wait and cluster != "slurm":
+        raise StudyError(f"--cluster {cluster}: its jobs are started while this command waits; leave out --no-wait")
+    executor = _executor(run, cluster, jobs, minutes, options)
+    threads = max(1, options["cpus_per_task"] // ranks) if "cpus_per_task" in options else None
+    waiting = {job.hash: (job, _worker(run, job, ranks, threads)) for job in run.open_jobs}
+    done, logs = len(run.jobs) - len(waiting), run.folder / LOGS
+    with Bar("study", len(run.jobs), done=done, show=progress) as bar:
+        bar.say(f"{run.study.name}: {len(run.jobs)} cells, {done} finished before; logs of the jobs in {logs}")
+        if cluster == "slurm":
+            submitted = _submit(executor, waiting, logs / SUBMITTED)
+            bar.say(f"jobs of SLURM: {', '.join(submitted) or 'none'}" + "; Ctrl-C ends the waiting, not them" * wait)
+            ended = _ended_in_slurm(run, submitted, bar) if wait else iter(())
+        else:
+            ended = _ended_here(executor, list(waiting.values()), jobs or 1)
+        for job, number, state in ended:
+            bar.advance(1, f"{job.cell.text}: {_outcome(run, job, number, state)}")
+    return read_study(run.folder)
+
+
+def _executor(
+    run: StudyRun, cluster: Cluster, jobs: int | None, minutes: int, options: Mapping[str, Any]
+) -> "AutoExecutor":
+    """Return submitit's executor.
+
+    Raises:
+        StudyError: if a program is missing or a parameter is wrong.
+    """
+    try:
+        from submitit import AutoExecutor
+    except ImportError:
+        raise StudyError(
+            f"--cluster {cluster}: needs submitit, which is missing; pip install 'syn2co[cluster]', or use --shard"
+        ) from None
+    for name in ("nodes", "tasks_per_node"):
+        if options.get(name, 1) != 1:
+            raise StudyError(
+                f"{name} = {options[name]}: a cell is one task on one machine; use ranks for more processes"
+            )
+    if cluster == "slurm":
+        missing = next((program for program in ("sbatch", "srun", "squeue") if shutil.which(program) is None), None)
+        if missing:
+            raise StudyError(
+                f"--cluster slurm: this machine has no {missing}; call it where SLURM is, or use --cluster local"
+            )
+    executor = AutoExecutor(run.folder / LOGS, cluster=cluster, slurm_max_num_timeout=MAX_TIMEOUTS)
+    given = {name: value for name, value in options.items() if name != "slurm_additional_parameters"}
+    requeue = {"requeue": True, **options.get("slurm_additional_parameters", {})}  # some clusters leave it out
+    try:
+        executor.update_parameters(
+            **{
+                "name": f"syn2co-{run.study.name}",
+                "timeout_min": minutes,
+                "stderr_to_stdout": True,
+                "slurm_array_parallelism": jobs,
+                "slurm_additional_parameters": requeue,
+                **given,
+            }  # fmt: skip
+        )
+    except (AssertionError, NameError, ValueError) as error:
+        raise StudyError(f"--cluster {cluster}: {str(error).splitlines()[0]}; correct the option") from None
+    return executor
+
+
+def _worker(run: StudyRun, job: CellJob, ranks: int, threads: int | None) -> CellWorker:
+    """Return what the job of a cell calls."""
+    launch = [] if ranks == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    words = [str(run.folder.absolute()), job.hash, *([] if threads is None else [str(threads)])]
+    command = [sys.executable, *launch, "-m", "syn2co.studies.worker", *words]
+    cell = FailedCell(job.hash, job.cell.levels, job.cell.seed, "")
+    return CellWorker(command, threads, run.cell_folder(job).absolute(), cell)
+
+
+def _submit(
+    executor: "AutoExecutor", waiting: Mapping[str, tuple[CellJob, CellWorker]], path: Path
+) -> dict[str, CellJob]:
+    """Submit the cells without a job, and return all cells by the number of their job.
+
+    Raises:
+        StudyError: if SLURM refuses them.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    earlier: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    states = _states() or {}
+    numbers = {cell: number for cell, number in earlier.items() if states.get(number, GONE) not in ENDED}
+    fresh = [cell for cell in waiting if cell not in numbers]
+    if fresh:
+        try:
+            submitted = executor.submit_array([waiting[cell][1] for cell in fresh])
+        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            lines = (line.removeprefix("sbatch: ").removeprefix("error: ") for line in str(error).splitlines())
+            reason = "; ".join(filter(None, lines)) or "no reason is given"
+            raise StudyError(
+                f"--cluster slurm: sbatch refuses the jobs ({reason}); nothing was submitted and finished cells stay; "
+                "change the options of the jobs and run the same command again"
+            ) from None
+        numbers |= {cell: job.job_id for cell, job in zip(fresh, submitted, strict=True)}
+        write_atomically(path, json.dumps(numbers, indent=1) + "\n")
+    return {numbers[cell]: job for cell, (job, _) in waiting.items()}
+
+
+def _states() -> dict[str, str] | None:
+    """Return the states of this user's jobs by number, those just ended among them; None if SLURM does not answer.
+
+    squeue knows them without an accounting database, unlike sacct, which submitit asks.
+    """
+    command = ("squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i %T")
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return dict(line.split(maxsplit=1) for line in answer.splitlines())
+
+
+def _ended_in_slurm(run: StudyRun, submitted: Mapping[str, CellJob], bar: Bar) -> Iterator[tuple[CellJob, str, str]]:
+    """Yield cell, number and state of each job once its cell is finished, or it has ended by two looks in a row.
+
+    Two, because files of another machine may appear a moment after the end of the job that wrote them.
+    """
+    left, before = dict(submitted), set[str]()
+    while left:
+        answer = _states()
+        states = {number: (answer or {}).get(number, GONE) for number in left}
+        ended = set() if answer is None else {number for number, state in states.items() if state in ENDED}
+        for number in [number for number in left if run.is_done(left[number]) or number in ended & before]:
+            yield left.pop(number), number, states[number]
+        before = ended
+        if left:
+            bar.advance(0, "squeue does not answer" if answer is None else _counts([states[number] for number in left]))
+            time.sleep(POLL_SECONDS)
+
+
+def _counts(states: Sequence[str]) -> str:
+    return ", ".join(f"{states.count(state)} {state.lower()}" for state in dict.fromkeys(states))
+
+
+def _ended_here(
+    executor: "AutoExecutor", waiting: list[tuple[CellJob, CellWorker]], jobs: int
+) -> Iterator[tuple[CellJob, str, str]]:
+    """Start `jobs` jobs at a time and yield cell, number and state of each that has ended."""
+    running: list[tuple[CellJob, Any]] = []
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            job, worker = waiting.pop(0)
+            running.append((job, executor.submit(worker)))
+        for job, process in [pair for pair in running if pair[1].done()]:
+            running.remove((job, process))
+            yield job, process.job_id, process.state
+        if running:
+            time.sleep(0.2)
+
+
+def _outcome(run: StudyRun, job: CellJob, number: str, state: str) -> str:
+    """Return what became of a cell whose job has ended; if it could not say so itself, write it down."""
+    folder, log = run.cell_folder(job), f"{LOGS}/{number}_0_log.out"
+    if run.is_done(job):
+        return "done"
+    if (folder / FAILED).exists() and state in (*ENDED_WELL, GONE):
+        return "failed"
+    if state in ENDED_WELL:
+        return f"not finished, another process may run it; see {log}"
+    seen = f"see {log}, and " if (run.folder / log).exists() else ""
+    reason = f"its job {number} ended ({state}); {seen}run the study again to go on"
+    FailedCell(job.hash, job.cell.levels, job.cell.seed, reason).write(folder)
+    return f"failed ({reason})"

@@ -1,0 +1,163 @@
+"""What a study will cost, before it runs: cells, seconds by a few real steps or by finished cells, and disk."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.filesize import decimal
+
+from syn2co.core.progress import clock, note
+from syn2co.data.open import open_images
+from syn2co.evaluation.features import extract
+from syn2co.models.encoder import build_encoder
+from syn2co.pretraining.config import Config
+from syn2co.pretraining.metrics import read_metrics
+from syn2co.pretraining.train import pretrain
+from syn2co.runtime.checkpoint import FOLDER
+from syn2co.studies.cell import CellJob
+from syn2co.studies.run import StudyRun, expected_seconds
+
+STEPS, EVERY, IMAGES = 12, 4, 512
+BYTES_A_PIXEL = 2.0
+"""Of a stored synthetic image: PNG of generated 32 px images took 1.7 to 2.4."""
+OWN = ("encoder", "heads", "queue", "negatives", "training", "views")
+"""Groups of settings that the speed of a run depends on."""
+
+
+@dataclass(frozen=True)
+class StudyEstimate:
+    """Cost of the open cells of a study."""
+
+    cells: int
+    finished: int
+    seconds: tuple[float, ...]
+    """Of each open cell, in order."""
+    disk: float
+    """Bytes of checkpoints and synthetic images."""
+    measured: str
+    """What the times are measured by."""
+    untimed: tuple[str, ...]
+    """What they leave out."""
+    first: tuple[str, ...]
+    """The open cells in words, in order."""
+
+    def text(self) -> str:
+        """Return lines for the terminal."""
+        left, most = len(self.seconds), 12
+        lines = [f"{self.cells} cells, {self.finished} finished, {left} to run; times {self.measured}"]
+        shown = list(zip(self.first, self.seconds, strict=True))
+        lines += [f"  {clock(seconds)}  {text}" for text, seconds in shown[:most]]
+        lines += [f"  ... and {left - most} more"] if left > most else []
+        lines.append(f"total {clock(sum(self.seconds))}, one cell at a time; disk {decimal(round(self.disk))}")
+        lines += [f"not counted: {', '.join(self.untimed)}"] if self.untimed else []
+        return "\n".join(lines)
+
+
+def estimate_study(run: StudyRun) -> StudyEstimate:
+    """Return what the open cells of a study will cost; finished cells tell it, else a few real steps here.
+
+    Nothing is written into the study's folder.
+
+    Raises:
+        Syn2CoError: as `pretrain`, if such a run could not be.
+    """
+    jobs = run.open_jobs
+    finished = len(run.jobs) - len(jobs)
+    disk = sum(BYTES_A_PIXEL * _images_of(job) * job.config.views.size**2 for job in _distinct_sets(jobs))
+    if finished:
+        seconds, measured, untimed = [expected_seconds(run, job) for job in jobs], f"by {finished} finished cells", ()
+    else:
+        speeds: dict[str, _Speed] = {}
+        for job in jobs:
+            if (key := _kind(job.config)) not in speeds:
+                note(f"timing {STEPS} steps of {job.cell.text}")
+                speeds[key] = _measure(job, run)
+        seconds = [speeds[_kind(job.config)].cell(job, run) for job in jobs]
+        disk += sum(speeds[_kind(job.config)].checkpoints for job in jobs if job.cell.level.images != "untrained")
+        generators = sorted({job.images.generator for job in jobs if job.images is not None})
+        untimed = (*(f"making the images ({name})" for name in generators), "heads and corruptions of the evaluation")
+        measured = f"by {STEPS} steps and the features of {IMAGES} images"
+    return StudyEstimate(
+        cells=len(run.jobs),
+        finished=finished,
+        seconds=tuple(seconds),
+        disk=disk,
+        measured=measured,
+        untimed=untimed,
+        first=tuple(job.cell.text for job in jobs),
+    )
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """Speed of one kind of run on this machine."""
+
+    training: float
+    """Images per second."""
+    extraction: float
+    """Images per second."""
+    checkpoints: float
+    """Bytes that stay of a run."""
+
+    def cell(self, job: CellJob, run: StudyRun) -> float:
+        """Return the seconds of a cell."""
+        scored = _scored_images(job, run) / self.extraction
+        if job.cell.level.images == "untrained":
+            return scored
+        config = job.config
+        images = config.training.batch * (config.training.steps or 0)
+        if not images:
+            images = config.training.epochs * (config.mix.epoch_images or run.inputs.counts["real"])
+        return images / self.training + scored
+
+
+def _measure(job: CellJob, run: StudyRun) -> _Speed:
+    """Take a few steps on the real images, and extract a few features."""
+    short = [
+        f"training.steps={STEPS}", f"machine.log_steps={EVERY}", "machine.tensorboard=false", "negatives.start=0",
+        "negatives.stop=null", "online_knn.every_epochs=0", "mix.mode=real", "mix.max_synthetic=null", "mix.then=null",
+        "mix.ratio=null", "mix.replace=null", "mix.max_real=null",
+    ]  # fmt: skip
+    config = job.config.with_settings(short)
+    config = config.model_copy(
+        update={"data": config.data.model_copy(update={"real": run.inputs.real, "synthetic": ()})}
+    )
+    with TemporaryDirectory() as folder:
+        out = pretrain(config, out=Path(folder) / "run", progress=False).folder
+        training = float(read_metrics(out)[-1]["images_per_second"])
+        checkpoints = sum(path.stat().st_size for path in (out / FOLDER).glob("*"))
+    encoder = build_encoder(config.encoder_spec, seed=0)
+    images = open_images(list(run.inputs.test), cache="never")
+    some = images.subset(range(min(IMAGES, len(images))))
+    started = time.monotonic()
+    extract(encoder, some)
+    return _Speed(training, len(some) / (time.monotonic() - started), config.machine.keep * checkpoints)
+
+
+def _kind(config: Config) -> str:
+    return config.model_dump_json(include=dict.fromkeys(OWN, True))
+
+
+def _scored_images(job: CellJob, run: StudyRun) -> int:
+    """Return the number of images whose features the protocols need; the cache keeps those of clean ones."""
+    train, test = run.inputs.counts["train"], run.inputs.counts["test"]
+    corrupted = 0
+    if "robustness" in job.cell.study.protocols:
+        robustness = job.evaluation.robustness
+        corrupted = min(test, robustness.max_images or test) * 15 * len(robustness.severities)
+    return train + test + corrupted
+
+
+def _distinct_sets(jobs: list[CellJob]) -> list[CellJob]:
+    """Return one cell for each set of synthetic images that is stored."""
+    sets: Mapping[str, CellJob] = {job.set_folder(Path()).name: job for job in jobs if job.images is not None}
+    return list(sets.values())
+
+
+def _images_of(job: CellJob) -> int:
+    assert job.images is not None
+    if job.images.vary:
+        return job.images.per_subject * (job.images.max_real or 0)
+    return job.images.work.count or 0

@@ -1,0 +1,235 @@
+"""Inputs of a study: images to train on, labeled images to score on, and what a user changes of all its runs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from syn2co.core.errors import StudyError
+from syn2co.core.files import write_atomically
+from syn2co.core.keyed_rng import digest
+from syn2co.core.locks import hold
+from syn2co.core.settings import Settings
+from syn2co.core.versions import __version__
+from syn2co.data.open import open_images
+from syn2co.data.settings import DataSettings
+from syn2co.evaluation.protocols.registry import PROTOCOLS
+from syn2co.evaluation.settings import EvaluationSettings
+from syn2co.evaluation.splits import Specs, make_splits, refuse_overlap
+from syn2co.evaluation.suites import choose_suite
+from syn2co.images.image_set import ImageSet
+from syn2co.models.provenance import source_name, source_names
+from syn2co.studies.grid import GENERATORS, Study
+from syn2co.studies.portable import portable_settings, portable_source
+from syn2co.studies.results import FORMAT, STUDY
+
+INPUTS = "inputs.json"
+LOCK = ".study-lock"
+
+
+class StudyInputs(Settings):
+    """Sources of a study; inputs.json holds them beside study.json, which holds nothing of this machine.
+
+    Example:
+        >>> digits = ["builtin:digits:train"]
+        >>> inputs = StudyInputs(real=digits, train=digits, test=["builtin:digits:test"])
+        >>> inputs.train, inputs.transfer
+        (('builtin:digits:train',), ())
+    """
+
+    real: tuple[str, ...]
+    """Real images that the runs and the generators may draw from."""
+    train: tuple[str, ...]
+    """Labeled images: the bank of k-NN, what heads are fitted to."""
+    test: tuple[str, ...]
+    """Labeled images that are scored."""
+    transfer: tuple[str, ...] = ()
+    """Further data sets, as `evaluate` takes them."""
+    settings: tuple[str, ...] = ()
+    """Settings of all runs, after the study's own, such as "machine.threads=1"."""
+    evaluation: tuple[str, ...] = ()
+    """Settings of the evaluation, after the study's own."""
+    sources: dict[str, str] = {}
+    """The path of each synthetic source that a level names."""
+    fingerprints: dict[str, str] = {}
+    """Content of real, train and test, of every transfer set and of every source of a level."""
+    counts: dict[str, int] = {}
+    """Number of images of real, train and test."""
+
+    def with_fingerprints(self, study: Study, data: DataSettings) -> "StudyInputs":
+        """Open every source once and return the inputs with fingerprints and numbers of their images.
+
+        Args:
+            study: the grid, whose protocols say what the labeled images must have.
+            data: how the runs open real images.
+
+        Raises:
+            DataError: if a source is missing, empty or too broken.
+            EvaluationError: if the images cannot be scored, because there are no labels say.
+        """
+        settings = evaluation_settings(study, self)
+        suite = choose_suite(study.protocols, self.train, self.test, self.transfer, settings)
+        opened = {
+            "real": self.open_real(data),
+            "train": _open(self.train, settings),
+            "test": _open(self.test, settings),
+        }
+        if any(PROTOCOLS[name].needs == "classes" for name in suite.protocols):
+            refuse_overlap(opened["train"], opened["test"])
+            make_splits(opened["train"], opened["test"], max_overlap=settings.max_overlap)
+        content = {name: images.fingerprint for name, images in opened.items()}
+        for other in suite.data[1:]:
+            sides = (_open(side, settings).fingerprint for side in (other.train, other.test))
+            content[f"transfer {other.name}"] = digest(*sides).hex()
+        for name, path in self.sources.items():
+            content[f"source {name}"] = open_images(path, cache="never").fingerprint
+        counts = {name: len(images) for name, images in opened.items()}
+        return self.model_copy(update={"fingerprints": content, "counts": counts})
+
+    def open_real(self, data: DataSettings) -> ImageSet:
+        """Return the real images under the numbers that they have in a run with these settings."""
+        return open_images(
+            list(self.real),
+            max_pixels=data.max_pixels,
+            max_broken_share=data.max_broken_share,
+            check=data.check,
+            cache="never",
+        )
+
+
+def evaluation_settings(study: Study, inputs: StudyInputs) -> EvaluationSettings:
+    """Return the settings of every evaluation of a study.
+
+    Raises:
+        ConfigError: if one is unknown or out of range.
+    """
+    return EvaluationSettings(baselines=False).with_settings([*study.evaluation, *inputs.evaluation])
+
+
+def _open(specs: Specs, settings: EvaluationSettings) -> ImageSet:
+    return open_images(specs, max_broken_share=settings.max_broken_share, cache="never")
+
+
+def with_named_sources(study: Study, inputs: StudyInputs) -> tuple[Study, StudyInputs]:
+    """Return the study with the sources of its levels by name, and the inputs with their paths.
+
+    Raises:
+        StudyError: if two sources have one name.
+    """
+    paths: dict[str, str] = dict(inputs.sources)
+    factors = {factor: dict(levels) for factor, levels in study.factors.items()}
+    for levels in factors.values():
+        for name, level in levels.items():
+            if level.source is None or level.source in (*GENERATORS, *inputs.sources):
+                continue
+            (path,) = as_specs((level.source,))
+            short = source_name(path)
+            if paths.setdefault(short, path) != path:
+                raise StudyError(f"level {name!r}: two sources have the name {short}; rename one of the folders")
+            levels[name] = level.model_copy(update={"source": short})
+    return study.model_copy(update={"factors": factors}), inputs.model_copy(update={"sources": paths})
+
+
+class ClusterSettings(Settings):
+    """Jobs of a study on a cluster; see `studies.cluster.run_on_cluster`."""
+
+    kind: Literal["slurm", "local", "debug"] = "slurm"
+    """slurm; local is jobs as processes of this machine, debug one job after another."""
+    minutes: int = Field(default=120, ge=1)
+    """Time limit of a job; one that reaches it saves, and begins again where it was."""
+    ranks: int = Field(default=1, ge=1)
+    """Processes of a cell, started by torchrun inside its job, such as one per GPU."""
+    options: dict[str, Any] = {}
+    """Parameters of submitit, such as {"slurm_partition": "gpu", "gpus_per_node": 4}."""
+    wait: bool = True
+    """Wait until all jobs have ended; False returns after the submission, with SLURM alone."""
+
+
+def write_study(folder: Path, study: Study, inputs: StudyInputs) -> None:
+    """Write study.json and inputs.json into the folder of a study; one that holds another study is refused.
+
+    Raises:
+        StudyError: if the folder holds another study, or this one of other images or settings.
+        FileError: if it cannot be written.
+    """
+    path = folder / STUDY
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"--out {folder.name}: cannot be made a folder ({error.strerror}); choose another") from None
+    with hold(folder / LOCK, wait=True):  # several shards may begin at once
+        body = _definition(study, inputs)
+        if path.exists():
+            there = _read(path)
+            if differences := _differences(there, body):
+                raise StudyError(
+                    f"--out {folder.name}: holds a study of other {', '.join(differences)}; choose another folder, or "
+                    "repeat what it began with"
+                )
+            body["study"]["seeds"] = max(there["study"]["seeds"], body["study"]["seeds"])
+        elif any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            raise StudyError(f"--out {folder.name}: is not empty and holds no study; choose another folder")
+        write_atomically(path, json.dumps(body, indent=1) + "\n")
+        write_atomically(folder / INPUTS, inputs.model_dump_json(indent=1) + "\n")
+
+
+def _definition(study: Study, inputs: StudyInputs) -> dict[str, Any]:
+    """Return the content of study.json: nothing of this machine."""
+    return {
+        "format": FORMAT,
+        "written_by": f"syn2co {__version__}",
+        "study": study.model_dump(mode="json"),
+        "sources": {name: source_names(getattr(inputs, name)) for name in ("real", "train", "test")},
+        "transfer": [portable_source(item) for item in inputs.transfer],
+        "settings": portable_settings(inputs.settings),
+        "evaluation": portable_settings(inputs.evaluation),
+        "fingerprints": inputs.fingerprints,
+    }
+
+
+def _differences(there: dict[str, Any], body: dict[str, Any]) -> list[str]:
+    """Return the names of what differs; the number of seeds may, and the folders of the sources."""
+    names: list[str] = []
+    for part, shown in (("study", "{}"), ("fingerprints", "images ({})")):
+        one, other = there.get(part) or {}, body[part]
+        differ = (name for name in sorted({*one, *other} - {"seeds"}) if one.get(name) != other.get(name))
+        names += [shown.format(name) for name in differ]
+    return names + [name for name in ("settings", "evaluation") if there.get(name) != body[name]]
+
+
+def read_inputs(folder: Path) -> StudyInputs:
+    """Return the inputs of a study's folder.
+
+    Raises:
+        StudyError: if they are missing or damaged.
+    """
+    return StudyInputs.parse(_read(folder / INPUTS))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path.parent.name}/{path.name}: cannot be read ({error}); start the study again") from None
+    if not isinstance(body, dict):
+        raise StudyError(f"{path.parent.name}/{path.name}: holds no JSON object; start the study again")
+    return body
+
+
+def as_specs(sources: Sequence[str | Path]) -> tuple[str, ...]:
+    """Return sources as text, folders and files as absolute paths, so that other processes find them.
+
+    Example:
+        >>> as_specs(["builtin:digits:test"])
+        ('builtin:digits:test',)
+    """
+    return tuple(_as_spec(str(source)) for source in sources)
+
+
+def _as_spec(text: str) -> str:
+    name, equals, sides = text.partition("=")  # NAME=TRAIN,TEST
+    if equals and not Path(text).exists():
+        return f"{name}={','.join(map(_as_spec, sides.split(',')))}"
+    return str(Path(text).absolute()) if Path(text).exists() else text

@@ -1,0 +1,326 @@
+"""Running a study: cells in the order of their worth, each once; kills resume, failures are written down."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from syn2co.core.errors import StudyError, Syn2CoError
+from syn2co.core.locks import hold
+from syn2co.core.progress import Bar
+from syn2co.models.provenance import source_name
+from syn2co.runtime import distributed
+from syn2co.runtime.device import choose_device
+from syn2co.studies.cell import CellJob, cell_job
+from syn2co.studies.cell_run import run_cell
+from syn2co.studies.grid import Study
+from syn2co.studies.inputs import StudyInputs, read_inputs, with_named_sources, write_study
+from syn2co.studies.results import CELLS, FAILED, RESULT, Cost, FailedCell, StudyResults, read_cost, read_study
+
+LOCK, LOG = ".cell-lock", "log.txt"
+
+
+@dataclass
+class StudyRun:
+    """A study in its folder, and the cells that this call runs."""
+
+    study: Study
+    inputs: StudyInputs
+    folder: Path
+    jobs: list[CellJob] = field(default_factory=list)
+    _costs: dict[str, Cost] = field(default_factory=dict, repr=False)
+
+    def cell_folder(self, job: CellJob) -> Path:
+        """Return the folder of a cell; it is found by the hash at the end of its name."""
+        words = "-".join([*job.cell.levels.values(), f"s{job.cell.seed}"])
+        slug = "".join(sign if sign.isalnum() or sign in ".-" else "-" for sign in words.lower().replace(", ", " "))
+        return self.folder / CELLS / f"{slug[:80]}-{job.hash}"
+
+    def is_done(self, job: CellJob) -> bool:
+        """Return whether the cell is finished."""
+        return self.cost(job) is not None
+
+    def cost(self, job: CellJob) -> Cost | None:
+        """Return what a finished cell took, None if it is not finished; one whose file is torn is not."""
+        if job.hash not in self._costs and (cost := read_cost(self.cell_folder(job) / RESULT)) is not None:
+            self._costs[job.hash] = cost
+        return self._costs.get(job.hash)
+
+    @property
+    def open_jobs(self) -> list[CellJob]:
+        """The cells of this call that are not finished, in order."""
+        return [job for job in self.jobs if not self.is_done(job)]
+
+
+def begin(study: Study, inputs: StudyInputs, folder: Path, *, shard: str | None = None, write: bool = True) -> StudyRun:
+    """Return the study in its folder, made if needed, with the cells of one shard or all.
+
+    Args:
+        study: the grid.
+        inputs: sources, whose content is looked at here.
+        folder: folder of the study; the same study of the same images goes on in it.
+        shard: "i/n", part i (from 1) of n of the cells.
+        write: write study.json and inputs.json; False is for a preview.
+
+    Raises:
+        StudyError: if the folder holds something else, a cell cannot be, or `shard` is wrong.
+        ConfigError: if a setting is unknown or out of range.
+        DataError: if a source cannot be opened.
+        EvaluationError: if the labeled images cannot be scored.
+    """
+    study, inputs = with_named_sources(study, inputs)
+    cells = study.cells()
+    first, *_ = [cell_job(cell, inputs) for cell in cells]  # settings are wrong before images are opened
+    inputs = inputs.with_fingerprints(study, first.config.data)
+    jobs = [cell_job(cell, inputs) for cell in cells]
+    _refuse_twice(jobs)
+    part = _part(shard, len(jobs))
+    if write:
+        write_study(folder, study, inputs)
+    return StudyRun(study, inputs, folder, [jobs[number] for number in part])
+
+
+def _refuse_twice(jobs: Sequence[CellJob]) -> None:
+    """Refuse a grid of which two cells are one and the same run."""
+    known: dict[str, CellJob] = {}
+    for job in jobs:
+        if known.setdefault(job.hash, job) is not job:
+            raise StudyError(
+                f"{known[job.hash].cell.text} and {job.cell.text}: are one and the same run; leave one out with `only`"
+            )
+
+
+def _part(shard: str | None, count: int) -> range:
+    if shard is None:
+        return range(count)
+    part, slash, parts = shard.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise StudyError(f"--shard {shard}: must be I/N with I from 1 to N, such as 1/4; correct it")
+    return range(int(part) - 1, count, int(parts))
+
+
+def run_cells(run: StudyRun, *, budget: float | None = None, jobs: int = 1, progress: bool = True) -> StudyResults:
+    """Run the cells that are not finished and return all results of the folder.
+
+    Args:
+        run: the study.
+        budget: seconds; no comparison is begun that is not expected to end in time. None is no limit.
+        jobs: cells at the same time, in as many processes if there are several.
+        progress: show bars and lines on standard error.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once running cells have saved.
+    """
+    waiting = run.open_jobs
+    done = len(run.jobs) - len(waiting)
+    with Bar("study", len(run.jobs), done=done, show=progress) as bar:
+        bar.say(f"{run.study.name}: {len(run.jobs)} cells, {done} finished before")
+        queue = _Queue(run, waiting, budget)
+        if jobs == 1:
+            for job in queue:
+                bar.say(f"cell {job.cell.text}")
+                bar.advance(1, run_one(run, job, progress=progress))
+        else:
+            _Processes(run, queue, jobs, bar).run_all()
+        if queue.left_out:
+            bar.say(f"{queue.left_out} cells were not begun: the budget would not have lasted; run it again to go on")
+    return read_study(run.folder)
+
+
+class _Queue:
+    """The cells to run, handed out one by one; with a budget, a comparison is begun only if all of it fits in."""
+
+    def __init__(self, run: StudyRun, waiting: Sequence[CellJob], budget: float | None) -> None:
+        self.run, self.waiting, self.budget = run, list(waiting), budget
+        self.started, self.lock = time.monotonic(), threading.Lock()
+        self.begun: list[CellJob] = []
+        self.left_out = 0
+
+    def __iter__(self) -> Iterator[CellJob]:
+        while (job := self.next()) is not None:
+            yield job
+
+    def next(self) -> CellJob | None:
+        """Return the next cell, None if there is none or the budget is used up."""
+        with self.lock:
+            if not self.waiting:
+                return None
+            job = self.waiting[0]
+            if self.budget is not None and not any(job is cell for cell in self.begun):
+                group = self._comparison(job)
+                left = self.budget - (time.monotonic() - self.started)
+                if sum(expected_seconds(self.run, cell) for cell in group) > left:
+                    self.left_out, self.waiting = len(self.waiting), []
+                    return None
+                self.begun += group
+            return self.waiting.pop(0)
+
+    def stop(self) -> None:
+        """Hand out no more cells."""
+        with self.lock:
+            self.waiting = []
+
+    def _comparison(self, job: CellJob) -> list[CellJob]:
+        """Return the cell and the waiting ones that make its first primary contrast whole."""
+        study, cell = self.run.study, job.cell
+        for contrast in study.contrasts:
+            sides = [study.complete(contrast.other), study.complete(contrast.one)]
+            if cell.levels in sides:
+                return [one for one in self.waiting if one.cell.seed == cell.seed and one.cell.levels in sides]
+        return [job]
+
+
+def expected_seconds(run: StudyRun, job: CellJob) -> float:
+    """Return the mean seconds of finished cells: those of equal levels, else the trained or untrained; else 0."""
+
+    def is_untrained(one: CellJob) -> bool:
+        return one.cell.level.images == "untrained"
+
+    costs = [(other, cost.seconds) for other in run.jobs if (cost := run.cost(other)) is not None]
+    alike = [seconds for other, seconds in costs if other.cell.levels == job.cell.levels]
+    alike = alike or [seconds for other, seconds in costs if is_untrained(other) == is_untrained(job)]
+    return sum(alike) / len(alike) if alike else 0.0
+
+
+def run_one(run: StudyRun, job: CellJob, *, progress: bool) -> str:
+    """Run one cell unless another process does; return what became of it in words. All ranks of torchrun call this.
+
+    Raises:
+        SystemExit: on a rank that fails, so that torchrun ends those that wait for it.
+    """
+    folder = run.cell_folder(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FAILED).unlink(missing_ok=True)
+    try:
+        with distributed.session(choose_device(job.config.machine.device).type), _only_here(folder) as mine:
+            if not mine:
+                return f"{job.cell.text}: another process runs it"
+            if distributed.broadcast_object(run.is_done(job)):
+                return f"{job.cell.text}: finished before"
+            result = run_cell(job, run.folder, folder, progress=progress)
+    except Exception as error:  # whatever ends one cell must not end the others
+        reason = str(error) if isinstance(error, Syn2CoError) else f"{type(error).__name__}: {error}"
+        for path in (*run.inputs.real, *run.inputs.train, *run.inputs.test, *run.inputs.sources.values()):
+            reason = reason.replace(path, source_name(path))  # pages show it
+        if not (folder / FAILED).exists():  # of several ranks, the first one knows the reason
+            if not isinstance(error, Syn2CoError):
+                with open(folder / LOG, "a", encoding="utf-8") as log:
+                    log.write(traceback.format_exc())
+            FailedCell(job.hash, job.cell.levels, job.cell.seed, reason).write(folder)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise SystemExit(1) from error
+        return f"{job.cell.text}: failed ({reason})"
+    first = result.report.rows[0]
+    return f"{first.protocol} {first.value:.1f}"
+
+
+@contextlib.contextmanager
+def _only_here(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a cell inside the block, rank 0 for all ranks, and yield whether it is held."""
+    with hold(folder / LOCK, wait=False) if distributed.is_main() else contextlib.nullcontext(False) as mine:
+        yield distributed.broadcast_object(mine)
+
+
+class _Processes:
+    """Processes that run cells, each with its part of the cores; they end with this one."""
+
+    def __init__(self, run: StudyRun, queue: _Queue, jobs: int, bar: Bar) -> None:
+        self.run, self.queue, self.jobs, self.bar = run, queue, jobs, bar
+        self.threads = max(1, (os.cpu_count() or 1) // jobs)
+        self.lock, self.stopped = threading.Lock(), False
+        self.running: list[subprocess.Popen[str]] = []
+
+    def run_all(self) -> None:
+        """Run the queue; on Ctrl-C or SIGTERM the running cells save and leave."""
+        with _exit_on_sigterm(), ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                for future in [pool.submit(self._work) for _ in range(self.jobs)]:
+                    future.result()
+            except BaseException:
+                self._stop()
+                raise
+
+    def _work(self) -> None:
+        """Hand cells to one worker process after the other; a new one begins where one has died."""
+        process = None
+        for job in self.queue:
+            process = process if process is not None and process.poll() is None else self._start(job)
+            if process is not None and not _hand_over(process, job.hash):
+                self._write_down(job, process.wait())
+            self.bar.advance(1, f"{job.cell.text}: " + ("done" if self.run.is_done(job) else "not finished"))
+        if process is not None:
+            process.communicate()  # closes what it reads from, so that it ends
+
+    def _write_down(self, job: CellJob, code: int) -> None:
+        """Write down the cell that ended its process, unless that was told to leave or has told the reason itself."""
+        folder = self.run.cell_folder(job)
+        if code not in (0, -signal.SIGTERM, 143, 130) and not (folder / FAILED).exists():
+            reason = f"its process ended with {code}; see {LOG}, and run the study again to go on"
+            FailedCell(job.hash, job.cell.levels, job.cell.seed, reason).write(folder)
+
+    def _start(self, job: CellJob) -> "subprocess.Popen[str] | None":
+        given = job.config.machine.threads
+        threads = [] if given else [str(self.threads)]
+        command = [sys.executable, "-m", "syn2co.studies.worker", str(self.run.folder), "-", *threads]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(given or self.threads)}
+        with self.lock:  # none is started once all are stopped
+            if self.stopped:
+                return None
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+                start_new_session=True,
+            )
+            self.running.append(process)
+            return process
+
+    def _stop(self) -> None:
+        with self.lock:
+            self.stopped = True
+            self.queue.stop()
+            for process in self.running:
+                if process.poll() is None:
+                    process.terminate()
+
+
+def _hand_over(process: "subprocess.Popen[str]", cell: str) -> bool:
+    """Have a worker run a cell; return whether it lives."""
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(f"{cell}\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        return False
+    return bool(process.stdout.readline())
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit inside the block, so that processes are ended first; in the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def reopen(folder: Path, study: Study, threads: int | None = None) -> StudyRun:
+    """Return the study of a folder that `begin` has made, for another process."""
+    inputs = read_inputs(folder)
+    if threads is not None:
+        inputs = inputs.model_copy(update={"settings": (*inputs.settings, f"machine.threads={threads}")})
+    return StudyRun(study, inputs, folder, [cell_job(cell, inputs) for cell in study.cells()])

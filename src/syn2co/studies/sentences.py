@@ -1,0 +1,271 @@
+"""One sentence per question of a study, from the comparisons and the scores of its headline."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, log
+from typing import NamedTuple
+
+from syn2co.studies.comparisons import (
+    GIVEN,
+    CellEstimate,
+    CellPair,
+    ContrastResult,
+    ScoreTable,
+    primary_comparisons,
+    resolvable,
+    shown,
+)
+from syn2co.studies.grid import Cell, Levels, Study
+from syn2co.studies.results import ScoreKey
+from syn2co.studies.statistics import ONE_SEED
+
+ROBUST = ("robustness", "corrupt", "imagenet")
+"""Beginnings of the protocols that score changed or other images of the same classes."""
+
+
+@dataclass(frozen=True)
+class StudyEvidence:
+    """All comparisons of a study, and its scores by name."""
+
+    study: Study
+    tables: Mapping[ScoreKey, ScoreTable]
+    contrasts: Sequence[ContrastResult]
+
+    @property
+    def headline(self) -> ScoreKey:
+        """The score that decides: the study's first protocol on the given test images, else the first there is."""
+        first = self.study.protocols[0]
+        keys = [key for key in self.tables if key.data in GIVEN and key.protocol.startswith(first)]
+        exact = [key for key in keys if key.protocol == first]
+        return (exact or keys or list(self.tables))[0]
+
+    def primary(self, key: ScoreKey) -> list[ContrastResult]:
+        return [result for result in self.contrasts if result.primary and result.key == key]
+
+    def between(self, key: ScoreKey, one: Levels, other: Levels) -> ContrastResult | None:
+        """Return the comparison of two cells, the primary one before an exploratory one."""
+        pairs = [result for result in self.contrasts if (result.key, result.one, result.other) == (key, one, other)]
+        return next((result for result in pairs if result.primary), next(iter(pairs), None))
+
+
+def sentences(evidence: StudyEvidence) -> dict[str, str]:
+    """Return the answer to each question that the study asks or has scores for."""
+    results = evidence.primary(evidence.headline) if evidence.tables else []
+    answers: dict[str, str] = {}
+    for question in dict.fromkeys(contrast.question for contrast in evidence.study.contrasts):
+        asked = [pair.name for pair in primary_comparisons(evidence.study) if pair.question == question]
+        answers[question] = summary([result for result in results if result.question == question], asked)
+    more: dict[str, Callable[[StudyEvidence], list[str]]] = {"enough": _enough, "ratio": _ratio}
+    for question in answers.keys() & more.keys() if evidence.tables else ():
+        answers[question] = " ".join([answers[question], *more[question](evidence)])
+    for question, keys in (("robust", _robust(evidence)), ("transfers", _transfers(evidence))):
+        if keys and evidence.study.contrasts:
+            asked = [pair.name for pair in primary_comparisons(evidence.study)]
+            answers[question] = " ".join(summary(evidence.primary(key), asked) for key in keys)
+    return answers
+
+
+def summary(results: Sequence[ContrastResult], asked: Sequence[str]) -> str:
+    """Return the comparisons of one score in words: which are resolved, which not, which have no cells yet.
+
+    Args:
+        results: those that have cells.
+        asked: names of all that were planned.
+    """
+    missing = [name for name in asked if name not in {result.name for result in results}]
+    rest = f" Not run yet: {'; '.join(missing)}." if missing else ""
+    if len(results) < 2:
+        return (results[0].sentence if results else "No answer yet.") + rest
+    score, first = shown(results[0].key), results[0]
+    lower = "" if first.higher_is_better else ", where lower is better"
+    unit = f"points of {score}" if first.percent else score
+    better, worse = ([one for one in results if one.resolved and one.better is side] for side in (True, False))
+    open_ones = [result for result in results if not result.resolved]
+    parts = [(better, "resolved"), (worse, "resolved, for the worse"), (open_ones, "not resolved")]
+    said = (f"{title}: {'; '.join(one.brief for one in several)}" for several, title in parts if several)
+    count = len(better) + len(worse)
+    text = f"{count or 'None'} of {len(results)} comparisons {'is' if count < 2 else 'are'} resolved ({unit}{lower}). "
+    return text + ". ".join(part[:1].upper() + part[1:] for part in said) + f"{_closing(open_ones)}.{rest}"
+
+
+def _closing(results: Sequence[ContrastResult]) -> str:
+    """Return what those that are not resolved could have shown at best, by the one that was measured worst."""
+    known = [result for result in results if result.difference.smallest is not None]
+    one_seed = f"; {ONE_SEED}" if any(result.difference.seeds == 1 for result in results) else ""
+    if not known:
+        return one_seed
+    worst = max(known, key=lambda result: result.difference.smallest or 0)
+    return f"; {resolvable(worst)}{' (the least certain one)' if len(known) > 1 else ''}{one_seed}"
+
+
+class CurvePoint(NamedTuple):
+    """A number of real images on the curve of real images alone, and what the faked ones add to the cell against it;
+    positive is better."""
+
+    number: float
+    value: float
+    low: float
+    high: float
+
+
+def _enough(evidence: StudyEvidence) -> list[str]:
+    """Return, per curve that is better somewhere, where it is and how many real images the faked ones are worth."""
+    study, key = evidence.study, evidence.headline
+    numbers = axis_numbers(study)
+    texts = []
+    for level in _curves(study) if numbers else []:
+        results = {name: evidence.between(key, _at(study, level, name), _at(study, None, name)) for name in numbers}
+        known = {name: result for name, result in results.items() if result is not None}
+        if helped := [name for name, result in known.items() if result.resolved and result.better]:
+            texts.append(_where(level, known, helped, study.axis or ""))
+            texts += [text for name in helped if (text := _worth(evidence, level, name))]
+    return texts
+
+
+def _curves(study: Study) -> list[str]:
+    """Return the curves with faked images that contrasts on the number of images name."""
+    if study.versus is None:
+        return []
+    asked = [pair.one[study.versus] for pair in primary_comparisons(study) if pair.question == "enough"]
+    return [level for level in study.factors[study.versus] if level in asked and level != study.baseline[study.versus]]
+
+
+def _at(study: Study, level: str | None, name: str) -> Levels:
+    """Return the cell of one curve, the baseline's if None, at one number of real images."""
+    assert study.axis is not None and study.versus is not None
+    return study.complete({study.axis: name, **({} if level is None else {study.versus: level})})
+
+
+def axis_numbers(study: Study) -> dict[str, float]:
+    """Return the levels of the axis with their numbers, ascending; empty if one is no positive number."""
+    try:
+        numbers = {name: float(name.replace(",", "").replace("_", "")) for name in study.factors[study.axis or ""]}
+    except (KeyError, ValueError):
+        return {}
+    return dict(sorted(numbers.items(), key=lambda item: item[1])) if min(numbers.values()) > 0 else {}
+
+
+def _where(level: str, known: Mapping[str, ContrastResult], helped: Sequence[str], axis: str) -> str:
+    """Return at which numbers of real images a curve is better than real images alone."""
+    worse = [name for name, result in known.items() if result.resolved and not result.better]
+    open_ones = [name for name in known if name not in (*helped, *worse)]
+    parts = [f"better with {_list(helped)} {axis}"]
+    parts += [f"not resolved with {_list(open_ones)}"] if open_ones else []
+    parts += [f"worse with {_list(worse)}"] if worse else []
+    primary = all(known[name].primary for name in (*helped, *worse))
+    return f"{level[:1].upper() + level[1:]}: {', '.join(parts)}{'' if primary else ' (exploratory)'}."
+
+
+def _worth(evidence: StudyEvidence, level: str, name: str) -> str:
+    """Return how many real images alone score like this number of them with faked ones; empty if nothing supports it.
+
+    The cell is compared with each larger point of the curve of real images alone; the numbers at which the difference
+    and the ends of its 95 % interval reach zero are interpolated on the logarithm of the number.
+    """
+    study, table = evidence.study, evidence.tables[evidence.headline]
+    numbers, sign = axis_numbers(study), 1 if table.some.higher_is_better else -1
+    points = []
+    for other, number in numbers.items():
+        if number < numbers[name]:
+            continue
+        change = table.difference(_at(study, level, name), _at(study, None, other))
+        if change is None or change.seeds == 1:
+            continue
+        low, high = sorted((sign * change.low, sign * change.high))
+        points.append(CurvePoint(number, sign * change.value, low, high))
+    if len(points) < 2 or points[0].low <= 0:
+        return ""
+    least, number, most = (_crossing(points, end) for end in ("low", "value", "high"))
+    if least is None:
+        worth = f"more than {points[-1].number:,.0f} alone"
+    elif number is None or most is None:
+        worth = f"at least {_round(least):,} alone"
+    else:
+        worth = f"about {_round(number):,} alone [{_round(least):,} to {_round(most):,}]"
+    return f"{name} {study.axis} with {level} are worth {worth}."
+
+
+def _crossing(points: Sequence[CurvePoint], end: str) -> float | None:
+    """Return the number at which a line through the points reaches zero, None if it stays above."""
+    for before, after in zip(points, points[1:], strict=False):
+        first, second = getattr(before, end), getattr(after, end)
+        if first > 0 >= second:
+            share = first / (first - second)
+            return exp(log(before.number) + share * (log(after.number) - log(before.number)))
+    return None
+
+
+def _round(number: float) -> int:
+    """Return a number with two digits that count."""
+    return int(float(f"{number:.2g}"))
+
+
+def _list(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _ratio(evidence: StudyEvidence) -> list[str]:
+    """Return the best share of synthetic images, against none and against its neighbors."""
+    study, key = evidence.study, evidence.headline
+    table = evidence.tables[key]
+    contrast = next(pair for pair in primary_comparisons(study) if pair.question == "ratio")
+    cells = [(share, cell) for share, cell in _shares(study, contrast) if table.of(cell)]
+    if len(cells) < 3 or cells[0][0] != 0:
+        return []
+    sign = 1 if table.some.higher_is_better else -1
+    best = max(range(len(cells)), key=lambda index: sign * _value(table.estimate(cells[index][1])))
+    others = list(
+        dict.fromkeys(index for index in (0, best - 1, best + 1) if 0 <= index < len(cells) and index != best)
+    )
+    pairs = [CellPair(_percent(cells[index][0]), None, cells[best][1], cells[index][1]) for index in others]
+    planned = [evidence.between(key, pair.one, pair.other) for pair in pairs]
+    explored = {result.name: result for result in table.compare(pairs, primary=False)}
+    compared = []
+    for pair, result in zip(pairs, planned, strict=True):
+        if (result := result if result is not None and result.primary else explored.get(pair.name)) is None:
+            continue
+        verdict = "resolved" if result.resolved else "not resolved"
+        how = "" if result.primary else ", exploratory"
+        compared.append(f"against {pair.name} {result.number(result.difference.value)} {result.ends}, {verdict}{how}")
+    value, share = _value(table.estimate(cells[best][1])), _percent(cells[best][0])
+    number = f"{value:.1f} %" if table.some.percent else f"{value:.3g}"
+    return [f"The best share of synthetic images is {share} ({shown(key)} {number}): {'; '.join(compared)}."]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _value(estimate: CellEstimate | None) -> float:
+    assert estimate is not None
+    return estimate.estimate.value
+
+
+def _shares(study: Study, contrast: CellPair) -> Iterator[tuple[float, Levels]]:
+    """Yield the cells of the factors that a contrast changes, by their share of synthetic images, ascending."""
+    changed = [factor for factor in study.factors if contrast.one[factor] != contrast.other[factor]]
+    fixed = {factor: level for factor, level in contrast.one.items() if factor not in changed}
+    shares: dict[float, Levels] = {}
+    for levels in study.combinations():
+        level = Cell(study, levels, 0).level
+        share = {"real": 0.0, "synthetic": 1.0, "mixed": level.share}.get(level.images or "")
+        if share is not None and fixed.items() <= levels.items():
+            shares.setdefault(share, levels)
+    yield from sorted(shares.items())
+
+
+def _robust(evidence: StudyEvidence) -> list[ScoreKey]:
+    """Return the accuracies on changed or other images of the same classes, or else whatever there is of them."""
+    keys = [key for key in evidence.tables if key.protocol.startswith(ROBUST) and key.data in GIVEN]
+    rows = {key: evidence.tables[key].some for key in keys}
+    accuracies = [key for key, row in rows.items() if row.percent and row.higher_is_better]
+    return accuracies or keys
+
+
+def _transfers(evidence: StudyEvidence) -> list[ScoreKey]:
+    """Return one score of each other data set: the study's first protocol, or else the first there is."""
+    first: dict[str, ScoreKey] = {}
+    for key in evidence.tables:
+        if key.data not in GIVEN and (key.data not in first or key.protocol == evidence.study.protocols[0]):
+            first[key.data] = key
+    return list(first.values())

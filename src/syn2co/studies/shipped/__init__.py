@@ -1,0 +1,1 @@
+"""Shipped studies: one file each, to be copied and changed."""

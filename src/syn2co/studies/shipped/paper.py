@@ -1,0 +1,47 @@
+"""The authors' protocol: ImageNet-100 and its clone, DeiT-S and Swin-T, 300 epochs, batch 512 (4 x 128); for GPUs.
+
+Ratio, generator and prompts of the paper are not known to anyone: those here are ours. Give the clone as a data set
+folder of `syn2co generate --generator diffusion --classes imagenet-100.txt` named clone in the working folder.
+"""
+
+from syn2co.studies.grid import Contrast, Level, Question, Study
+
+ENCODERS = {
+    "DeiT-S": Level(settings=("encoder.name=deit_small_patch16_224",)),
+    "Swin-T": Level(settings=("encoder.name=swin_tiny_patch4_window7_224",)),
+}
+
+COMPARED: tuple[tuple[str, Question, dict[str, str]], ...] = (
+    ("all six kinds against none", "negatives", {"negatives": "all six"}),
+    ("half of the images synthetic", "fake", {"images": "half clone"}),
+    ("both fakes", "fake", {"images": "half clone", "negatives": "all six"}),
+)
+
+study = Study(
+    name="paper",
+    title="Do synthetic images and synthetic negatives give robust, transferable features (arXiv:2509.02029)?",
+    recipe="moby-deit-s",
+    settings=("training.epochs=300", "training.batch=512"),
+    factors={
+        "encoder": ENCODERS,
+        "images": {
+            "real": Level(images="real"),
+            "half clone": Level(images="mixed", source="clone", share=0.5),
+            "clone": Level(images="synthetic", source="clone"),
+        },
+        "negatives": {
+            "none": Level(),
+            "MoCHI": Level(settings=("negatives=mochi", "negatives.start=30", "negatives.stop=100")),
+            "all six": Level(settings=("negatives=as-intended", "negatives.start=30", "negatives.stop=100")),
+        },
+    },
+    baseline={"encoder": "DeiT-S", "images": "real", "negatives": "none"},
+    contrasts=tuple(
+        Contrast(
+            name=f"{name}, {encoder}", question=question, one={"encoder": encoder, **one}, other={"encoder": encoder}
+        )
+        for encoder in ENCODERS
+        for name, question, one in COMPARED
+    ),
+    protocols=("syn2co", "knn", "robustness"),
+)

@@ -1,0 +1,216 @@
+"""The page of a study: answers first, every number with its interval, nothing hidden, nothing private."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import study_pages
+
+from syn2co.core.errors import FileError
+from syn2co.reports.page_parts import public_text
+from syn2co.reports.study_labels import StudyLabels
+from syn2co.reports.study_page import verdicts, write_study_page
+from syn2co.reports.study_tables import against_best
+from syn2co.studies.answers import StudyAnswers, answer
+from syn2co.studies.grid import Level, Study
+from syn2co.studies.results import FailedCell, ScoreKey, StudyResults
+
+KNN = ScoreKey("knn", "")
+
+
+class Text(HTMLParser):
+    """Words of a page without markup, styles and scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words, self.hidden, self.tags = list[str](), 0, list[str]()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+        self.hidden += tag in ("style", "script")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden -= tag in ("style", "script")
+
+    def handle_data(self, data: str) -> None:
+        if not self.hidden:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page_of(results: StudyResults, folder: Path, **more: object) -> str:
+    return write_study_page(answer(results), folder, **more).read_text(encoding="utf-8")  # type: ignore[arg-type]
+
+
+def labels_of(answers: StudyAnswers) -> StudyLabels:
+    return StudyLabels(answers.results, answers.headline)
+
+
+@pytest.fixture(scope="module")
+def answers() -> StudyAnswers:
+    return answer(study_pages.results())
+
+
+def test_the_answers_come_first_with_badges_in_words(answers: StudyAnswers) -> None:
+    several = verdicts(answers, labels_of(answers))
+    badges = {verdict.question: (verdict.kind, verdict.badge) for verdict in several}
+    assert badges == {
+        "Does pretraining beat a random encoder?": ("good", "✓ resolved"),
+        "How many real images are enough?": ("open", "≈ 2 of 3 resolved"),
+        "Does it hold on corrupted images?": ("open", "≈ 2 of 3 resolved"),
+        "Does it transfer to other data?": ("open", "≈ 2 of 3 resolved"),
+    }
+    enough = next(verdict for verdict in several if verdict.question.startswith("How many"))
+    assert enough.lead.startswith("Better in 2 of 3 comparisons (+")
+    assert enough.more and enough.more in enough.full and enough.lead not in enough.full
+
+
+def test_one_seed_is_said_and_resolves_nothing(tmp_path: Path) -> None:
+    results = study_pages.results(seeds=1)
+    several = verdicts(answer(results), labels_of(answer(results)))
+    assert {verdict.badge for verdict in several} == {"one seed"}
+    assert several[1].lead.startswith("None of 3 comparisons is resolved (one seed): measured ")
+    text = Text(page_of(results, tmp_path)).text
+    assert "one seed says nothing about training" in text and "✓ resolved" not in text
+
+
+def test_comparisons_that_lack_cells_are_counted() -> None:
+    results = study_pages.results()
+    cells = [
+        cell for cell in results.cells if (cell.levels["images"], cell.levels["real images"]) != ("half flow", "8000")
+    ]
+    answers = answer(StudyResults(results.study, tuple(cells)))
+    enough = next(one for one in verdicts(answers, labels_of(answers)) if one.question.startswith("How many"))
+    assert enough.lead.startswith("Better in all 2 comparisons (") and enough.lead.endswith(", 1 not run yet.")
+    assert (enough.kind, enough.badge) == ("open", "≈ 2 of 3 resolved")
+
+
+def test_a_failed_and_a_missing_cell_stand_near_the_top(tmp_path: Path) -> None:
+    failed = FailedCell("x", {"images": "half flow", "real images": "8000"}, 2, "TrainingError: loss at step 12")
+    results = study_pages.results(failed=(failed,))
+    results = StudyResults(results.study, results.cells[:-1], results.failed, ("cell.json: is of another version",))
+    text = Text(page_of(results, tmp_path)).text
+    top = text[: text.index("The figure behind the answers")]
+    assert "Before you cite this" in top
+    for words in ("failed (TrainingError: loss at step 12)", "not finished", "cell.json: is of another version"):
+        assert words in top
+    assert "2 of 3 seeds" in text  # in the table, at the cells themselves
+
+
+def test_the_headline_has_a_curve_per_level_and_the_random_encoder_as_a_line(tmp_path: Path) -> None:
+    page = page_of(study_pages.results(), tmp_path)
+    assert "half flow, 500 real images: " in page and "random encoder: " in page
+    assert page.count('<rect class="band"') == 2  # once for the desk, once for the phone
+    assert "untrained, 2,000" not in page
+
+
+def test_without_an_axis_every_cell_is_a_row_of_the_headline(tmp_path: Path) -> None:
+    page = page_of(study_pages.results(study_pages.study(axis=None, versus=None)), tmp_path)
+    figure = page[page.index('id="headline-wide-d"') :].split("</svg>")[0]
+    assert figure.count('class="point"') == 10
+
+
+def test_best_and_not_resolved_against_it_by_hand(answers: StudyAnswers) -> None:
+    """8,000 real images: 66.0, 66.2 and 66.0 true points are not told apart; 500 are 9 points behind."""
+    labels = labels_of(answers)
+    marks = against_best(answers, labels, KNN)
+    by_cell = {labels.cell(levels): marks.get(number, "") for number, levels in enumerate(labels.combinations)}
+    large = {name: mark for name, mark in by_cell.items() if "8000" in name}
+    assert sorted(large.values()) == ["best", "tied", "tied"]
+    assert not any(mark for name, mark in by_cell.items() if " 500 " in name or "untrained" in name)
+
+
+def test_lower_is_better_where_it_is(tmp_path: Path) -> None:
+    results = study_pages.results()
+    for cell in results.cells:
+        for row in cell.report.rows:
+            object.__setattr__(row, "higher_is_better", False)
+    answers = answer(results)
+    labels = labels_of(answers)
+    best = next(number for number, mark in against_best(answers, labels, KNN).items() if mark == "best")
+    assert labels.combinations[best]["images"] == "untrained"
+    page = page_of(answers.results, tmp_path)
+    assert "lower is better" in page and "← better · points · worse →" in page
+
+
+def test_names_are_escaped_and_paths_are_not_shown(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    study = study_pages.study(title=evil, name='"><img src=x>')
+    failed = FailedCell("x", {"images": "half flow", "real images": "8000"}, 2, f"DataError: /home/me/cifar {evil}")
+    page = page_of(study_pages.results(study, failed=(failed,)), tmp_path)
+    assert evil not in page and "<img src=x" not in page
+    assert "/home/me" not in page and "/scratch" not in page and str(tmp_path) not in page
+    assert "--real cifar --set seed=0 --out run" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("--real /home/me/photos", "--real photos"),
+        ("--real=/a/b/c.tar,/d/e", "--real=c.tar,e"),
+        ("C:\\Users\\me\\photos is empty", "photos is empty"),
+        ("~/photos/cats", "cats"),
+        ("/data is empty", "data is empty"),
+        ("1 / 2 of the images, torch/nn, https://a.org/b/c", "1 / 2 of the images, torch/nn, https://a.org/b/c"),
+    ],
+)
+def test_public_text_keeps_the_last_part_of_absolute_paths_alone(text: str, public: str) -> None:
+    assert public_text(text) == public
+
+
+def test_pictures_cost_health_and_hashes_are_there(tmp_path: Path) -> None:
+    png = b"\x89PNG not really"
+    page = page_of(study_pages.results(), tmp_path, pictures={"real beside synthetic": png})
+    text = Text(page).text
+    assert 'alt="real beside synthetic"' in page
+    assert "0 of 27 runs have a problem." in text
+    assert "1.5 h" in text and "180,000 images made" in text  # 27 runs of 1.5 h; 18 sets of 10,000
+    for words in ("given-images", "knn-hash", "realonly-500-0", "real images: fingerprint of cifar"):
+        assert words in text
+
+
+def test_mass_and_hardness_are_means_over_the_last_quarter(tmp_path: Path) -> None:
+    page = page_of(study_pages.results(), tmp_path)
+    assert "adversarial, half flow · 500 real images: 0.12" in page
+    assert "interpolated, half flow · 500 real images: 0.3" in page
+
+
+def test_a_page_of_too_many_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="study.html: would have .* MB, at most 5 are allowed"):
+        page_of(study_pages.results(), tmp_path, pictures={"large": bytes(5_000_000)})
+    assert not (tmp_path / "study.html").exists()
+
+
+def test_a_large_study_stays_below_the_limit(tmp_path: Path) -> None:
+    """60 kinds of images x 3 numbers x 3 seeds: 540 runs with 100 records each."""
+    names = {f"mix {number}": Level(images="mixed", share=0.5) for number in range(58)}
+    base = study_pages.study()
+    changed = study_pages.study(factors=base.factors | {"images": base.factors["images"] | names}, only=())
+    study_pages.TRUTH.update({name: study_pages.TRUTH["half flow"] for name in names})
+    path = write_study_page(answer(study_pages.results(changed, seeds=3)), tmp_path)
+    assert path.stat().st_size < 5_000_000
+
+
+def test_an_empty_study_and_a_score_without_values_have_pages(tmp_path: Path) -> None:
+    text = Text(page_of(StudyResults(study_pages.study(), ()), tmp_path)).text
+    assert "no comparison yet" in text and "30 of 30 cells are not finished" in text
+    results = study_pages.results()
+    for cell in results.cells:
+        object.__setattr__(cell.report.rows[1], "values", np.empty(0))
+    assert "linear" in Text(page_of(results, tmp_path)).text
+
+
+def test_a_study_of_one_factor(tmp_path: Path) -> None:
+    study = Study(
+        name="negatives", title="Do synthetic negatives help?", recipe="demo", axis=None,
+        factors={"images": {"real only": Level(), "half flow": Level(images="mixed", source="flow", share=0.5)},
+                 "real images": {"2000": Level(real_images=2000)}},
+        baseline={"images": "real only", "real images": "2000"}, seeds=2,
+    )  # fmt: skip
+    text = Text(page_of(study_pages.results(study, seeds=2), tmp_path)).text
+    assert "half flow" in text and "No finished cell answers a question" in text

@@ -1,0 +1,317 @@
+"""Answers of a study on scores of known truth: verdicts, sentences, and notes on whatever is missing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from studies import SCORES, study_results
+
+from syn2co.studies.answers import StudyAnswers, answer
+from syn2co.studies.comparisons import ContrastResult, exploratory_comparisons
+from syn2co.studies.grid import Contrast
+from syn2co.studies.results import FailedCell, ScoreKey, StudyResults
+from syn2co.studies.sentences import axis_numbers
+from syn2co.studies.statistics import ONE_SEED, difference, holm
+
+KNN, LINEAR = ScoreKey("knn", "given"), ScoreKey("linear", "given")
+ROBUST, DIGITS = ScoreKey("robustness", "given"), ScoreKey("knn", "digits")
+AT_500 = Contrast(
+    name="half of the images made by the flow instead of 500 real ones alone", question="enough",
+    one={"images": "half flow"}, other={},
+)  # fmt: skip
+AT_2000 = Contrast(
+    name="the same with 2,000 real ones", question="enough", one={"images": "half flow", "real images": "2000"},
+    other={"real images": "2000"},
+)  # fmt: skip
+AT_8000 = Contrast(
+    name="the same with 8,000 real ones", question="enough", one={"images": "half flow", "real images": "8000"},
+    other={"real images": "8000"},
+)  # fmt: skip
+RATIO = Contrast(
+    name="half of the images synthetic instead of none", question="ratio", one={"images": "half flow"}, other={}
+)
+
+
+def first(answers: StudyAnswers, key: ScoreKey = KNN) -> ContrastResult:
+    return next(result for result in answers.contrasts if result.key == key)
+
+
+def test_a_clear_difference_is_resolved_in_one_sentence() -> None:
+    result = first(answer(study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500], seeds=5)))
+    value, low, high = (f"{number:+.1f}" for number in (result.difference.value, result.low, result.high))
+    assert result.resolved and result.primary and result.low > 0
+    assert result.sentence == (
+        "Half of the images made by the flow instead of 500 real ones alone: "
+        f"{value} points of k-NN [{low}, {high}], 5 seeds: resolved."
+    )
+
+
+def test_a_harm_is_resolved_for_the_worse() -> None:
+    answers = answer(study_results({"half flow": [-0.1, 0, 0]}, contrasts=[AT_500], seeds=5))
+    assert answers.sentences["enough"].endswith("5 seeds: resolved, for the worse.")
+    assert not first(answers).better
+
+
+def test_no_difference_is_not_resolved_and_says_what_could_have_been() -> None:
+    result = first(answer(study_results({"half flow": [0, 0, 0]}, contrasts=[AT_500], images=10_000)))
+    change = result.difference
+    assert not result.resolved and change.smallest is not None and change.seeds_for_one_point is not None
+    assert result.sentence.endswith(
+        f"; 3 seeds could have resolved {change.smallest:.1f} points, one point would take "
+        f"{change.seeds_for_one_point} seeds."
+    )
+    assert "not resolved (" in result.sentence
+
+
+def test_too_few_test_images_are_named() -> None:
+    """The gain differs per image, so more seeds alone never resolve one point."""
+    results = study_results({"half flow": [0, 0, 0]}, contrasts=[AT_500], images=50, seeds=5)
+    results = with_values(results, lambda arm, seed, values: np.arange(50) % 2 if arm == "half flow" else values)
+    assert "one point takes more test images than these 50" in first(answer(results)).sentence
+
+
+def with_values(results: StudyResults, change: object) -> StudyResults:
+    """The results with other values: change(arm, seed, values)."""
+    cells = []
+    for cell in results.cells:
+        rows = tuple(
+            replace(row, values=np.asarray(change(cell.levels["images"], cell.seed, row.values), float))  # type: ignore[operator]
+            for row in cell.report.rows
+        )
+        cells.append(replace(cell, report=replace(cell.report, rows=rows)))
+    return replace(results, cells=tuple(cells))
+
+
+def test_numbers_are_those_of_the_statistics_in_percent() -> None:
+    results = study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500])
+    one, other = (
+        np.stack([cell.report.rows[0].values for cell in results.of(results.study.complete(side)).values()])
+        for side in (AT_500.one, AT_500.other)
+    )
+    expected, result = difference(one, other), first(answer(results)).difference
+    assert (result.value, result.low, result.high) == pytest.approx(
+        (100 * expected.value, 100 * expected.low, 100 * expected.high)
+    )
+    assert (result.p, result.seeds_for_one_point) == (expected.p, expected.seeds_for_one_point)
+    assert result.smallest == pytest.approx(100 * (expected.smallest or 0))
+
+
+def test_holm_is_over_the_primary_contrasts_of_one_score() -> None:
+    gains = {"half flow": [0.06, 0.04, 0.0], "quarter flow": [0.05, 0.0, 0.0]}
+    answers = answer(study_results(gains, contrasts=[AT_500, AT_2000, AT_8000]))
+    for key in SCORES:
+        for primary in (True, False):
+            family = [one for one in answers.contrasts if one.key == key and one.primary is primary]
+            assert len(family) == 3
+            assert [one.adjusted_p for one in family] == holm([one.difference.p for one in family])
+            assert [one.resolved for one in family] == [one.adjusted_p <= 0.05 for one in family]
+            assert all((one.low > 0 or one.high < 0) == one.resolved for one in family)
+
+
+def test_a_contrast_with_one_seed_takes_no_part_in_the_correction() -> None:
+    without = [("half flow", 2000, seed) for seed in (1, 2)]
+    answers = answer(study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500, AT_2000], without=without))
+    at_500, at_2000 = answers.contrasts[:2]
+    assert (at_500.adjusted_p, at_500.low) == (at_500.difference.p, at_500.difference.low)
+    assert (at_2000.adjusted_p, at_2000.difference.seeds, at_2000.resolved) == (1, 1, False)
+    assert "1 of 2 comparisons is resolved" in answers.sentences["enough"]
+    assert answers.sentences["enough"].partition(" Half flow")[0].endswith(f"; {ONE_SEED}.")
+
+
+def test_several_comparisons_are_counted_and_told_apart() -> None:
+    answers = answer(
+        study_results({"half flow": [0.12, 0.0, -0.12]}, contrasts=[AT_500, AT_2000, AT_8000], seeds=5, images=3000)
+    )
+    at_500, at_2000, at_8000 = answers.contrasts[:3]
+    text = answers.sentences["enough"]
+    assert text.startswith("2 of 3 comparisons are resolved (points of k-NN). Resolved: " + at_500.brief)
+    assert f"Resolved, for the worse: {at_8000.brief}. Not resolved: {at_2000.brief}; 5 seeds could" in text
+
+
+def test_nothing_resolved_is_said() -> None:
+    answers = answer(study_results({"half flow": [0, 0, 0]}, contrasts=[AT_500, AT_2000]))
+    assert answers.sentences["enough"].startswith("None of 2 comparisons is resolved (points of k-NN). Not resolved: ")
+    assert "(the least certain one)" in answers.sentences["enough"]
+
+
+def test_lower_can_be_better() -> None:
+    results = study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500], seeds=5, lower_is_better=["knn"])
+    result = first(answer(results))
+    assert result.difference.value < 0 and result.resolved and result.better
+    assert result.difference.improvement > 0.99
+    assert "points of k-NN, where lower is better, [" in result.sentence and result.sentence.endswith("resolved.")
+    assert (answer(results).best(KNN) or {})["real images"] == "8000"  # of the smallest error
+
+
+def test_a_score_that_is_no_percent_has_its_own_digits() -> None:
+    results = study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500], seeds=5)
+    cells = [
+        replace(cell, report=replace(cell.report, rows=tuple(replace(row, percent=False) for row in cell.report.rows)))
+        for cell in results.cells
+    ]
+    result = first(answer(replace(results, cells=tuple(cells))))
+    assert f"{result.difference.value:+.2g} in k-NN [" in result.sentence
+    assert abs(result.difference.value) < 1
+
+
+def test_one_seed_resolves_nothing_and_says_so() -> None:
+    answers = answer(study_results({"half flow": [0.3, 0, 0]}, contrasts=[AT_500], seeds=1))
+    result = first(answers)
+    assert result.low > 0 and not result.resolved
+    assert answers.sentences["enough"].endswith(f"over the test images; {ONE_SEED}.")
+    assert any(note.endswith(ONE_SEED) for note in answers.notes)
+
+
+def test_only_common_seeds_are_paired_and_a_note_says_so() -> None:
+    results = study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500], without=[("half flow", 500, 1)])
+    answers = answer(results)
+    assert first(answers).difference.seeds == 2
+    expected = f"k-NN, {AT_500.name}: paired by seeds 0, 2; seed 1 is in one of the two cells alone and left out"
+    assert expected in answers.notes
+
+
+def test_missing_cells_are_no_answer_yet() -> None:
+    missing = [("half flow", 500, seed) for seed in range(3)]
+    answers = answer(study_results({"half flow": [0, 0, 0]}, contrasts=[AT_500, AT_2000], without=missing))
+    assert f"Not run yet: {AT_500.name}." in answers.sentences["enough"]
+    assert any(note.startswith("3 of 18 cells are not finished: ") for note in answers.notes)
+    assert answers.estimate({"real images": "500", "images": "half flow"}, KNN) is None
+
+
+def test_nothing_finished_is_no_crash() -> None:
+    results = study_results({"half flow": [0, 0, 0]}, contrasts=[AT_500, RATIO])
+    answers = answer(replace(results, cells=()))
+    assert answers.sentences["enough"] == f"No answer yet. Not run yet: {AT_500.name}."
+    assert (answers.estimates, answers.contrasts, answers.headline, answers.best(KNN)) == ([], [], None, None)
+
+
+def test_failed_cells_and_the_readers_notes_reach_the_notes() -> None:
+    results = study_results({"half flow": [0, 0, 0]}, contrasts=[AT_500], without=[("half flow", 500, 1)])
+    failed = FailedCell("x", {"real images": "500", "images": "half flow"}, 1, "the loss is not finite")
+    answers = answer(replace(results, failed=(failed,), notes=("a cell of another version is left out",)))
+    assert answers.notes[:2] == [
+        "a cell of another version is left out",
+        "real images 500, images half flow, seed 1: failed (the loss is not finite)",
+    ]
+    assert not any("not finished" in note for note in answers.notes)
+
+
+def test_a_score_that_some_cells_lack_is_noted() -> None:
+    results = study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500], no_score=[("half flow", 500, 2, ROBUST)])
+    answers = answer(results)
+    name = "accuracy on corrupted images"
+    assert f"{name}: no such score in real images 500, images half flow, seed 2" in answers.notes
+    assert (first(answers, ROBUST).difference.seeds, first(answers).difference.seeds) == (2, 3)
+
+
+def test_draws_of_labels_are_averaged_per_image() -> None:
+    results = study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500])
+    drawn = with_values(results, lambda arm, seed, values: np.stack([values, 1 - values, values]))
+    plain, of_draws = (answer(one).estimate(results.cells[0].levels, KNN) for one in (results, drawn))
+    assert plain is not None and of_draws is not None
+    assert of_draws.estimate.value == pytest.approx((plain.estimate.value + 100) / 3)
+
+
+def test_a_share_stays_within_its_bounds() -> None:
+    results = study_results({}, alone=(0.4, 0.5, 0.99), seeds=2, seed_effect=0.05, images=100)
+    estimate = answer(results).estimate({"real images": "8000", "images": "real only"}, KNN)
+    assert estimate is not None and estimate.estimate.high == 100.0 and estimate.estimate.low < 99
+
+
+def test_exploratory_differences_are_against_the_baseline_at_the_same_number() -> None:
+    results = study_results({"half flow": [0.2, 0.2, 0.2]}, contrasts=[AT_500], seeds=5)
+    pairs = exploratory_comparisons(results.study)
+    assert [pair.name for pair in pairs] == [
+        "half flow instead of real only, real images 2000", "half flow instead of real only, real images 8000",
+    ]  # fmt: skip
+    explored = [result for result in answer(results).contrasts if not result.primary]
+    assert all(result.resolved and "(exploratory)" in result.sentence for result in explored)
+    assert all(result.question is None for result in explored)
+
+
+def test_enough_says_where_faking_stops_to_help_and_what_it_is_worth() -> None:
+    """At 500 the mix scores what 1,000 real images alone do: halfway to 2,000 on the logarithm."""
+    answers = answer(
+        study_results(
+            {"half flow": [0.1, 0.0, -0.1]}, alone=(0.3, 0.5, 0.7), contrasts=[AT_500, AT_2000, AT_8000], seeds=5,
+            images=10_000,
+        )
+    )  # fmt: skip
+    text = answers.sentences["enough"]
+    assert "Half flow: better with 500 real images, not resolved with 2000, worse with 8000." in text
+    worth = text.partition("500 real images with half flow are worth about ")[2]
+    number, low, high = (
+        int(word.strip("[].,").replace(",", "")) for word in worth.split() if word[-1:].isdigit() or "]" in word
+    )
+    assert low < 1000 < high and 900 <= number <= 1100
+    assert "2000 real images with" not in text
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"), [(0.5, "are worth more than 8,000 alone."), (0.0, "")], ids=["above the curve", "no gain"]
+)
+def test_worth_is_said_only_as_far_as_the_curve_supports_it(gain: float, words: str) -> None:
+    results = study_results(
+        {"half flow": [gain, 0, 0]}, alone=(0.2, 0.25, 0.3), contrasts=[AT_500], seeds=5, images=5000
+    )
+    text = answer(results).sentences["enough"]
+    assert words in text and ("worth" in text) == bool(words)
+
+
+def test_a_flat_curve_gives_a_lower_bound() -> None:
+    """The upper end of the interval never comes down to zero."""
+    results = study_results(
+        {"half flow": [0.045, 0, 0]}, alone=(0.4, 0.44, 0.445), contrasts=[AT_500], seeds=5, images=10_000
+    )
+    assert "500 real images with half flow are worth at least " in answer(results).sentences["enough"]
+
+
+def test_an_axis_without_numbers_has_no_worth() -> None:
+    study = study_results({"half flow": [0, 0, 0]}).study
+    assert list(axis_numbers(study)) == ["500", "2000", "8000"]
+    assert axis_numbers(study.model_copy(update={"axis": "images"})) == {}
+    assert axis_numbers(study.model_copy(update={"axis": None})) == {}
+
+
+def test_the_best_ratio_is_held_against_none_and_its_neighbors() -> None:
+    gains = {
+        "quarter flow": [0.05, 0, 0],
+        "half flow": [0.1, 0, 0],
+        "flow alone": [-0.1, 0, 0],
+        "flow, then real": [0.3, 0, 0],
+    }
+    answers = answer(study_results(gains, contrasts=[RATIO], seeds=5))
+    result, text = first(answers), answers.sentences["ratio"]
+    assert "The best share of synthetic images is 50 % (k-NN " in text
+    assert f"against 0 % {result.number(result.difference.value)} {result.ends}, resolved; against 25 % " in text
+    assert "against 100 % " in text and text.count("exploratory") == 2
+
+
+def test_no_faking_can_be_the_best_ratio() -> None:
+    gains = {"quarter flow": [-0.1, 0, 0], "half flow": [-0.2, 0, 0], "flow alone": [-0.3, 0, 0]}
+    text = answer(study_results(gains, contrasts=[RATIO], seeds=5)).sentences["ratio"]
+    assert "The best share of synthetic images is 0 % (" in text and text.count("against") == 1
+
+
+def test_corrupted_images_and_other_data_have_sentences() -> None:
+    answers = answer(study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500], seeds=5))
+    assert "points of accuracy on corrupted images [" in answers.sentences["robust"]
+    assert "points of k-NN on digits [" in answers.sentences["transfers"]
+    assert list(answers.sentences) == ["enough", "robust", "transfers"]
+
+
+def test_the_study_s_first_protocol_is_the_headline() -> None:
+    results = study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500])
+    study = results.study.model_copy(update={"protocols": ("linear", "knn")})
+    assert answer(replace(results, study=study)).headline == LINEAR
+    study = results.study.model_copy(update={"protocols": ("few-shot",)})
+    assert answer(replace(results, study=study)).headline == KNN
+
+
+def test_estimates_are_found_and_the_best_is_named() -> None:
+    answers = answer(study_results({"half flow": [0.0, 0.0, 0.2]}))
+    assert answers.best(KNN) == {"real images": "8000", "images": "half flow"}
+    estimate = answers.estimate({"images": "real only", "real images": "500"}, DIGITS)
+    assert estimate is not None and estimate.percent and estimate.estimate.seeds == 3
+    assert estimate.estimate.low < 50 < estimate.estimate.high
+    assert len(answers.estimates) == 6 * len(SCORES)

@@ -1,0 +1,415 @@
+"""Running a study: each cell once, in the order of their worth; kills resume, failures are written down."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import finish, interrupt_at, said, saved_steps, start
+from tiny_studies import (
+    ALONE,
+    HALF,
+    LEVELS,
+    STEPS,
+    UNTRAINED,
+    processes_of,
+    run_and_die,
+    run_tiny,
+    tiny_inputs,
+    tiny_study,
+)  # fmt: skip
+
+from syn2co.core.errors import StudyError
+from syn2co.core.locks import hold
+from syn2co.evaluation.results import EvaluationReport
+from syn2co.studies import run as module
+from syn2co.studies.grid import Contrast, Level
+from syn2co.studies.results import CellResult, Cost, StudyResults, read_study
+from syn2co.studies.run import LOCK, StudyRun, begin, expected_seconds, run_cells, run_one
+from syn2co.synthesis.generation.generate import generate
+from syn2co.synthesis.sets.settings import SynthesisSettings
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the images and, in `out`, the finished study; not to be written to."""
+    folder = tmp_path_factory.mktemp("finished")
+    run_tiny(tiny_study(), tiny_inputs(folder), folder / "out")
+    return folder
+
+
+def scores(results: StudyResults) -> dict[str, tuple[str, float, list[float]]]:
+    return {
+        cell.levels["images"]: (row.encoder_hash, row.value, row.values.tolist())
+        for cell in results.cells
+        for row in cell.report.rows
+    }
+
+
+def fake(run: StudyRun, seconds: dict[str, float], *, ran: list[str]) -> Any:
+    """A `run_one` that takes no time, and says how many seconds a cell took by its level."""
+
+    def run_one(run: StudyRun, job: Any, *, progress: bool) -> str:
+        ran.append(f"{job.cell.levels['images']} {job.cell.seed}")
+        cost = Cost(training_seconds=seconds[job.cell.levels["images"]])
+        CellResult(job.hash, job.cell.levels, job.cell.seed, EvaluationReport((), (), {}), cost).write(
+            run.cell_folder(job)
+        )
+        return ""
+
+    return run_one
+
+
+def test_a_study_runs_and_says_what_every_cell_did(finished: Path) -> None:
+    results = read_study(finished / "out")
+    assert [(cell.levels["images"], cell.seed) for cell in results.cells] == [(ALONE, 0), (HALF, 0), (UNTRAINED, 0)]
+    alone, half, untrained = results.cells
+    assert results.failed == results.notes == () and results.missing == []
+    assert (half.steps, alone.steps, untrained.steps) == (4, 4, 0)
+    assert half.cost.images_made == 12 and half.cost.generation_seconds > 0 and half.cost.training_seconds > 0
+    assert alone.cost.images_made == alone.cost.generation_seconds == 0 and untrained.cost.training_seconds == 0
+    assert alone.cost.processors == "cpu, 1 threads, 1 ranks" and alone.health["headline"] and not untrained.health
+    assert alone.curves[-1]["step"] == 4 and alone.config["mix"]["max_real"] == 12
+    assert len({hash for hash, _, _ in scores(results).values()}) == 3
+    record = json.loads((finished / "out" / "cells" / half_folder(finished) / "run" / "mix.json").read_text())
+    assert (record["real"], record["synthetic"], record["mode"]) == (12, 12, "ratio")
+
+
+def half_folder(folder: Path) -> str:
+    return next(path.name for path in (folder / "out" / "cells").iterdir() if path.name.startswith("half-fitted-s0-"))
+
+
+def test_nothing_of_this_machine_is_in_the_results(finished: Path) -> None:
+    for path in (finished / "out").rglob("*.json"):
+        if path.name in ("cell.json", "study.json", "failed.json"):
+            assert str(finished) not in path.read_text() and "/home/" not in path.read_text()
+
+
+def test_a_finished_cell_never_runs_twice(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "run_cell", None)
+    before = {path: path.stat().st_mtime_ns for path in (finished / "out").rglob("cell.json")}
+    run = begin(tiny_study(), tiny_inputs(finished), finished / "out")
+    assert run.open_jobs == []
+    assert run_one(run, run.jobs[0], progress=False) == "images real, seed 0: finished before"
+    assert len(run_cells(run, progress=False).cells) == 3
+    assert before == {path: path.stat().st_mtime_ns for path in (finished / "out").rglob("cell.json")}
+
+
+def test_more_seeds_run_only_what_is_new(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(finished, tmp_path / "copy")
+    run, ran = begin(tiny_study(seeds=2), tiny_inputs(tmp_path / "copy"), tmp_path / "copy" / "out"), list[str]()
+    monkeypatch.setattr(module, "run_one", fake(run, dict.fromkeys(LEVELS, 1.0), ran=ran))
+    results = run_cells(run, progress=False)
+    assert ran == [f"{name} 1" for name in LEVELS] and len(results.cells) == 6
+
+
+def test_a_killed_cell_resumes_and_ends_with_equal_scores(finished: Path, tmp_path: Path) -> None:
+    process = start(run_and_die, tiny_study(), tiny_inputs(finished), tmp_path / "out", 6)
+    assert finish(process) == -signal.SIGKILL
+    half = next((tmp_path / "out" / "cells").glob("half-fitted-*"))
+    assert saved_steps(half / "run") == [2] and not (half / "cell.json").exists()
+    assert len(read_study(tmp_path / "out").cells) == 1, "the first cell is not lost"
+    run = begin(tiny_study(), tiny_inputs(finished), tmp_path / "out")
+    assert len(run.open_jobs) == 2
+    results = run_cells(run, progress=False)
+    assert scores(results) == scores(read_study(finished / "out"))
+    assert results.cells[1].cost.images_made == 12
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_cell_that_resumes(finished: Path, tmp_path: Path, number: int) -> None:
+    run = begin(tiny_study(), tiny_inputs(finished), tmp_path / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, 1, number)
+        with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit):
+            run_cells(run, progress=False)
+    folder = run.cell_folder(run.jobs[0])
+    assert saved_steps(folder / "run") and not (folder / "cell.json").exists() and not (folder / "failed.json").exists()
+    assert len(run.open_jobs) == 3
+    assert scores(run_cells(run, progress=False)) == scores(read_study(finished / "out"))
+
+
+def test_a_failing_cell_is_written_down_and_the_rest_goes_on(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished / "real", tmp_path / "clone")
+    levels = {
+        "clone": Level(images="synthetic", source=str(tmp_path / "clone")),
+        "fitted": Level(images="synthetic", source="fitted"), UNTRAINED: LEVELS[UNTRAINED],
+    }  # fmt: skip
+    study = tiny_study(levels, generators={"fitted": {"options": {"nothing": 1}}})
+    run = begin(study, tiny_inputs(finished), tmp_path / "out")
+    (tmp_path / "clone").rename(tmp_path / "gone")
+    results = run_cells(run, progress=False)
+    assert [cell.levels["images"] for cell in results.cells] == [UNTRAINED]
+    assert [cell.levels["images"] for cell in results.failed] == ["clone", "fitted"]
+    assert [failed.reason.partition(";")[0] for failed in results.failed] == [
+        "clone: there is no such folder or tar file",
+        "options.nothing: there is no such setting",
+    ]
+    (tmp_path / "gone").rename(tmp_path / "clone")
+    results = run_cells(begin(study, tiny_inputs(finished), tmp_path / "out"), progress=False)
+    assert [cell.levels["images"] for cell in results.failed] == ["fitted"], "a rerun tries it again"
+    assert not list((tmp_path / "out" / "cells").glob("clone-*/failed.json"))
+
+
+def test_an_error_of_ours_leaves_its_traceback(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(tiny_study(), tiny_inputs(finished), tmp_path / "out")
+
+    def broken(job: Any, *_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(module, "run_cell", broken)
+    folder = run.cell_folder(run.jobs[0])
+    folder.mkdir(parents=True)
+    (folder / "log.txt").write_text("an earlier line\n")
+    assert run_one(run, run.jobs[0], progress=False) == "images real, seed 0: failed (ZeroDivisionError: a bug)"
+    assert json.loads((folder / "failed.json").read_text())["reason"] == "ZeroDivisionError: a bug"
+    assert re.match(r"(?s)an earlier line\nTraceback .*ZeroDivisionError: a bug\n$", (folder / "log.txt").read_text())
+
+
+def test_a_torn_result_is_made_again(finished: Path, tmp_path: Path) -> None:
+    """Named defect: half a cell.json counted as finished, and with a budget it ended the study."""
+    shutil.copytree(finished, tmp_path / "copy")
+    path = next((tmp_path / "copy" / "out" / "cells").glob("real-*/cell.json"))
+    path.write_text(path.read_text()[:100])
+    results = read_study(tmp_path / "copy" / "out")
+    assert len(results.cells) == 2 and re.search(r"cell.json: cannot be read .*; it is left out", results.notes[0])
+    run = begin(tiny_study(), tiny_inputs(finished), tmp_path / "copy" / "out")
+    assert [job.cell.levels["images"] for job in run.open_jobs] == [ALONE]
+    results = run_cells(run, budget=1e9, progress=False)
+    assert scores(results) == scores(read_study(finished / "out")) and results.notes == ()
+
+
+def test_a_result_of_another_format_is_kept(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "copy")
+    path = next((tmp_path / "copy" / "out" / "cells").glob("real-*/cell.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99, "cost": {"joules": 3}}))
+    run = begin(tiny_study(), tiny_inputs(finished), tmp_path / "copy" / "out")
+    assert run.open_jobs == [] and len(run_cells(run, budget=1.0, progress=False).cells) == 2
+
+
+def test_two_calls_share_the_work(finished: Path, tmp_path: Path) -> None:
+    run = begin(tiny_study(), tiny_inputs(finished), tmp_path / "out")
+    folder = run.cell_folder(run.jobs[1])
+    folder.mkdir(parents=True)
+    with hold(folder / LOCK, wait=False) as mine:
+        assert mine
+        results = run_cells(run, progress=False)
+        assert run_one(run, run.jobs[1], progress=False) == f"images {HALF}, seed 0: another process runs it"
+    assert [cell.levels["images"] for cell in results.cells] == [ALONE, UNTRAINED] and results.failed == ()
+    assert results.missing == [f"images {HALF}, seed 0"]
+
+
+def test_two_processes_in_one_folder_make_every_cell_once(finished: Path, tmp_path: Path) -> None:
+    """They begin at the same moment, and the set of images is made by both."""
+    both = [start(run_tiny, tiny_study(), tiny_inputs(finished), tmp_path / "out") for _ in range(2)]
+    for process in both:
+        assert finish(process) == 0
+    assert scores(read_study(tmp_path / "out")) == scores(read_study(finished / "out"))
+
+
+def test_cells_share_sets_and_every_way_of_faking_runs(finished: Path, tmp_path: Path) -> None:
+    """Sets are made once, of the 12 real images of the cell alone."""
+    stored = tmp_path / "stored"
+    generate(SynthesisSettings(size=32, options={"program": "leaves"}), stored, count=8)
+    levels = {
+        "then": Level(images="then", source="fitted", share=0.5, real_images=12),
+        "mixed": Level(images="mixed", source="fitted", share=0.25, real_images=12),
+        "varied": Level(images="replace", source="flow", share=1.0, real_images=12),
+        "synthetic": Level(images="synthetic", source="flow", real_images=12),
+        "stored": Level(images="mixed", source=str(stored), share=0.5),
+        "procedural": Level(images="synthetic", source="procedural"),
+    }
+    run = begin(tiny_study(levels), tiny_inputs(finished), tmp_path / "out")
+    results = run_cells(run, progress=False)
+    assert results.failed == results.notes == () and len(results.cells) == 6
+    made = {cell.levels["images"]: cell.cost.images_made for cell in results.cells}
+    assert made == {"then": 12, "mixed": 12, "varied": 12, "synthetic": 12, "stored": 0, "procedural": 12}
+    assert len(list((tmp_path / "out" / "sets").iterdir())) == 4
+    modes = {}
+    for job in run.jobs:
+        record = json.loads((run.cell_folder(job) / "run" / "mix.json").read_text())
+        modes[job.cell.levels["images"]] = (record["mode"], record["real"], record["synthetic"])
+    assert modes == {
+        "then": ("then", 12, 12), "mixed": ("ratio", 12, 12), "varied": ("replace", 12, 12),
+        "synthetic": ("synthetic", 0, 12), "stored": ("ratio", 16, 8), "procedural": ("synthetic", 0, 12),
+    }  # fmt: skip
+    again = {job.cell.levels["images"]: job for job in run.jobs}
+    assert again["then"].set_folder(run.folder) == again["mixed"].set_folder(run.folder)
+    recipe = json.loads((again["then"].set_folder(run.folder) / "recipe.json").read_text())
+    assert recipe["max_real"] == 12 and str(finished) not in json.dumps(recipe)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 5])
+def test_shards_are_disjoint_and_complete(finished: Path, tmp_path: Path, parts: int) -> None:
+    inputs, study = tiny_inputs(finished), tiny_study()
+    shards = [begin(study, inputs, tmp_path / "out", shard=f"{i}/{parts}").jobs for i in range(1, parts + 1)]
+    hashes = [job.hash for jobs in shards for job in jobs]
+    assert sorted(hashes) == sorted(job.hash for job in begin(study, inputs, tmp_path / "out").jobs)
+    assert len(set(hashes)) == 3
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "1/0", "-1/2", ""])
+def test_a_wrong_shard_is_refused(finished: Path, tmp_path: Path, shard: str) -> None:
+    with pytest.raises(StudyError, match=f"--shard {shard}: must be I/N with I from 1 to N, such as 1/4; correct it"):
+        begin(tiny_study(), tiny_inputs(finished), tmp_path / "out", shard=shard)
+    assert not (tmp_path / "out").exists()
+
+
+def test_shards_in_folders_of_their_own_merge(finished: Path, tmp_path: Path) -> None:
+    for part in (1, 2):
+        run_tiny(tiny_study(), tiny_inputs(finished), tmp_path / str(part), shard=f"{part}/2")
+    results = read_study([tmp_path / "1", tmp_path / "2"])
+    assert scores(results) == scores(read_study(finished / "out")) and results.missing == [] and results.notes == ()
+    assert len(read_study(tmp_path / "2").missing) == 2
+
+
+BUDGET = {"real": 10.0, "a": 10.0, "b": 30.0, "c": 10.0, UNTRAINED: 0.1}
+
+
+@pytest.fixture
+def budgeted(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """`budgeted(seconds)` runs a study of known costs on a clock of its own, and returns what ran."""
+    levels = {name: Level(real_images=number) for number, name in enumerate(BUDGET, start=8)}
+    levels[UNTRAINED] = LEVELS[UNTRAINED]
+    contrasts = [Contrast(name=name, question="enough", one={"images": name}, other={}) for name in ("a", "b")]
+    run = begin(tiny_study(levels, contrasts=contrasts, seeds=2), tiny_inputs(finished), tmp_path / "out")
+    ran: list[str] = []
+    clock = {"now": 0.0}
+    one = fake(run, BUDGET, ran=ran)
+
+    def timed(run: StudyRun, job: Any, *, progress: bool) -> str:
+        clock["now"] += BUDGET[job.cell.levels["images"]]
+        return one(run, job, progress=progress)
+
+    monkeypatch.setattr(module, "run_one", timed)
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock["now"])
+
+    def call(budget: float) -> list[str]:
+        ran.clear()
+        run_cells(run, budget=budget, progress=False)
+        return list(ran)
+
+    yield call
+
+
+def test_a_budget_leaves_whole_comparisons(budgeted: Any) -> None:
+    """The first cells are begun unseen. Then nothing is begun that is expected to take longer than is left."""
+    assert budgeted(5) == ["real 0", "a 0"], "a comparison that was begun is made whole"
+    assert budgeted(9) == [], "b would take 10 seconds, by the mean of the finished"
+    assert budgeted(10) == ["b 0"]
+    assert budgeted(19) == [], "the next comparison is real and a, 10 seconds each"
+    assert budgeted(49) == ["real 1", "a 1"], "b takes 30 seconds, of which 29 are left"
+    assert budgeted(0) == []
+    assert budgeted(1e9) == ["b 1", "c 0", f"{UNTRAINED} 0", "c 1", f"{UNTRAINED} 1"]
+
+
+def test_an_untrained_cell_says_nothing_of_trained_ones(finished: Path, tmp_path: Path) -> None:
+    """Named defect: it took a second, so that a budget of a minute seemed enough for hours."""
+    run = begin(tiny_study(), tiny_inputs(finished), tmp_path / "out")
+    for name, seconds in ((UNTRAINED, 1.0), (ALONE, 500.0)):
+        job = next(job for job in run.jobs if job.cell.levels["images"] == name)
+        fake(run, {name: seconds}, ran=[])(run, job, progress=False)
+        assert expected_seconds(run, run.jobs[1]) == {UNTRAINED: 0.0, ALONE: 500.0}[name]
+
+
+def test_cells_in_processes_of_their_own_have_equal_scores(finished: Path, tmp_path: Path) -> None:
+    """Bit for bit, if each has one thread; the machine's cores are divided among them."""
+    settings = tuple(one for one in STEPS if one != "machine.threads=1")
+    study = tiny_study({name: LEVELS[name] for name in (ALONE, UNTRAINED)}, settings=settings)
+    results = run_cells(begin(study, tiny_inputs(finished), tmp_path / "out"), jobs=2, progress=False)
+    assert results.failed == () and len(results.cells) == 2
+    threads = max(1, (os.cpu_count() or 1) // 2)
+    assert results.cells[0].cost.processors == f"cpu, {threads} threads, 1 ranks"
+    expected = scores(read_study(finished / "out"))
+    assert threads > 1 or scores(results) == {name: expected[name] for name in (ALONE, UNTRAINED)}
+
+
+def fake_processes(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]:
+    """Put a shell script in the place of the worker, $3 the folder; return the commands that would have been run."""
+    commands: list[list[str]] = []
+    popen = subprocess.Popen
+
+    def begun(command: list[str], **named: Any) -> Any:
+        commands.append(command)
+        return popen(["sh", "-c", script, *command], **named)
+
+    monkeypatch.setattr(module.subprocess, "Popen", begun)
+    return commands
+
+
+def test_a_killed_process_is_a_failed_cell_and_the_rest_goes_on(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = fake_processes(monkeypatch, "kill -9 $$")
+    run = begin(tiny_study(), tiny_inputs(finished), tmp_path / "out")
+    results = run_cells(run, jobs=2, progress=False)
+    assert [failed.reason for failed in results.failed] == [
+        "its process ended with -9; see log.txt, and run the study again to go on"
+    ] * 3
+    assert len(run.open_jobs) == 3 and len(commands) == 3, "a new process where one has died"
+    assert {tuple(command[3:]) for command in commands} == {(str(run.folder), "-")}, "threads of the user's are kept"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_processes(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """They get SIGTERM, so that they save; none is begun afterwards, and none is left."""
+    script = 'trap "touch $3/saved-$$; exit 143" TERM; read cell; touch $3/ready-$$; while :; do sleep 0.05; done'
+    commands = fake_processes(monkeypatch, script)
+    run = begin(tiny_study(), tiny_inputs(finished), tmp_path / "out")
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 60
+        while len(list(run.folder.glob("ready-*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    def unexpected(*_: object) -> None:
+        raise AssertionError("the signal went past `run_cells`")
+
+    before = signal.signal(signal.SIGTERM, unexpected)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit) as caught:
+            run_cells(run, jobs=2, progress=False)
+    finally:
+        after = signal.signal(signal.SIGTERM, before)
+        thread.join()
+    assert after is unexpected, "the handler of before is back"
+    assert number == signal.SIGINT or getattr(caught.value, "code", None) == 143
+    assert len(commands) == 2 and len(list(run.folder.glob("saved-*"))) == 2
+    assert processes_of(run.folder) == [] and list(run.folder.rglob("failed.json")) == []
+
+
+def test_sigterm_ends_real_processes_that_save(finished: Path, tmp_path: Path) -> None:
+    long = tuple(one for one in STEPS if not one.startswith(("training.steps", "machine.save_steps")))
+    study = tiny_study(settings=(*long, "training.steps=1000000"), contrasts=())
+    process = start(_two_jobs, study, tiny_inputs(finished), tmp_path / "out")
+    deadline = time.monotonic() + 120
+    trained = tmp_path / "out" / "cells"
+    while len(list(trained.glob("*/run/metrics.jsonl"))) < 1:
+        assert time.monotonic() < deadline and process.is_alive(), said(process)
+        time.sleep(0.1)
+    assert len(processes_of(tmp_path / "out")) == 2
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    assert finish(process) == 143
+    assert processes_of(tmp_path / "out") == []
+    begun = [path.parent for path in trained.glob("*/run/metrics.jsonl")]
+    assert any(saved_steps(run) for run in begun) and not list(trained.glob("*/failed.json"))
+
+
+def _two_jobs(study: Any, inputs: Any, out: Path) -> None:
+    run_tiny(study, inputs, out, jobs=2)

@@ -1,0 +1,119 @@
+"""The real SLURM of one node that studies are tested on: jobs, arrays, requeue, submitit, and nothing left behind."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cloudpickle
+import pytest
+import slurm_node
+import submitit
+from slurm_node import SlurmUnavailable, command, wait_until
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a job cannot import this file
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Path]:
+    try:
+        with slurm_node.slurm_node() as folder:
+            yield folder
+    except SlurmUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def executor(slurm: Path, tmp_path: Path) -> submitit.AutoExecutor:
+    executor = submitit.AutoExecutor(folder=tmp_path / "jobs", cluster="slurm")
+    executor.update_parameters(
+        timeout_min=2, cpus_per_task=1, stderr_to_stdout=True, slurm_array_parallelism=2, slurm_signal_delay_s=30,
+        slurm_additional_parameters={"requeue": True},
+    )  # fmt: skip
+    return executor
+
+
+class Turns(submitit.helpers.Checkpointable):
+    """Waits to be preempted in its first turn; its state counts the turns, its file tells when each begins."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.turn = 0
+
+    def __call__(self) -> tuple[int, str]:
+        self.turn += 1
+        self.file.write_text(f"{self.turn}")
+        while self.turn == 1:
+            time.sleep(0.1)
+        return self.turn, os.environ["SLURM_RESTART_COUNT"]
+
+
+def submit(script: str, *options: str) -> str:
+    """Submit a batch script without a log of its own, and return the number of its job."""
+    return command("sbatch", "--parsable", "--output=/dev/null", *options, "--wrap", script)
+
+
+def test_array_runs_to_its_end(slurm: Path, tmp_path: Path) -> None:
+    job = submit(f"srun touch {tmp_path}/$SLURM_ARRAY_TASK_ID", "--array=0-2")
+    states = ("squeue", "--jobs", job, "--array", "--states=all", "--noheader", "--format=%T")
+    wait_until(lambda: command(*states).split() == ["COMPLETED"] * 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("preempt", ["scontrol requeue {job}", "scontrol update nodename=node state=down reason=test"])
+def test_preempted_job_runs_again(preempt: str, slurm: Path, tmp_path: Path) -> None:
+    turns = tmp_path / "turns"
+    job = submit(f"echo turn $SLURM_RESTART_COUNT >> {turns}; [ $SLURM_RESTART_COUNT ] || sleep 100")
+    wait_until(turns.exists)
+    command(*preempt.format(job=job).split())
+    wait_until(lambda: turns.read_text() == "turn\nturn 1\n")
+
+
+def test_submitit_maps_a_function(executor: submitit.AutoExecutor) -> None:
+    jobs = executor.map_array(lambda value: (value**2, sys.executable), [2, 3, 4])
+    wait_until(lambda: all(job.done() for job in jobs))
+    assert [job.result() for job in jobs] == [(4, sys.executable), (9, sys.executable), (16, sys.executable)]
+
+
+def test_submitit_resumes_a_preempted_callable_from_its_checkpoint(
+    executor: submitit.AutoExecutor, tmp_path: Path
+) -> None:
+    file = tmp_path / "turn"
+    job = executor.submit(Turns(file))
+    wait_until(file.exists)
+    command("scancel", "--signal=USR2", job.job_id)
+    wait_until(job.done)
+    assert job.result() == (2, "1")  # its second turn, in a job that SLURM has restarted once
+    log = job.stdout()
+    assert log is not None and log.index("Calling checkpoint method") < log.index("Job completed successfully")
+
+
+def test_nothing_is_left_behind(slurm: Path, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    before = os.environ["SLURM_CONF"]
+    with slurm_node.slurm_node() as folder:  # a second one, beside that of the other tests
+        assert os.environ["SLURM_CONF"] == f"{folder}/slurm.conf" != before
+        submit(f"setsid sleep 1000 & echo $! > {pid}.part; mv {pid}.part {pid}; wait")
+        wait_until(pid.exists)
+        process = Path("/proc", pid.read_text().strip())
+        assert process.exists()
+    assert not process.exists()
+    assert not folder.exists()
+    assert os.environ["SLURM_CONF"] == before
+    assert command("sinfo", "--noheader", "--format=%T") == "idle"
+
+
+def test_start_that_fails_shows_the_logs(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm_node, "CONFIG", slurm_node.CONFIG + "Nonsense=1\n")
+    with (
+        pytest.raises(SlurmUnavailable, match=r"(?s)did not start: .*slurmctld\.log.*Nonsense"),
+        slurm_node.slurm_node(),
+    ):
+        pass
+
+
+def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm_node, "PROGRAMS", ("sh", "slurm-of-nowhere"))
+    with pytest.raises(SlurmUnavailable, match=r"not installed \(no slurm-of-nowhere\)"), slurm_node.slurm_node():
+        pass
