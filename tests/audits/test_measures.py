@@ -7,8 +7,9 @@ import pytest
 
 from syn2co.audits import feature_space as features
 from syn2co.audits import fidelity as diversity
-from syn2co.audits import hash_pairs, separability
-from syn2co.audits.duplicates import AGREEMENT, RADIUS, agreement, thumbnail
+from syn2co.audits import separability
+from syn2co.images import hash_pairs
+from syn2co.images.near_copies import AGREEMENT, RADIUS, thumbnail, unit_thumbnail
 from syn2co.images.perceptual_hash import phash, phash_bits
 
 
@@ -26,6 +27,10 @@ def scene(seed: int, side: int = 48) -> np.ndarray:
 
 def distance(one: np.ndarray, two: np.ndarray) -> int:
     return (phash_bits(one) ^ phash_bits(two)).bit_count()
+
+
+def agreement(one: np.ndarray, two: np.ndarray) -> float:
+    return float(unit_thumbnail(one) @ unit_thumbnail(two))
 
 
 def test_the_hash_has_16_digits_and_half_of_its_bits_are_set() -> None:
@@ -99,7 +104,7 @@ def test_close_pairs_within_a_list_have_i_below_j() -> None:
 
 def test_a_crowd_of_equal_hashes_does_not_explode_and_is_said_to_be_incomplete() -> None:
     found = hash_pairs.close_pairs(np.zeros(30_000, np.uint64), None, 12)
-    assert len(found.first) == 16 * 15 // 2 and not found.complete
+    assert len(found.first) == 16 * 15 // 2 + 16 * (30_000 - 16) and not found.complete
     many = hash_pairs.close_pairs(spread_hashes(2000, 2), None, 12, most=500)
     assert len(many.first) == 500 and not many.complete
 
@@ -174,6 +179,17 @@ def test_memorization_is_about_1_percent_for_fresh_samples_and_high_for_copies()
     assert 0.2 <= found.share < 0.23 and found.low > 0.17
     assert found.nearest[:300].tolist() == list(range(300))
     assert found.ratios[:300].max() < found.threshold
+
+
+def test_one_odd_real_image_is_not_memorized_by_all_odd_synthetic_ones() -> None:
+    """Sixty synthetic images lie around one real image, far from all others: a hub, not sixty copies."""
+    real, fresh = draws(15).normal(size=(300, 8)), draws(16).normal(size=(60, 8))
+    real[7] = 40
+    found = diversity.memorization(fresh + 40, real)
+    assert (found.nearest == 7).all() and (found.ratios < found.threshold).all()
+    assert found.share == pytest.approx(1 / 60) and found.low < 0.02
+    copies = diversity.memorization(np.repeat(real[:20], 30, axis=0) + 1e-3, real[:20])
+    assert copies.share == 1.0
 
 
 def test_wilson_interval_by_hand() -> None:

@@ -81,7 +81,12 @@ def test_pretrain_then_evaluate_then_doctor(run, config_file, image_folder, tmp_
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (("pretrain", "--out", "x"), "give either --recipe NAME or --config FILE"),
+        (("pretrain", "--recipe", "demo", "--budget", "2h", "--out", "x"), "--budget is of the recipe auto"),
+        (
+            ("pretrain", "--recipe", "demo", "--extend", "--out", "x"),
+            "--extend takes the config of the run in --out; give",
+        ),
+        (("pretrain", "--budget", "soon", "--out", "x"), "'soon' is no time; give hours, minutes or seconds"),
         (("pretrain", "--recipe", "demo", "--config", "y", "--out", "x"), "give either --recipe NAME or --config FILE"),
         (("pretrain", "--recipe", "demo"), "Missing option '--out'"),
         (("pretrain", "--recipe", "demo", "--out", "x", "--seeed", "3"), "No such option"),
@@ -106,6 +111,9 @@ def _pretrain(*more: str) -> tuple[str, ...]:
     [
         (("pretrain", "--recipe", "dmo", "--out", "OUT"), "ConfigError", "--recipe dmo: there is no such recipe; did you"),
         (("pretrain", "--recipe", "moby-deit-s", "--out", "OUT"), "ConfigError", "data.real: names no images; give folders"),
+        (("pretrain", "--out", "OUT"), "ConfigError", "data.real: names no images; give folders"),
+        (("pretrain", "--extend", "--out", "OUT"), "ConfigError", "--extend run: there is no run in this folder; train one"),
+        (("recipes", "auto"), "ConfigError", "--recipe auto: is chosen from images, by `syn2co pretrain` alone; name"),
         (("pretrain", "--config", "NOTHING", "--out", "OUT"), "ConfigError", "--config nothing.json: cannot be read"),
         (_pretrain("--set", "queue.sise=3"), "ConfigError", "--set queue.sise: there is no such setting; did you mean"),
         (_pretrain("--set", "negatives.hardest=61"), "ConfigError", "negatives.hardest = 61: must be at most queue.size"),

@@ -1,6 +1,7 @@
 """`open_images`: the check, what leaves the set, what the numbering and the fingerprint promise, and bad input."""
 
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -19,6 +20,7 @@ from syn2co.images import check as check_module
 from syn2co.images import pixel_cache as cache_module
 from syn2co.images.image_set import ImageSet
 from syn2co.images.quarantine import BrokenImage, Quarantined
+from syn2co.images.sources.folder import FolderSource
 
 
 def png(value: int, height: int = 4, width: int = 4) -> bytes:
@@ -59,6 +61,14 @@ def test_several_roots_one_numbering(tmp_path: Path, opened: Opener) -> None:
     assert images.labels.tolist() == [0, 1, 1, 0, 1, 2, -1]
     assert images.groups.tolist() == list(range(7))
     assert [images.name(index) for index in (0, 3, 6)] == ["0:cat/1.png", "1:cat/1.png", "2:x.png"]
+
+
+def test_a_source_of_one_class_has_it_and_not_its_subfolders(tmp_path: Path, opened: Opener) -> None:
+    first = fill(tmp_path / "a", train__cat__1=png(1), train__dog__2=png(2))
+    second = fill(tmp_path / "b", dog__indoors__3=png(3), dog__outdoors__4=png(4))
+    images = opened(first, second)
+    assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 1, 1, 1]
+    assert opened(second).classes == ("indoors", "outdoors")
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -103,11 +113,31 @@ def test_too_many_broken_images(tmp_path: Path, opened: Opener) -> None:
     assert len(opened(root, max_broken_share=0.4)) == 6
     message = (
         r"4 of 10 images are broken, more than max_broken_share = 0.39 allows "
-        r"\(0:0.png: the file is empty \(0 bytes\); 0:1.png: .*; 0:2.png: [^;]*; \.\.\.\); "
+        r"\(0:0.png: the file is empty \(0 bytes\); 0:1.png: .*; 0:2.png: [^;]*; all are listed in (.*\.jsonl)\); "
         r"fix or remove them, or allow a larger share\."
     )
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as refused:
         opened(root, max_broken_share=0.39)
+    listed = re.search(message, str(refused.value))
+    assert listed is not None
+    lines = [json.loads(line) for line in Path(listed[1]).read_text().splitlines()]
+    assert lines == [{"name": f"0:{n}.png", "reason": "the file is empty (0 bytes)"} for n in range(4)]
+    (tmp_path / "file").write_text("a file where the cache folder should be")
+    with pytest.raises(DataError, match=r"0:2.png: [^;]*; 0:3.png\)"):
+        opened(root, max_broken_share=0.39, cache_dir=tmp_path / "file")
+
+
+@pytest.mark.parametrize(("broken", "good", "refused"), [(1, 1, False), (3, 9, False), (4, 9, True), (4, 400, False)])
+def test_few_broken_images_stop_no_set(tmp_path: Path, opened: Opener, broken: int, good: int, refused: bool) -> None:
+    files = {f"bad{n}": b"" for n in range(broken)} | {f"good{n}": png(n % 256) for n in range(good)}
+    root = fill(tmp_path / "data", **files)
+    if refused:
+        with pytest.raises(DataError, match=f"{broken} of {broken + good} images are broken"):
+            opened(root)
+    else:
+        assert len(opened(root).quarantined) == broken
+    with pytest.raises(DataError, match=f"{broken} of {broken + good} images are broken"):
+        opened(root, max_broken_share=0.0)
 
 
 def test_nothing_but_broken_images(tmp_path: Path, opened: Opener) -> None:
@@ -146,6 +176,66 @@ def test_verdicts_are_remembered_per_cap_and_files(
     for stored in (tmp_path / "cache").rglob("check-*.npz"):
         stored.write_bytes(stored.read_bytes()[:100])
     assert reasons() == [] and len(runs) == 4
+
+
+@pytest.mark.parametrize("cache", ["auto", "never"])
+@pytest.mark.parametrize("cause", ["permission", "equal size and date"])
+def test_a_broken_image_is_looked_at_again(
+    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch, cause: str, cache: str
+) -> None:
+    whole = png(7)
+    root = fill(tmp_path / "data", a=png(1), b=whole if cause == "permission" else bytes(len(whole)))
+    date = (root / "b.png").stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        if cause == "permission":
+            real = FolderSource.load
+            patch.setattr(FolderSource, "load", lambda self, row: real(self, row) if row == 0 else _denied())
+        assert len(opened(root, cache=cache).quarantined) == 1
+    (root / "b.png").write_bytes(whole)
+    os.utime(root / "b.png", ns=(date, date))
+    mended = opened(root, cache=cache)
+    assert values(mended) == [1, 7]
+    assert mended.fingerprint == opened(fill(tmp_path / "new", a=png(1), b=whole)).fingerprint
+
+
+def _denied() -> bytes:
+    raise BrokenImage("it cannot be read (Permission denied)")
+
+
+def test_a_broken_image_is_looked_at_again_without_another_stamp(
+    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FolderSource, "stamp", "the same for ever")
+    root = fill(tmp_path / "data", a=png(1), b=b"")
+    assert len(opened(root, cache="never")) == 1
+    (root / "b.png").write_bytes(png(7))
+    assert values(opened(root, cache="never")) == [1, 7]
+
+
+def test_a_replacement_of_equal_size_and_date_is_checked(tmp_path: Path, opened: Opener) -> None:
+    root = fill(tmp_path / "data", a=png(1), b=png(2))
+    old = opened(root, cache="never")
+    new = png(3)
+    status = (root / "b.png").stat()
+    assert len(new) == status.st_size
+    (root / "b.png").write_bytes(new)
+    os.utime(root / "b.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert opened(root, cache="never").key(1) != old.key(1)
+
+
+def test_12_bit_values_in_16_bit_files_are_noted(
+    tmp_path: Path, opened: Opener, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deep = np.linspace(0, 4095, 64).reshape(8, 8).astype(np.uint16)
+    files = {name: cv2.imencode(".png", deep * scale)[1].tobytes() for name, scale in (("a", 1), ("b", 1), ("c", 16))}
+    root = fill(tmp_path / "data", **files)
+    for _ in range(2):  # checked, then remembered
+        opened(root, cache="never")
+        said = capsys.readouterr().err
+        assert "data: 2 of 3 images are nearly black, with no value above 16 of 255; 16-bit values count from" in said
+    fill(root, d=files["c"])
+    opened(root)
+    assert "nearly black" not in capsys.readouterr().err
 
 
 def test_progress_is_reported(tmp_path: Path, opened: Opener) -> None:
@@ -268,7 +358,7 @@ def test_same_source_twice(tmp_path: Path, opened: Opener) -> None:
             r"s3: is not a kind of image source; known are builtin:, hf:, procedural:, torchvision:; correct it",
         ),
         ("builtin:photo", r"builtin:photo: must be builtin:photos or builtin:digits; correct the name"),
-        ("builtin:photos:val", r"builtin:photos:val: the split must be train or test; correct it"),
+        ("builtin:photos:val", r"builtin:photos:val: the split must be one of train, labeled, test; correct it"),
     ],
 )
 def test_bad_specs(tmp_path: Path, opened: Opener, spec: str, message: str) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 KINDS = ("interpolated", "extrapolated", "mixup", "noise", "perturbed", "adversarial")
 COUNTS = [f"negatives.{kind}=0" for kind in KINDS]
 SMALL = [
-    *("training.steps=52", "training.precision=float32", "optimizer.warmup_epochs=0.15", "encoder.options.depth=1"),
+    *("training.steps=52", "training.precision=float32", "optimizer.warmup_epochs=0.09", "encoder.options.depth=1"),
     *("encoder.options.embed_dim=96", "heads.hidden=128", "heads.width=64", "queue.size=512", "negatives.hardest=64"),
     *(f"negatives.{kind}=12" for kind in KINDS),
     *("machine.device=cpu", "machine.threads=1", "machine.workers=0", "machine.tensorboard=false"),
@@ -335,6 +335,28 @@ def test_a_flat_loss_in_the_warm_up_is_too_early_to_judge(by_hand: Make) -> None
 def test_a_run_that_ends_in_its_warm_up_is_told_to_shorten_it(by_hand: Make) -> None:
     part = finding(by_hand(("optimizer.warmup_epochs=100",), real_loss=13.9, lr=1e-7), "frozen")
     assert "set optimizer.warmup_epochs=0.5 in a new run" in part.advice[0]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "total", "long"), [(2.5, 100, False), (2.6, 100, True), (5, 100, True), (1, 40, False)]
+)
+def test_a_warm_up_of_more_than_half_of_the_run_is_not_healthy(
+    by_hand: Make, epochs: float, total: int, long: bool
+) -> None:
+    found = diagnosed(by_hand((f"optimizer.warmup_epochs={epochs}",), total=total))
+    assert ("long warm-up" in found.checks) == long and found.healthy != long
+
+
+def test_a_long_warm_up_says_how_far_the_rate_falls(by_hand: Make) -> None:
+    part = finding(
+        by_hand(("optimizer.warmup_epochs=2.6",), total=60), "long warm-up"
+    )  # 2 / (1 + cos(pi 52/60)) = 23.1
+    assert part.reason == (
+        "optimizer.warmup_epochs = 2.6 is 52 of 60 steps, and then the learning rate falls 23-fold in one step"
+    )
+    assert part.advice == ("set optimizer.warmup_epochs=0.3 in a new run, or train longer (training.epochs)",)
+    part = finding(by_hand(("optimizer.warmup_epochs=3",), total=60), "long warm-up")
+    assert part.reason.endswith("is 60 of 60 steps, and its peak is never reached")
 
 
 def test_a_window_to_come_or_gone_by_is_a_note(by_hand: Make) -> None:

@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from rich.console import Console
 from syn2co.core.errors import CheckpointError, ConfigError, DataError, EvaluationError
 from syn2co.data.open import open_images
 from syn2co.evaluation.evaluate import _names
+from syn2co.evaluation.near_overlap import near_overlap
 from syn2co.evaluation.protocols.protocol import Protocol, ProtocolResult
 from syn2co.evaluation.protocols.registry import PROTOCOLS
 from syn2co.evaluation.settings import EvaluationSettings
@@ -211,6 +213,32 @@ def test_single_copied_images_are_counted(encoder, train, test):
     assert "1 of 13 test images are training images too, byte for byte" in report.notes
     (test / "red" / "copy.png").unlink()
     assert not any("byte for byte" in note for note in quick(encoder, train, test).notes)
+
+
+@pytest.mark.parametrize("baselines", [False, True])
+def test_training_images_stored_again_are_refused_above_a_share_and_counted_below(encoder, tmp_path, baselines):
+    """Eight of forty test images are training images in another file format, one of them mirrored."""
+    for side, seed, name in (("train", 0, "png"), ("test", 1, "jpg")):
+        for number in range(40):
+            other = seed if number >= 8 else 0
+            coarse = np.random.default_rng((other, number)).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+            image = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC)
+            image = image[:, ::-1] if side == "test" and number == 3 else image
+            path = tmp_path / side / "ab"[number % 2] / f"{number}.{name}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(path), image)
+    sides = tmp_path / "train", tmp_path / "test"
+    message = r"8 of 40 test images are training images stored again.*0\.jpg is 0:a/0\.png.*--set max_overlap=0\.2"
+    with pytest.raises(EvaluationError, match=message):
+        quick(encoder, *sides, baselines=baselines)
+    report = quick(encoder, *sides, baselines=baselines, max_overlap=0.2)
+    assert "8 of 40 test images are training images stored again" in report.notes
+
+
+def test_images_that_only_share_a_layout_are_not_training_images():
+    """Handwritten digits of a class look alike; none of the test split is of the training split."""
+    splits = make_splits(*(open_images([f"builtin:digits:{split}"]) for split in ("train", "test")))
+    assert near_overlap(splits, 0.0, threads=1) == []
 
 
 def test_fewer_training_images_than_k(encoder, test, tmp_path):

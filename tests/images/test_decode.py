@@ -7,7 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+import simplejpeg
+import tifffile
+from PIL import Image, ImageOps, PngImagePlugin
 
 import syn2co.images.decode as decode_module
 from syn2co.images.decode import decode, decoded_bytes, inspect, jpeg_frame, rgb
@@ -122,6 +124,48 @@ def test_other_depths_by_hand() -> None:
     assert rgb(Image.fromarray(np.full((1, 2), 70_000, np.int32)))[0, :, 2].tolist() == [0, 0]
 
 
+def tiff(values: np.ndarray, **options: Any) -> bytes:
+    """Return a TIFF as tifffile writes it."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, **options)
+    return buffer.getvalue()
+
+
+DRAWS = np.random.default_rng(0)
+DEEP = DRAWS.integers(0, 65536, (6, 8, 3), np.uint16)
+FLOATS = DRAWS.random((6, 8, 3), np.float32)
+FIVE = DRAWS.integers(0, 256, (6, 8, 5), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (tiff(np.moveaxis(DEEP, -1, 0), photometric="rgb", planarconfig="separate"), DEEP / 257),
+        (tiff(FLOATS, photometric="rgb"), FLOATS * 255),
+        (tiff(FLOATS[..., 0].astype(float)), np.repeat(FLOATS[..., :1] * 255, 3, axis=2)),
+        (tiff(FIVE, photometric="rgb"), FIVE[..., :3]),
+        (tiff(np.moveaxis(FIVE, -1, 0), photometric="minisblack", planarconfig="separate"), FIVE[..., :3]),
+        (tiff(FLOATS, photometric="rgb", extratags=[(274, "H", 1, 3, True)]), FLOATS[::-1, ::-1] * 255),
+    ],
+    ids=["16-bit planes", "float colors", "64-bit floats", "two bands beside colors", "five bands", "upside down"],
+)
+def test_tiffs_that_pillow_does_not_read(data: bytes, expected: np.ndarray) -> None:
+    assert np.abs(decode(data) - np.rint(expected)).max() <= 0.5
+    assert inspect(data).nbytes == 6 * 8 * 3
+    with pytest.raises(BrokenImage, match=r"it has 8 x 6 = 48 pixels, above max_pixels = 47"):
+        decode(data, max_pixels=47)
+
+
+def test_alpha_of_a_float_tiff_lies_over_white() -> None:
+    values = np.concatenate([FLOATS, np.zeros((6, 8, 1), np.float32)], axis=2)
+    assert decode(tiff(values, photometric="rgb", extrasamples=["unassalpha"])).min() == 255
+
+
+def test_a_tiff_of_another_kind_is_broken() -> None:
+    with pytest.raises(BrokenImage, match="it is a TIFF of the kind MINISWHITE, which is not read; convert it to RGB"):
+        decode(tiff(FLOATS[..., 0].astype(float), photometric="miniswhite"))
+
+
 def test_values_that_are_not_finite_are_broken() -> None:
     data = encoded(Image.fromarray(np.array([[0.0, np.nan]], np.float32)), "TIFF")
     with pytest.raises(BrokenImage, match="it holds values that are not finite numbers"):
@@ -161,6 +205,18 @@ def test_opencv_is_not_trusted_with_a_truncated_jpeg(picture: Image.Image, monke
 def test_bytes_behind_the_end_of_a_jpeg_do_no_harm(picture: Image.Image) -> None:
     data = encoded(picture, "JPEG")
     np.testing.assert_array_equal(decode(data + b"\0" * 500), decode(data))
+
+
+def test_a_png_with_damaged_notes_has_its_pixels(picture: Image.Image) -> None:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Comment", "abc")
+    texts.add_text("Large", "a" * 2_000_000, zip=True)
+    data = encoded(picture, "PNG", pnginfo=texts, exif=with_orientation(3))
+    for odd in (data, data.replace(b"abc", b"abd"), data[:-12]):
+        np.testing.assert_array_equal(decode(odd), np.asarray(picture)[::-1, ::-1])
+    for cut in range(1, len(data) // 64):
+        with pytest.raises(BrokenImage):
+            decode(data.replace(b"abc", b"abd")[: data.index(b"IDAT") + cut])
 
 
 def test_flipped_bit_in_a_png_is_broken(picture: Image.Image) -> None:
@@ -215,6 +271,44 @@ def test_jpeg_without_rows_is_broken(picture: Image.Image) -> None:
     data[at + 5 : at + 7] = b"\0\0"
     with pytest.raises(BrokenImage, match=r"it has no pixels \(its header says 45 x 0\)"):
         decode(bytes(data))
+
+
+def _scan_at(data: bytes) -> int:
+    """Return where the parameters of a JPEG's first scan are: first and last coefficient, bits."""
+    at = data.index(b"\xff\xda")
+    return at + 5 + 2 * data[at + 4]
+
+
+HARMLESS = {
+    "Invalid SOS parameters": lambda data: data[: _scan_at(data)] + b"\0\0\0" + data[_scan_at(data) + 3 :],
+    "unknown JFIF revision": lambda data: data.replace(b"JFIF\0\1", b"JFIF\0\3"),
+    "extraneous bytes": lambda data: data[:-2] + bytes(12) + data[-2:],
+    "extraneous bytes ": lambda data: data[:20] + b"\0\0\0" + data[20:],  # between two segments of the header
+    "Premature end of JPEG": lambda data: data[:-2],
+}
+
+
+@pytest.mark.parametrize("warning", HARMLESS)
+def test_warnings_that_leave_every_pixel_right_are_no_damage(warning: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (160, 200, 3), np.uint8)
+    data = cv2.imencode(".jpg", cv2.GaussianBlur(pixels, (5, 5), 0))[1].tobytes()
+    odd = HARMLESS[warning](data)
+    with pytest.raises(ValueError, match=warning.strip()):
+        simplejpeg.decode_jpeg(odd, strict=True)
+    np.testing.assert_array_equal(decode(odd), decode(data))
+    assert inspect(odd) == inspect(data)
+    third = len(data) // 3
+    with pytest.raises(BrokenImage, match="it is damaged|it is truncated"):
+        inspect(HARMLESS[warning](data[:third] + data[third + 500 :]))
+
+
+def test_nothing_is_printed_of_a_scan_with_odd_parameters(capfd: pytest.CaptureFixture[str]) -> None:
+    data = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+    odd = HARMLESS["Invalid SOS parameters"](data)
+    cv2.imdecode(np.frombuffer(odd, np.uint8), cv2.IMREAD_COLOR)
+    assert "Invalid SOS parameters" in capfd.readouterr().err
+    decode(odd)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("damage", ["missing end", "zeros", "noise"])

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -130,6 +131,75 @@ def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         scan_folder(tmp_path / "data")
 
 
+def test_an_unreadable_subfolder_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "data/cat/1.png")
+    put(tmp_path / "data/lost+found/2.png")
+    real = os.scandir
+
+    def refuse(path: str) -> Any:
+        if path.endswith("lost+found"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    settle(tmp_path / "data")
+    monkeypatch.setattr(folder_module.os, "scandir", refuse)
+    monkeypatch.setattr(folder_module, "REMEMBER_FROM", 1)
+    images = open_images(tmp_path / "data", cache_dir=tmp_path / "cache")
+    assert images.quarantined == [("0:lost+found", "this folder cannot be read (Permission denied)")]
+    assert len(images) == 1
+    monkeypatch.undo()
+    assert len(open_images(tmp_path / "data", cache_dir=tmp_path / "cache")) == 2
+
+
+def test_a_link_that_cannot_be_followed_is_listed(tmp_path: Path) -> None:
+    put(tmp_path / "data/cat/1.png")
+    for name in ("loop.png", "notes"):
+        (tmp_path / "data" / name).symlink_to(tmp_path / "data" / name)
+    images = open_images(tmp_path / "data", cache_dir=tmp_path / "cache")
+    assert [entry.name for entry in images.quarantined] == ["0:loop.png"] and len(images) == 1
+    assert "cannot be read" in images.quarantined[0].reason and images.ignored == 1
+
+
+def test_passed_over_is_counted_and_said(settled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("cat/@eaDir/1.png/THUMB.png", "__MACOSX/cat/._1.png", ".cache/3.png", "cat/._1.png", "#recycle/4.png"):
+        put(settled / name)
+    (settled / "lion").symlink_to(settled / "cat", target_is_directory=True)
+    (settled / "shard.tar").write_bytes(b"")
+    put(settled / "sets/leaves/contact.png")
+    (settled / "sets/leaves/recipe.json").write_text("{}")
+    (settled / "sets/leaves/000000.tar").write_bytes(b"")
+    settle(settled)
+    expected = {
+        folder_module.IN_SYSTEM_FOLDERS: 3,
+        folder_module.HIDDEN_IMAGES: 2,
+        folder_module._LINKED: 1,
+        folder_module._TARS: 1,
+        folder_module._DATA_SETS: 1,
+    }
+    for _ in range(2):  # listed, then remembered
+        source = open_folder(settled, cache_dir=tmp_path / "cache")
+        assert len(source) == 2 and dict(source.listing.passed) == expected
+    assert list((tmp_path / "cache").rglob("list-*.npz"))
+    said = capsys.readouterr().err
+    assert said.count("note: ") == 1 and all(f"{text}: {count}" in said for text, count in expected.items())
+
+
+def test_a_folder_of_what_is_passed_over_alone(tmp_path: Path) -> None:
+    put(tmp_path / "data/@eaDir/1.png")
+    message = r"none of the 0 files in this folder is an image by its name; passed over: images in system .*: 1; give a"
+    with pytest.raises(DataError, match=message):
+        open_images(tmp_path / "data", cache_dir=tmp_path / "cache")
+
+
+def test_a_folder_of_data_sets_is_refused(tmp_path: Path) -> None:
+    for name in ("leaves", "dots"):
+        put(tmp_path / "sets" / name / "contact.png")
+        (tmp_path / "sets" / name / "recipe.json").write_text("{}")
+        (tmp_path / "sets" / name / "000000.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"holds data sets of syn2co generate \(2\) .*; .* by one \(dots, leaves\)"):
+        open_images(tmp_path / "sets", cache_dir=tmp_path / "cache")
+
+
 @pytest.fixture
 def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small tree that is remembered as a large one would be, last changed long ago."""
@@ -154,6 +224,18 @@ def test_index_is_remembered(settled: Path, tmp_path: Path, monkeypatch: pytest.
     second = open_images(settled, cache_dir=tmp_path / "cache")
     assert second.fingerprint == first.fingerprint and second.classes == ("cat", "dog")
     assert second.name(1) == "0:dog/2.png" and second.labels.tolist() == [0, 1]
+
+
+def test_a_folder_replaced_at_an_equal_date_is_listed_again(settled: Path, tmp_path: Path) -> None:
+    open_images(settled, cache_dir=tmp_path / "cache")
+    put(settled / "cat/3.png")
+    (settled / "cat/3.png").rename(settled / "cat/1.png")
+    put(settled / "dog/2.png", 9, side=8)
+    (settled / "dog/2.png").rename(settled / "dog/5.png")
+    times = settled.stat()
+    for folder in ("cat", "dog"):
+        os.utime(settled / folder, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert names(settled, tmp_path / "cache") == ["0:cat/1.png", "0:dog/5.png"]
 
 
 @pytest.mark.parametrize("change", ["add", "remove", "add in a new folder"])

@@ -3,6 +3,7 @@
 import io
 import json
 import multiprocessing
+import os
 import pickle
 import tarfile
 from collections.abc import Mapping
@@ -126,21 +127,22 @@ def test_more_shards_than_descriptors_are_kept(tmp_path: Path, monkeypatch: pyte
 def test_nasty_members_are_skipped_and_listed(tmp_path: Path) -> None:
     path = make_tar(tmp_path / "a.tar", {"ok.png": png(1), "../up.png": png(2), "/abs.png": png(3)})
     with tarfile.open(path, "a") as archive:
-        for kind, name in (
-            (tarfile.SYMTYPE, "soft.png"),
-            (tarfile.LNKTYPE, "hard.png"),
-            (tarfile.FIFOTYPE, "pipe.png"),
+        for kind, name, target in (
+            (tarfile.SYMTYPE, "soft.png", "ok.png"),
+            (tarfile.LNKTYPE, "hard.png", "./ok.png"),
+            (tarfile.LNKTYPE, "lost.png", "gone.png"),
+            (tarfile.FIFOTYPE, "pipe.png", ""),
         ):
             member = tarfile.TarInfo(name)
-            member.type, member.linkname = kind, "ok.png"
+            member.type, member.linkname = kind, target
             archive.addfile(member)
     images = open_images(path, cache_dir=tmp_path / "cache", max_broken_share=0.9)
-    assert names(images) == ["0:ok.png"]
+    assert names(images) == ["0:hard.png", "0:ok.png"] and values(images) == [1, 1]
     assert images.quarantined == [
         ("0:../up.png", "its name leads out of the tar with '..'"),
         ("0:/abs.png", "its name in the tar is absolute"),
         ("0:soft.png", "it is a link inside the tar; store the image itself"),
-        ("0:hard.png", "it is a link inside the tar; store the image itself"),
+        ("0:lost.png", "it is a link to a member that is no image before it in the tar; store the image itself"),
         ("0:pipe.png", "it is not a plain file inside the tar"),
     ]
 
@@ -156,6 +158,91 @@ def test_index_is_remembered_until_the_tar_changes(tmp_path: Path, monkeypatch: 
     assert (names(first), first.fingerprint, values(first)) == (names(second), second.fingerprint, values(second))
     make_tar(path, {"cat/0.png": png(1), "dog/1.png": png(2), "dog/2.png": png(3)})
     assert len(open_images(path, cache_dir=tmp_path / "cache")) == 3 and len(scans) == 2
+
+
+def test_a_tar_made_again_at_equal_size_and_date_is_listed_again(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "a.tar", {"cat/0.png": png(1), "dog/1.png": png(2, side=40)})
+    open_images(path, cache_dir=tmp_path / "cache", cache="never")
+    status = path.stat()
+    make_tar(path, {"cat/0.png": png(3, side=40), "dog/1.png": png(4)})
+    assert path.stat().st_size == status.st_size
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert values(open_images(path, cache_dir=tmp_path / "cache", cache="never")) == [3, 4]
+
+
+def test_headers_tell_a_tar_where_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_tar(tmp_path / "a.tar", {"cat/0.png": png(1), "dog/1.png": png(2)})
+    monkeypatch.setattr(tar_module, "_state", lambda _: [0])
+    open_images(path, cache_dir=tmp_path / "cache", cache="never")
+    make_tar(path, {"dog/0.png": png(3), "elk/1.png": png(4)})
+    images = open_images(path, cache_dir=tmp_path / "cache", cache="never")
+    assert (values(images), images.classes) == ([3, 4], ("dog", "elk"))
+
+
+def opened(path: Path, cache_dir: Path) -> tuple[ImageSet, dict[str, int]]:
+    """Return the images of one tar, and what is passed over in it."""
+    images = open_images(path, cache_dir=cache_dir)
+    (source,) = images.sources
+    assert isinstance(source, tar_module.TarSource)
+    return images, dict(source.listing.passed)
+
+
+def test_tars_behind_each_other_are_all_read(tmp_path: Path) -> None:
+    parts = [make_tar(tmp_path / f"{n}.tar", {f"{n}.png": png(n)}).read_bytes() for n in range(3)]
+    (tmp_path / "all.tar").write_bytes(b"".join(parts))
+    images, passed = opened(tmp_path / "all.tar", tmp_path / "cache")
+    assert (names(images), values(images), passed) == (["0:0.png", "0:1.png", "0:2.png"], [0, 1, 2], {})
+    (tmp_path / "junk.tar").write_bytes(b"".join(parts[:2]) + b"signature")
+    images, passed = opened(tmp_path / "junk.tar", tmp_path / "cache")
+    assert values(images) == [0, 1] and passed == {tar_module._BEHIND: 9}
+
+
+def test_the_last_of_several_members_of_one_name_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = make_tar(tmp_path / "a.tar", {"cat/0.png": png(1), "dog/1.png": png(2)})
+    with tarfile.open(path, "a") as archive:
+        member = tarfile.TarInfo("./cat/0.png")
+        member.size = len(png(9))
+        archive.addfile(member, io.BytesIO(png(9)))
+    images, passed = opened(path, tmp_path / "cache")
+    assert (values(images), passed) == ([9, 2], {tar_module._REPLACED: 1})
+    assert f"a.tar: passed over: {tar_module._REPLACED}: 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "cat/about.json"])
+def test_label_files_of_no_image_leave_the_folders_as_classes(tmp_path: Path, name: str) -> None:
+    members = {"cat/a.v1.png": png(1), "dog/b.v1.png": png(2), name: b'{"class": "animals"}'}
+    images, _ = opened(make_tar(tmp_path / "a.tar", members), tmp_path / "cache")
+    assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 1]
+
+
+def test_dotted_names_have_their_own_label_files(tmp_path: Path) -> None:
+    members = {f"img.v{n}.{kind}": data for n in (1, 2) for kind, data in (("png", png(n)), ("cls", b"%d" % n))}
+    images, passed = opened(make_tar(tmp_path / "a.tar", members | {"img.v3.png": png(3)}), tmp_path / "cache")
+    assert (values(images), images.labels.tolist(), passed) == ([1, 2, 3], [0, 1, -1], {})
+
+
+@pytest.mark.parametrize("labels", [{}, {"k.cls": b"3"}, {"k.meta.json": b'{"label": 3}'}])
+def test_other_pictures_of_a_sample_are_passed_over(tmp_path: Path, labels: dict[str, bytes]) -> None:
+    members = {"k.jpg": cv2.imencode(".jpg", np.zeros((4, 4), np.uint8))[1].tobytes(), "k.seg.png": png(2)}
+    copies = {"m.png": png(4), "m.2.png": png(5)}
+    images, passed = opened(make_tar(tmp_path / "a.tar", members | copies | labels), tmp_path / "cache")
+    assert names(images) == ["0:k.jpg", "0:m.2.png", "0:m.png"] and passed == {tar_module._COMPANIONS: 1}
+    assert images.labels.tolist() == ([0, -1, -1] if labels else [-1, -1, -1])
+
+
+def test_system_folders_and_hidden_images_are_passed_over(tmp_path: Path) -> None:
+    members = {name: png(1) for name in ("cat/1.png", "__MACOSX/cat/1.png", "cat/._1.png", "cat/@eaDir/1.png")}
+    images, passed = opened(make_tar(tmp_path / "a.tar", members), tmp_path / "cache")
+    assert names(images) == ["0:cat/1.png"]
+    assert passed == {tar_module.HIDDEN_IMAGES: 1, tar_module.IN_SYSTEM_FOLDERS: 2}
+
+
+def test_tar_of_tars(tmp_path: Path) -> None:
+    inner = make_tar(tmp_path / "inner.tar", {"0.png": png(1)}).read_bytes()
+    path = make_tar(tmp_path / "a.tar", {"n01440764.tar": inner, "n01443537.tar": inner})
+    message = r"none of the 2 members of this tar is an image, and the first is the tar n01440764.tar; unpack it"
+    with pytest.raises(DataError, match=message):
+        open_images(path, cache_dir=tmp_path / "cache")
 
 
 def test_pickled_and_forked_copies_read(tmp_path: Path) -> None:

@@ -85,6 +85,15 @@ def test_settings_cannot_be_changed_in_place():
         ('encoder.options={"depth": 6}', "encoder.options", {"depth": 6}),
         ('data.real=["a=b", "c"]', "data.real", ("a=b", "c")),
         ("views.crop_scale=[0.2, 1]", "views.crop_scale", (0.2, 1.0)),
+        ("views.crop_scale=[.2, 1.]", "views.crop_scale", (0.2, 1.0)),
+        ("mix.max_real=4", "mix.max_real", 4),
+        ("mix.then=.5", "mix.then", 0.5),
+        ("training.epochs=5.", "training.epochs", 5.0),
+        ("data.real=photos", "data.real", ("photos",)),
+        ("data.real=./photos/.5.tar", "data.real", ("./photos/.5.tar",)),
+        ("online_knn.train=labeled/train", "online_knn.train", ("labeled/train",)),
+        ("encoder.options.norm=none", "encoder.options", {"norm": "none"}),
+        ("encoder.options.norm=null", "encoder.options", {"norm": None}),
     ],
 )
 def test_assignments(assignment, path, value):
@@ -92,6 +101,18 @@ def test_assignments(assignment, path, value):
     for part in path.split("."):
         found = getattr(found, part)
     assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text", [".5", "0.5", "5e-1", '{"start": .5}', '{"kind": "linear", "start": .5, "stop": 1., "epochs": 3}']
+)
+def test_every_spelling_of_a_share(text):
+    ratio = Config().with_settings([f"mix.ratio={text}"]).mix.ratio
+    assert ratio is not None and ratio.at(0) == 0.5
+
+
+def test_one_assignment_is_no_list_of_letters():
+    assert Config().with_settings("queue.size=5") == Config().with_settings(["queue.size=5"])
 
 
 def test_later_assignments_win():
@@ -120,7 +141,7 @@ def test_later_assignments_win():
         ("negatives.noise=-1", "negatives.noise = -1: input should be greater than or equal to 0"),
         ("encoder.drop_path=1", "encoder.drop_path = 1: input should be less than 1"),
         ("optimizer.betas=[0.9]", "optimizer.betas.1 = .*: field required"),
-        ("data.real=photos", "data.real = photos: input should be a valid tuple"),
+        ("data.real=3", "data.real = 3: input should be a valid tuple"),
         ("machine.keep=1", "machine.keep = 1: input should be greater than 1"),
         ("data.max_broken_share=2", "data.max_broken_share = 2: input should be less than or equal to 1"),
     ],
@@ -240,6 +261,14 @@ def test_files_that_cannot_be(text, sentence, tmp_path):
     path.write_text(text)
     with pytest.raises(ConfigError, match=sentence):
         load_config(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_files_as_powershell_and_notepad_write_them(encoding, tmp_path):
+    config = Config().with_settings(["data.real=Bilder/\u00e4", "queue.size=1024"])
+    path = tmp_path / "config.json"
+    path.write_text(config.to_json(), encoding=encoding)
+    assert load_config(path) == config
 
 
 def test_files_that_cannot_be_read(tmp_path):

@@ -210,7 +210,7 @@ def test_broken_images_are_listed_in_the_run_folder(tiny, tmp_path):
     (line,) = (run / "quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["name"] == "0:class-0/00.png"
     with pytest.raises(DataError):
-        _train(config.with_settings(["data.max_broken_share=0.01"]), tmp_path / "other")
+        _train(config.with_settings(["data.max_broken_share=0"]), tmp_path / "other")
 
 
 @pytest.fixture

@@ -291,3 +291,29 @@ def test_a_checkpoint_is_written_at_least_every_so_many_minutes(tiny, tmp_path):
 def test_a_checkpoint_is_written_once_an_epoch_if_nothing_is_said(tiny, tmp_path):
     pretrain(tiny("machine.save_steps=null", "machine.keep=20"), out=tmp_path / "run", progress=False)
     assert saved_steps(tmp_path / "run") == [3, 6, 9, 12]
+
+
+def test_a_long_warm_up_is_noted_once(tiny, tmp_path, capsys):
+    """12 steps of 3 per epoch: 6 are half, 7 are more. A resumed run is not told again."""
+    from syn2co.pretraining.train import pretrain
+
+    pretrain(tiny("optimizer.warmup_epochs=2"), out=tmp_path / "half", progress=False)
+    assert "warmup" not in capsys.readouterr().err
+    long = tiny("optimizer.warmup_epochs=3")
+    for told in (True, False):
+        pretrain(long, out=tmp_path / "long", progress=False)
+        said = capsys.readouterr().err
+        assert (
+            "optimizer.warmup_epochs = 3 is 9 of 12 steps, and then the learning rate falls 6.8-fold" in said
+        ) == told
+
+
+def test_one_source_is_no_list_of_letters(tiny, image_folder, tmp_path):
+    from syn2co.pretraining.config import load_config
+    from syn2co.pretraining.train import pretrain
+
+    small = tiny("training.steps=1", "negatives.start=0")
+    for number, source in enumerate((str(image_folder), image_folder, [image_folder])):
+        run = pretrain(small, out=tmp_path / str(number), real=source, settings="seed=3", progress=False)
+        config = load_config(run.folder / "config.json")
+        assert (config.data.real, config.seed) == ((str(image_folder),), 3)

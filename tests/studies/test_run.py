@@ -379,6 +379,7 @@ def test_a_signal_ends_the_processes(
         raise AssertionError("the signal went past `run_cells`")
 
     before = signal.signal(signal.SIGTERM, unexpected)
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
     thread = threading.Thread(target=interrupt)
     thread.start()
     try:
@@ -386,6 +387,7 @@ def test_a_signal_ends_the_processes(
             run_cells(run, jobs=2, progress=False)
     finally:
         after = signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, ignored)
         thread.join()
     assert after is unexpected, "the handler of before is back"
     assert number == signal.SIGINT or getattr(caught.value, "code", None) == 143

@@ -1,12 +1,18 @@
-"""The measurements of an audit: synthetic images looked at from all sides, and compared to real ones."""
+"""The measurements of an audit: synthetic images looked at from all sides, and compared to real ones.
+
+Axis letters: N images.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
 
-from syn2co.audits.duplicates import CopySearch, find_copies, find_duplicates
+import numpy as np
+from jaxtyping import Int64
+
+from syn2co.audits.duplicates import find_all_copies, find_duplicates
 from syn2co.audits.feature_space import FeatureSpace, encoder_space, pixel_space
-from syn2co.audits.fidelity import fidelity, mean_nearest, memorization, vendi
-from syn2co.audits.health import flat, health
+from syn2co.audits.fidelity import Memorization, fidelity, mean_nearest, memorization, vendi
+from syn2co.audits.health import health
 from syn2co.audits.image_sets import AuditedSet, Specs, open_audited_set
 from syn2co.audits.limits import ENOUGH
 from syn2co.audits.report import AuditReport, make_report
@@ -14,6 +20,7 @@ from syn2co.audits.results import RealComparison, Results, SyntheticStatistics
 from syn2co.audits.scan import ImageStatistics, scan
 from syn2co.audits.separability import probe, trace_rows, trace_size
 from syn2co.audits.settings import AuditSettings
+from syn2co.images.near_copies import CopySearch
 
 
 def measure(
@@ -50,13 +57,12 @@ class _Comparison(NamedTuple):
 def _measure(synthetic: AuditedSet, real: AuditedSet | None, against: AuditedSet | None, how: _Comparison) -> Results:
     """Return all numbers."""
     sides = [side for side in (synthetic, real, against) if side is not None]
-    scans = {side.role: scan(side, mirrored=side is not synthetic, progress=how.progress) for side in sides}
+    scans = {side.role: scan(side, progress=how.progress) for side in sides}
     scanned = scans["synthetic"]
-    ignore = flat(scanned)
-    leaks = None if against is None else find_copies(synthetic, scanned, against, scans["against"], ignore)
+    leaks = None if against is None else find_all_copies(synthetic, scanned, against, scans["against"])
     taken, ordered = None, 0
     if real is not None:
-        taken, ordered = _without_ordered(find_copies(synthetic, scanned, real, scans["real"], ignore), synthetic, real)
+        taken, ordered = _without_ordered(find_all_copies(synthetic, scanned, real, scans["real"]), synthetic, real)
     space, alone, compared = _compare(synthetic, real, scans, how)
     return Results(
         synthetic=synthetic,
@@ -64,9 +70,12 @@ def _measure(synthetic: AuditedSet, real: AuditedSet | None, against: AuditedSet
         against=against,
         scans=scans,
         health=health(synthetic, scanned),
-        duplicates=find_duplicates(synthetic, scanned, ignore),
-        real_duplicates=None if real is None else find_duplicates(real, scans["real"], flat(scans["real"])),
+        duplicates=find_duplicates(synthetic, scanned),
+        real_duplicates=None if real is None else find_duplicates(real, scans["real"]),
         leaks=leaks,
+        leaked_sources=() if against is None else _made_from(synthetic, against),
+        learned_from_against=against is not None and against.images.fingerprint in synthetic.learned,
+        memorized_against=None if against is None else _memorized(synthetic, against, how),
         taken=taken,
         ordered=ordered,
         space=space,
@@ -75,6 +84,36 @@ def _measure(synthetic: AuditedSet, real: AuditedSet | None, against: AuditedSet
         seed=how.settings.seed,
         max_images=how.settings.max_images,
     )
+
+
+def _made_from(synthetic: AuditedSet, against: AuditedSet) -> tuple[tuple[int, int], ...]:
+    """Return the synthetic images whose source is an evaluation image, by file name and checksum, and that image."""
+    if synthetic.made_from is None:
+        return ()
+    keys = {_file_key(against.images.key(index)): index for index in range(len(against))}
+    sources = [None if key is None else keys.get(_file_key(key)) for key in synthetic.made_from]
+    return tuple((index, source) for index, source in enumerate(sources) if source is not None)
+
+
+def _file_key(key: str) -> str:
+    """Return an image's key without the folders that it lies in."""
+    return key.rpartition("/")[2]
+
+
+def _memorized(synthetic: AuditedSet, against: AuditedSet, how: _Comparison) -> Memorization | None:
+    """Return how near synthetic images are to single evaluation images; None if a side has too few."""
+    seed, most = how.settings.seed, how.settings.max_images
+    chosen = [(side, side.sample(most, seed)) for side in (synthetic, against)]
+    if min(len(rows) for _, rows in chosen) < ENOUGH:
+        return None
+    return memorization(*_space(chosen, how).parts)
+
+
+def _space(chosen: list[tuple[AuditedSet, Int64[np.ndarray, " N"]]], how: _Comparison) -> FeatureSpace:
+    """Return the features of the chosen images: of the encoder if there is one, else of the pixels."""
+    if how.encoder is None:
+        return pixel_space(chosen, progress=how.progress)
+    return encoder_space(how.encoder, chosen, device=how.settings.device, progress=how.progress)
 
 
 def _without_ordered(search: CopySearch, synthetic: AuditedSet, real: AuditedSet) -> tuple[CopySearch, int]:
@@ -104,10 +143,7 @@ def _compare(
     equal = min(len(rows), len(real)) if real is not None else 0
     if real is not None and usable:
         chosen.append((real, real.sample(max(how.settings.max_images, 2 * equal), how.settings.seed)))
-    if how.encoder is None:
-        space = pixel_space(chosen, progress=how.progress)
-    else:
-        space = encoder_space(how.encoder, chosen, device=how.settings.device, progress=how.progress)
+    space = _space(chosen, how)
     mine = space.parts[0][: equal or None] if usable else space.parts[0]
     alone = SyntheticStatistics(rows, vendi(mine), mean_nearest(mine))
     if real is None or not usable:

@@ -61,11 +61,13 @@ def storage_traces(results: Results) -> Iterator[Finding]:
     if results.compared is None or results.real is None:
         return
     one, two = (storage(side, results.scans[side.role].sizes) for side in (results.synthetic, results.real))
-    parts = []
+    parts, settings = [], []
     if set(one["files"]) != set(two["files"]):
         parts.append(f"files ({_kinds(one['files'])} against {_kinds(two['files'])})")
+        settings.append("--set mix.jpeg_quality=90")
     if one["median_size"] != two["median_size"]:
         parts.append(f"sizes ({_size(one['median_size'])} against {_size(two['median_size'])} pixels)")
+        settings.append(f"--set mix.canvas={min(*one['median_size'], *two['median_size'])}")
     auc = results.compared.traces
     words = (
         f"Traces of storage alone (spectrum and block grid) give an AUC of {auc.value:.2f} ({auc.low:.2f} to "
@@ -76,14 +78,17 @@ def storage_traces(results: Results) -> Iterator[Finding]:
             "storage",
             "warn",
             f"Synthetic and real images differ in {' and '.join(parts)}: the network can read the codec. {words}",
-            advice=("Pass both through the same resize and the same codec before mixing them.",),
+            advice=(f"Bring both to one size and codec when they are mixed: {' '.join(settings)}.",),
         )
     elif auc.value > AUC_EASY:
         yield Finding(
             "storage",
             "warn",
             f"Files and sizes are alike. {words}",
-            advice=("The fine texture differs: blur, noise or blocks that real images lack.",),
+            advice=(
+                "The fine texture differs: blur, noise or blocks that real images lack; --set mix.canvas and "
+                "mix.jpeg_quality bring both to one size and codec.",
+            ),
         )
     else:
         yield Finding("storage", "pass", f"Files and sizes are alike. {words}")

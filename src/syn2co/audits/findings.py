@@ -4,6 +4,7 @@ Defects can fail: leaks, copies, duplicates, dead or broken images. Unlikeness t
 images are useful though nobody takes them for photographs.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from syn2co.audits.comparisons import coverage, diversity, separability, storage_traces
@@ -12,6 +13,7 @@ from syn2co.audits.health import class_counts
 from syn2co.audits.results import Results
 from syn2co.audits.thresholds import COPIED_SHARE, DEAD_SHARE, MEMORIZED_SHARE, REPEATED_SHARE, UNEVEN
 from syn2co.core.findings import Finding, Level
+from syn2co.images.near_copies import CopySearch
 
 
 def findings(results: Results) -> tuple[Finding, ...]:
@@ -29,17 +31,50 @@ def _leak(results: Results) -> Iterator[Finding]:
         )
         return
     leaks, count = results.leaks, len(results.synthetic)
-    if leaks.copies:
+    varied, leaked = len(results.leaked_sources), len(results.leaked)
+    known = f" By their manifest {_images(varied)} {_are(varied)} variations of evaluation images." * bool(varied)
+    known += " The generator learned from the evaluation images." * results.learned_from_against
+    if leaked or results.learned_from_against:
         yield Finding(
             "leak",
             "fail",
-            f"{_images(len(leaks.copies))} of {count} {_are(len(leaks.copies))} in the evaluation set "
-            f"({leaks.exact} pixel by pixel, {leaks.near} slightly changed).",
+            f"{_at_least(leaks)}{_images(leaked)} of {count} {_are(leaked)} in the evaluation set "
+            f"({leaks.exact} pixel by pixel, {leaks.near} changed{_changes(leaks)}).{known}",
             advice=("Remove them before training, or every score on that set is too good.",),
         )
     else:
         words = f"None of {_images(count)} is in the evaluation set."
         yield Finding("leak", "pass", words) if leaks.complete else _crowded("leak", words)
+    yield from _near_evaluation(results)
+
+
+def _near_evaluation(results: Results) -> Iterator[Finding]:
+    """Say whether the images lie nearer to single evaluation images than these lie to each other."""
+    memory = results.memorized_against
+    if memory is None:
+        return
+    words = (
+        f"{100 * memory.share:.1f} % of the images lie conspicuously near one evaluation image; among evaluation "
+        f"images it is {100 * TAIL:.0f} % by definition."
+    )
+    if memory.low <= 2 * TAIL:
+        yield Finding("near evaluation", "pass", words)
+        return
+    level: Level = "fail" if memory.share > MEMORIZED_SHARE else "warn"
+    advice = (
+        "They may be crops, turns or other changes of evaluation images that no hash knows; compare the pairs below."
+    )
+    yield Finding("near evaluation", level, words, advice=(advice,))
+
+
+def _at_least(search: CopySearch) -> str:
+    return "" if search.complete else "At least "
+
+
+def _changes(search: CopySearch) -> str:
+    """Return the commonest changes of near copies in words, led by a colon."""
+    changes = Counter(copy.change or "stored again" for copy in search.copies if not copy.exact)
+    return f": {', '.join(f'{count} {change}' for change, count in changes.most_common(4))}" if changes else ""
 
 
 def _copies(results: Results) -> Iterator[Finding]:
@@ -63,8 +98,8 @@ def _copies(results: Results) -> Iterator[Finding]:
     yield Finding(
         "copies",
         level,
-        f"{_images(len(taken.copies))} of {count} {_are(len(taken.copies))} copies of real images ({taken.exact} pixel "
-        f"by pixel, {taken.near} slightly changed).{ordered}",
+        f"{_at_least(taken)}{_images(len(taken.copies))} of {count} {_are(len(taken.copies))} copies of real images "
+        f"({taken.exact} pixel by pixel, {taken.near} changed{_changes(taken)}).{ordered}",
         advice=("Do not publish them as new images; train the generator shorter or on more images.",),
     )
 
@@ -134,10 +169,10 @@ def _duplicates(results: Results) -> Iterator[Finding]:
         f"{_images(total)} of {count} ({100 * total / count:.2f} %) repeat another one ({len(repeats.exact)} pixel by "
         f"pixel, {len(repeats.near)} slightly changed).{beside}"
     )
-    if not repeats.complete:
-        yield Finding(
-            "duplicates", "warn", f"At least {words}", advice=("Many images look nearly alike; see the contact sheet.",)
-        )
+    if not repeats.complete:  # the true number is larger, so the verdict is no milder
+        level = "fail" if total > allowed * count else "warn"
+        advice = "Many images look nearly alike; see the contact sheet, and leave the repeats out."
+        yield Finding("duplicates", level, f"At least {words}", advice=(advice,))
     elif not total:
         yield Finding("duplicates", "pass", f"No image repeats another one.{beside}")
     else:

@@ -4,7 +4,7 @@ Axis letters: N images of the side.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,6 +16,8 @@ from syn2co.core.files import public_path
 from syn2co.data.open import SCHEMES, open_images
 from syn2co.data.stored_set import RECIPE, StoredSetSource, is_stored_set
 from syn2co.images.image_set import ImageSet
+from syn2co.synthesis.sets.dataset_folder import read_recipe
+from syn2co.synthesis.sets.settings import SET
 
 Specs = str | Path | Sequence[str | Path]
 
@@ -26,13 +28,19 @@ class AuditError(Syn2CoError):
 
 @dataclass(frozen=True)
 class AuditedSet:
-    """The images of one side; `groups` holds the manifest's group texts, or None where there is no manifest."""
+    """The images of one side; `groups` and `made_from` hold what the manifest says, or None without a manifest.
+
+    `made_from` is the key of the real image that a synthetic one is a variation of, and `learned` has the fingerprints
+    of the real images that the generators learned from.
+    """
 
     role: str
     names: tuple[str, ...]
     images: ImageSet
     groups: tuple[str | None, ...] | None
     labels_used: bool
+    made_from: tuple[str | None, ...] | None = None
+    learned: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -81,12 +89,26 @@ def open_audited_set(role: str, specs: Specs) -> AuditedSet:
         _refuse_empty(spec)
     images = open_images(given, max_broken_share=1.0)
     sets = {number: source for number, source in enumerate(images.sources) if isinstance(source, StoredSetSource)}
-    groups = None
-    if sets:
-        texts = {f"{number}:{line['id']}": line["group"] for number, source in sets.items() for line in source.lines()}
-        groups = tuple(texts.get(images.name(index).partition(".")[0]) for index in range(len(images)))
     used = any(source.labels_used for source in sets.values())
-    return AuditedSet(role, tuple(map(_public, given)), images, groups, used)
+    side = AuditedSet(role, tuple(map(_public, given)), images, None, used)
+    if not sets:
+        return side
+    lines = {
+        f"{number}:{line['id']}": (line["group"], line["source"])
+        for number, source in sets.items()
+        for line in source.lines()
+    }
+    told = [lines.get(images.name(index).partition(".")[0], (None, None)) for index in range(len(images))]
+    groups, sources = zip(*told, strict=True) if told else ((), ())
+    return replace(
+        side, groups=groups, made_from=sources, learned=frozenset(filter(None, map(_learned, sets.values())))
+    )
+
+
+def _learned(source: StoredSetSource) -> str | None:
+    """Return the fingerprint of the real images that the generator of a set learned from."""
+    recipe = read_recipe(source.root)
+    return None if recipe is None else recipe[SET]["real"]
 
 
 def _below(images: ImageSet, index: int) -> str:

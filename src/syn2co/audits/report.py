@@ -5,7 +5,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from syn2co.audits.duplicates import CopySearch, Duplicates
+from syn2co.audits.duplicates import Duplicates
 from syn2co.audits.findings import findings
 from syn2co.audits.health import class_counts, effective_classes
 from syn2co.audits.image_sets import AuditedSet, AuditError
@@ -14,9 +14,10 @@ from syn2co.audits.separability import storage
 from syn2co.audits.table import Row, rows
 from syn2co.audits.thresholds import THRESHOLDS
 from syn2co.core.findings import LEVELS, Finding
+from syn2co.images.near_copies import CopySearch
 
-FORMAT = 2
-"""2: findings have a level, a reason and a list of advice."""
+FORMAT = 3
+"""3: copies have a change in words instead of `mirrored`; leaks have sources and memorization."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,8 @@ class AuditReport:
 
     @property
     def leaks(self) -> int:
-        """Synthetic images that are in the evaluation set."""
-        leak = self.body["leak"]
-        return 0 if leak is None else leak["exact"] + leak["near"]
+        """Synthetic images that are in the evaluation set, or are variations of an image there."""
+        return len(self.results.leaked)
 
     @property
     def against(self) -> list[str]:
@@ -82,7 +82,7 @@ def make_report(results: Results) -> AuditReport:
         "settings": {"seed": results.seed, "max_images": results.max_images, "thresholds": THRESHOLDS},
         "sides": {side.role: _side(side, results) for side in results.sides},
         "findings": [asdict(finding) for finding in verdicts],
-        "leak": _found(results.leaks, results.synthetic, results.against),
+        "leak": _leak(results),
         "copies": _found(results.taken, results.synthetic, results.real),
         "ordered_copies": results.ordered,
         "duplicates": _duplicates(results.duplicates, results.synthetic),
@@ -119,12 +119,28 @@ def _found(search: CopySearch | None, first: AuditedSet, second: AuditedSet | No
             "image": first.name(copy.first),
             "of": second.name(copy.second),
             "exact": copy.exact,
-            "mirrored": copy.mirrored,
+            "change": copy.change,
             "correlation": copy.agreement,
         }
         for copy in search.copies
     ]
     return {"exact": search.exact, "near": search.near, "complete": search.complete, "images": listed}
+
+
+def _leak(results: Results) -> dict[str, Any] | None:
+    """Return the numbers and names of leaks: found in the pixels, known from the manifests, and by nearness."""
+    found = _found(results.leaks, results.synthetic, results.against)
+    if found is None or results.against is None:
+        return None
+    memory = results.memorized_against
+    return {
+        **found,
+        "sources": [[results.synthetic.name(one), results.against.name(two)] for one, two in results.leaked_sources],
+        "learned": results.learned_from_against,
+        "memorization": None
+        if memory is None
+        else {"share": memory.share, "low": memory.low, "threshold": memory.threshold},
+    }
 
 
 def _counts(duplicates: Duplicates | None) -> dict[str, Any] | None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from syn2co.audits.duplicates import CopySearch, Duplicates
+from syn2co.audits.duplicates import Duplicates
 from syn2co.audits.feature_space import FeatureSpace
 from syn2co.audits.fidelity import Fidelity, Memorization
 from syn2co.audits.health import Health
 from syn2co.audits.image_sets import AuditedSet
 from syn2co.audits.scan import ImageStatistics
 from syn2co.audits.separability import Auc
+from syn2co.images.near_copies import CopySearch
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ class Results:
     duplicates: Duplicates
     real_duplicates: Duplicates | None
     leaks: CopySearch | None
+    leaked_sources: tuple[tuple[int, int], ...]
+    """Synthetic images that the manifest calls variations of an evaluation image, and that image."""
+    learned_from_against: bool
+    """Whether the recipe says that the generator learned from the evaluation images."""
+    memorized_against: Memorization | None
+    """Nearness of synthetic images to single evaluation images."""
     taken: CopySearch | None
     """Copies of training images."""
     ordered: int
@@ -69,6 +76,12 @@ class Results:
     compared: RealComparison | None
     seed: int
     max_images: int
+
+    @property
+    def leaked(self) -> frozenset[int]:
+        """Synthetic images that are evaluation images, or variations of one by their manifest."""
+        copies = () if self.leaks is None else self.leaks.copies
+        return frozenset([copy.first for copy in copies] + [index for index, _ in self.leaked_sources])
 
     @property
     def sides(self) -> list[AuditedSet]:

@@ -1,6 +1,6 @@
 """One pass over all images of a side: hashes of the pixels, and the statistics that show dead or noisy images.
 
-Axis letters: N images, H height, W width in pixels.
+Axis letters: N images, K hashes of an image, H height, W width in pixels.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from jaxtyping import Float32, Int32, UInt8, UInt64
 
 from syn2co.audits.image_sets import AuditedSet
 from syn2co.core.progress import Bar
-from syn2co.images.perceptual_hash import phash_bits
+from syn2co.images.near_copies import HASHES, view_hashes
 
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """Statistics of the images of one side, 44 bytes per image."""
+    """Statistics of the images of one side, 160 bytes per image."""
 
     pixels: UInt64[np.ndarray, " N"]
     """blake2b of shape and pixels: equal for images that are equal, whatever file they came from."""
-    hashes: UInt64[np.ndarray, " N"]
     mirrored_pixels: UInt64[np.ndarray, " N"]
-    """The same of the image mirrored left to right; of length 0 unless asked for."""
-    mirrored_hashes: UInt64[np.ndarray, " N"]
+    """The same of the image mirrored left to right."""
+    hashes: UInt64[np.ndarray, "N K"]
+    """Perceptual hashes of the views of each image; see `near_copies.view_hashes`."""
     brightness: Float32[np.ndarray, " N"]
     """Mean over all pixels and channels, 0..255."""
     spread: Float32[np.ndarray, " N"]
@@ -35,22 +35,19 @@ class ImageStatistics:
     """Height and width."""
 
 
-def scan(side: AuditedSet, *, mirrored: bool = False, progress: bool = False) -> ImageStatistics:
-    """Return the hashes and statistics of all images of the side, mirrored hashes too if asked for."""
+def scan(side: AuditedSet, *, progress: bool = False) -> ImageStatistics:
+    """Return the hashes and statistics of all images of the side."""
     count = len(side)
-    other = count if mirrored else 0
-    stats = ImageStatistics(
-        *(np.zeros(length, np.uint64) for length in (count, count, other, other)),
-        *(np.zeros(count, np.float32) for _ in range(3)),
-        sizes=np.zeros((count, 2), np.int32),
-    )
+    pixels, mirrored = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
+    values = (np.zeros(count, np.float32) for _ in range(3))
+    sizes = np.zeros((count, 2), np.int32)
+    stats = ImageStatistics(pixels, mirrored, np.zeros((count, HASHES), np.uint64), *values, sizes=sizes)
     with Bar(f"{side.role}: hashes", count, show=progress) as bar:
         for index in range(count):
             image = side.images.read(index)
-            stats.pixels[index], stats.hashes[index] = pixel_hash(image), phash_bits(image)
-            if mirrored:
-                flipped = np.ascontiguousarray(image[:, ::-1])
-                stats.mirrored_pixels[index], stats.mirrored_hashes[index] = pixel_hash(flipped), phash_bits(flipped)
+            stats.pixels[index] = pixel_hash(image)
+            stats.mirrored_pixels[index] = pixel_hash(image[:, ::-1])
+            stats.hashes[index] = view_hashes(image)
             stats.brightness[index], stats.spread[index], stats.smoothness[index] = statistics(image)
             stats.sizes[index] = image.shape[:2]
             bar.advance()

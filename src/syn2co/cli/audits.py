@@ -14,7 +14,9 @@ from syn2co.audits.limits import MAX_IMAGES
 @click.option(
     "--against", multiple=True, metavar="SRC", help="Evaluation images that must not occur (leak); repeatable."
 )
-@click.option("--encoder", metavar="RUN", help="Compare in the features of a run folder, checkpoint or timm:NAME.")
+@click.option(
+    "--encoder", metavar="RUN", help="Compare in the features of a run folder, checkpoint, timm:NAME or reference."
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the report; default runs/audit/NAME-OF-FIRST-SOURCE."
 )
@@ -22,6 +24,11 @@ from syn2co.audits.limits import MAX_IMAGES
     "--max-images", default=MAX_IMAGES, show_default=True, help="Images of each side whose features are compared."
 )
 @click.option("--allow-leak", is_flag=True, help="Report images of the evaluation set, but do not fail.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["fail", "warn"]),
+    help="Exit with 2 if a check fails, or warns too; without it only a leak does.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
 @click.option(
     "--device", default="auto", show_default=True, help="Device of the encoder: auto, cpu, cuda, cuda:N or mps."
@@ -33,6 +40,7 @@ def audit(
     real: tuple[str, ...],
     against: tuple[str, ...],
     out: Path | None,
+    fail_on: str | None,
     as_json: bool,
     encoder: str | None,
     quiet: bool,
@@ -42,6 +50,7 @@ def audit(
 
     SYNTHETIC is a data set folder, a folder of images, or tar files; several are one set.
     """
+    from syn2co.audits.image_sets import AuditError
     from syn2co.audits.settings import AuditSettings
     from syn2co.reports.audit import LeakError
     from syn2co.reports.audit import audit as run
@@ -61,6 +70,10 @@ def audit(
         _print(error.report, as_json, folder)
         raise
     _print(report, as_json, folder)
+    levels = {None: (), "fail": ("fail",), "warn": ("fail", "warn")}[fail_on]
+    bad = [finding.check for finding in report.findings if finding.level in levels]
+    if bad:
+        raise AuditError(f"--fail-on {fail_on}: {', '.join(bad)}; see {folder.name}/audit.html, or leave --fail-on out")
 
 
 def default_name(source: str) -> str:

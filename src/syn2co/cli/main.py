@@ -19,6 +19,11 @@ class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first sentence of each command whole, where click would cut it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, part.get_short_help_str(limit=1000)) for name, part in self.commands.items()])
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

@@ -1,6 +1,8 @@
-"""Options that several commands share, each written once."""
+"""Options that several commands share, each written once, and the command that reads them."""
 
+import re
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, TypeVar
 
 import click
@@ -8,6 +10,103 @@ import click
 from syn2co.images.quarantine import MAX_BROKEN_SHARE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+_TRAINING = ("syn2co.pretraining.config", "Config")
+_SYNTHESIS = ("syn2co.synthesis.sets.settings", "SynthesisSettings")
+_SETTINGS = {
+    "pretrain": _TRAINING,
+    "demo": _TRAINING,
+    "study": _TRAINING,
+    "plan": _SYNTHESIS,
+    "generate": _SYNTHESIS,
+    "evaluate": ("syn2co.evaluation.settings", "EvaluationSettings"),
+}
+"""Module and class of the settings that --set of a command changes; imported for errors alone."""
+
+
+class Duration(click.ParamType):
+    """A time such as 90s, 30m, 2h or 1h30m, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", value.strip().lower())
+        if not parts or not any(parts.groups()):
+            self.fail(f"{value!r} is no time; give hours, minutes or seconds, such as 2h, 90m or 1h30m", param, ctx)
+        hours, minutes, seconds = (float(part or 0) for part in parts.groups())
+        return 3600 * hours + 60 * minutes + seconds
+
+
+class SourceCommand(click.Command):
+    """A command whose options of sources take several values, as a shell expands them, and which knows its settings.
+
+    `--real a b` is `--real a --real b` once all arguments of the command stand before it; otherwise the next word may
+    be one of those.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, self._one_value_each(args))
+        except click.NoSuchOption as error:
+            hint = _setting_hint(self.name or "", error.option_name, given)
+            if hint is None:
+                raise
+            raise click.UsageError(f"No such option: {error.option_name}; {hint}", ctx) from None
+
+    def _one_value_each(self, args: list[str]) -> list[str]:
+        """Return the words with the option repeated before each further value of a source."""
+        options = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
+        sources = {name for option in options if option.multiple and option.metavar == "SRC" for name in option.opts}
+        valued = {name for option in options if not option.is_flag for name in option.opts}
+        missing = sum(isinstance(parameter, click.Argument) and parameter.required for parameter in self.params)
+        words: list[str] = []
+        option, due = "", False  # the option that was read last, and whether its value comes next
+        for number, word in enumerate(args):
+            if word == "--" and not due:
+                return words + args[number:]
+            if due:
+                due = False
+            elif word.startswith("-"):
+                option, equals, _ = word.partition("=")
+                due = option in valued and not equals
+            elif option in sources and missing <= 0:
+                words.append(option)
+            else:
+                missing -= 1
+            words.append(word)
+        return words
+
+
+def _setting_hint(command: str, option: str, args: list[str]) -> str | None:
+    """Return how to set what was given as an option of its own, None if no setting of the command has that name."""
+    name = option.lstrip("-").replace("-", "_")
+    same = [known for known in _known_settings(command) if known == name or known.endswith(f".{name}")]
+    if not same:
+        return None
+    word = next(word for word in args if word.partition("=")[0] == option)
+    following = args[args.index(word) + 1 : args.index(word) + 2]
+    value = word.partition("=")[2] if "=" in word else "".join(following)
+    value = "VALUE" if not value or value.startswith("--") else value
+    return "it is a setting: " + " or ".join(f"--set {known}={value}" for known in same)
+
+
+def _known_settings(command: str) -> list[str]:
+    """Return the dotted names that --set of a command takes, those of the shipped generators included."""
+    if command not in _SETTINGS:
+        return []
+    from syn2co.core.settings import setting_names
+
+    module, name = _SETTINGS[command]
+    names = setting_names(getattr(import_module(module), name))
+    if _SETTINGS[command] == _SYNTHESIS:
+        from syn2co.synthesis.generators.registry import load_generator
+        from syn2co.synthesis.sets.spec import BUILTIN
+
+        names += [known for kind in BUILTIN for known in setting_names(load_generator(kind).options, "options.")]
+    return list(dict.fromkeys(names))
+
 
 branch_option = click.option(
     "--branch",

@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
+from syn2co.cli.options import Duration, SourceCommand
 from syn2co.cli.ranks import first_rank
 
 
-@click.command()
-@click.option("--recipe", help="Named complete settings; `syn2co recipes` lists them.")
+@click.command(cls=SourceCommand)
+@click.option("--recipe", help="Named complete settings; `syn2co recipes` lists them [auto].")
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="JSON settings, such as a run's config.json."
 )
@@ -19,19 +20,21 @@ from syn2co.cli.ranks import first_rank
     "real",
     multiple=True,
     metavar="SRC",
-    help="Images: folder, tar, builtin:photos, torchvision:NAME, hf:NAME; repeatable; instead of the recipe's.",
+    help="Images: folder, tar, builtin:photos, torchvision:NAME, hf:NAME; several; instead of the recipe's.",
 )
 @click.option(
     "--synthetic",
     "synthetic",
     multiple=True,
     metavar="SRC",
-    help="Synthetic images: data set of `syn2co generate`, procedural:PROGRAM:COUNT; repeatable.",
+    help="Synthetic images: data set of `syn2co generate`, procedural:PROGRAM:COUNT; several.",
 )
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes the run."
 )
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting; repeatable.")
+@click.option("--budget", type=Duration(), help="Time that the recipe auto fits its steps to, such as 2h or 90m.")
+@click.option("--extend", is_flag=True, help="Make the finished run in --out longer: --set training.epochs=N.")
 @click.option(
     "--init-from",
     metavar="WEIGHTS",
@@ -47,25 +50,44 @@ def pretrain(
     out: Path,
     settings: tuple[str, ...],
     quiet: bool,
-    **initial: Any,
+    **options: Any,
 ) -> None:
     """Pretrain an encoder; the same command resumes a run that was stopped.
 
+    Without --recipe the settings are chosen from the images and the machine, and said (the recipe auto).
     Labels of the images are ignored, but for the recipes supervised-*.
 
     Real and synthetic images mix as settings say, such as --set mix.ratio=0.5.
+    --extend --set training.epochs=N makes the finished run in --out longer.
     Many ranks: torchrun --nproc-per-node 8 -m syn2co pretrain ...
     """  # fmt: skip
-    if (recipe is None) == (config_file is None):
-        raise click.UsageError("give either --recipe NAME or --config FILE")
+    config = _config(recipe, config_file, options.pop("budget"), options.pop("extend"))
     from syn2co.pretraining.train import pretrain as run
 
-    chosen: Any = config_file or recipe
-    done = run(chosen, out=out, real=real, synthetic=synthetic, settings=settings, **initial, progress=not quiet)
+    done = run(config, out=out, real=real, synthetic=synthetic, settings=settings, **options, progress=not quiet)
     if first_rank():
         click.echo(
             f"{done.folder}: {done.steps} steps done. Next: syn2co evaluate {done.folder} --train SRC --test SRC"
         )
+
+
+def _config(recipe: str | None, config_file: Path | None, budget: float | None, extend: bool) -> Any:
+    """Return the config that a run begins with or goes on with, as `syn2co.pretrain` takes it."""
+    if recipe is not None and config_file is not None:
+        raise click.UsageError("give either --recipe NAME or --config FILE")
+    if extend and (recipe is not None or config_file is not None or budget is not None):
+        raise click.UsageError("--extend takes the config of the run in --out; give --set training.epochs=N alone")
+    if budget is not None and (config_file is not None or recipe not in (None, "auto")):
+        raise click.UsageError("--budget is of the recipe auto; set training.steps or training.epochs for another one")
+    if extend:
+        from syn2co.pretraining.extension import Extend
+
+        return Extend()
+    if config_file is not None or recipe not in (None, "auto"):
+        return config_file or recipe
+    from syn2co.pretraining.auto import Auto
+
+    return Auto(budget)
 
 
 @click.command()
@@ -79,7 +101,7 @@ def doctor(run: Path, as_json: bool) -> None:
     click.echo(diagnosis.to_json() if as_json else diagnosis.text())
 
 
-@click.command()
+@click.command(cls=SourceCommand)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
 @click.option("--pretrain-only", is_flag=True, help="One longer run on the photographs alone, about five minutes.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting of the recipe; repeatable.")
@@ -95,7 +117,7 @@ def demo(out: Path, pretrain_only: bool, settings: tuple[str, ...]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the resolved settings of NAME as JSON, for --config.")
 def recipes(name: str | None, as_json: bool) -> None:
     """List the recipes, or print the lab record and the settings of one."""
-    from syn2co.pretraining.recipes import RECIPES, recipe
+    from syn2co.pretraining.recipes import AUTO, RECIPES, recipe
     from syn2co.pretraining.recipes import recipes as listed
 
     if as_json and name is None:
@@ -104,7 +126,7 @@ def recipes(name: str | None, as_json: bool) -> None:
         config = recipe(name).to_json()
         click.echo(config if as_json else f"{cleandoc(RECIPES[name].__doc__ or '')}\n\n{config}", nl=False)
         return
-    summaries = listed()
+    summaries = {AUTO: "Chosen from the images and the machine when a run begins; the default of pretrain."} | listed()
     width = max(map(len, summaries))
     for known, summary in summaries.items():
         click.echo(f"{known:<{width}}  {summary}")

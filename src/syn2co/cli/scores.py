@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from syn2co.cli.options import branch_option, extraction_options
+from syn2co.cli.options import SourceCommand, branch_option, extraction_options
 from syn2co.cli.ranks import first_rank
 
 PROTOCOLS = (
@@ -15,10 +15,10 @@ PROTOCOLS = (
 """Names of protocols for the help, which must not import torch."""
 
 
-@click.command()
+@click.command(cls=SourceCommand)
 @click.argument("encoders", nargs=-1, required=True, metavar="ENCODER...")
-@click.option("--train", "train", multiple=True, metavar="SRC", help="Labeled images: the bank; repeatable.")
-@click.option("--test", "test", multiple=True, metavar="SRC", help="Labeled images that are scored; repeatable.")
+@click.option("--train", "train", multiple=True, metavar="SRC", help="Labeled images: the bank; several.")
+@click.option("--test", "test", multiple=True, metavar="SRC", help="Labeled images that are scored; several.")
 @click.option(
     "--transfer",
     multiple=True,

@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+from syn2co.cli.options import SourceCommand
+from syn2co.core.errors import ConfigError
+
 
 def _recipe_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what is to be made."""
@@ -19,7 +22,7 @@ def _recipe_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--classes", help="A file of class names or ImageNet synsets, or imagenet-1k."),
         click.option("--captions", help="A file of captions: a line each, JSONL or CSV."),
         click.option("--vary", is_flag=True, default=None, help="Make variations of the real images."),
-        click.option("--real", multiple=True, metavar="SRC", help="Real images to learn from or to vary; repeatable."),
+        click.option("--real", multiple=True, metavar="SRC", help="Real images to learn from or to vary; several."),
         click.option("--max-real", type=click.IntRange(min=1), help="Use only so many of them, as mix.max_real does."),
         click.option(
             "--config", "config_file", type=click.Path(path_type=Path), help="JSON settings, such as a recipe.json."
@@ -42,7 +45,27 @@ def _settings(
     values = base.model_dump(mode="json")
     values |= {name: value for name, value in named.items() if value is not None}
     values["work"] |= {name: value for name, value in (("workers", workers), ("count", count)) if value is not None}
-    return SynthesisSettings.parse(values).with_settings(settings)
+    chosen = SynthesisSettings.parse(values)
+    try:
+        return chosen.with_settings(settings)
+    except ConfigError:
+        _refuse_bare_options(chosen.generator, settings)
+        raise
+
+
+def _refuse_bare_options(generator: str, settings: tuple[str, ...]) -> None:
+    """Refuse an option of the generator that was given as a setting of the set, with its full name."""
+    from syn2co.synthesis.generators.registry import load_generator
+    from syn2co.synthesis.sets.settings import SynthesisSettings
+
+    options = load_generator(generator).options.model_fields.keys() - SynthesisSettings.model_fields.keys()
+    for assignment in settings:
+        name = assignment.partition("=")[0].strip()
+        if name in options:
+            raise ConfigError(
+                f"--set {name}: there is no such setting of the set; the generator {generator} has an option of this "
+                f"name: --set options.{assignment.strip()}"
+            )
 
 
 def _write_lines(out: Path, lines: Iterable[str]) -> None:
@@ -54,7 +77,7 @@ def _write_lines(out: Path, lines: Iterable[str]) -> None:
         file.writelines(lines)
 
 
-@click.command()
+@click.command(cls=SourceCommand)
 @_recipe_options
 @click.option("--json", "as_json", is_flag=True, help="Print the jobs, one JSON object per line.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the jobs to this JSONL file.")
@@ -78,7 +101,7 @@ def plan(real: tuple[str, ...], as_json: bool, out: Path | None, **options: Any)
     click.echo(f"{out}: {len(jobs)} jobs")
 
 
-@click.command()
+@click.command(cls=SourceCommand)
 @_recipe_options
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; the same command resumes the set.")
 @click.option("--shard", metavar="I/N", help="Make part I (from 1) of N; auto: by torchrun's rank or the SLURM task.")
@@ -121,10 +144,10 @@ def verify(out: Path, quiet: bool) -> None:
         sys.exit(2)
 
 
-@click.command()
+@click.command(cls=SourceCommand)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("id")
-@click.option("--real", multiple=True, metavar="SRC", help="The real images, if the image is a variation; repeatable.")
+@click.option("--real", multiple=True, metavar="SRC", help="The real images, if the image is a variation; several.")
 @click.option("--generator", help="Where your own path.py:function lies now.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Such as options.model=PATH; repeatable.")
 @click.option("--out", "to", type=click.Path(path_type=Path), help="Write the image made now to this PNG file.")

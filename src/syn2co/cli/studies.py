@@ -1,32 +1,19 @@
 """`syn2co study`: one library call, or a preview of it."""
 
-import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-
-class Duration(click.ParamType):
-    """A time such as 90s, 30m, 2h or 1h30m, in seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, int | float):
-            return float(value)
-        parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", value.strip().lower())
-        if not parts or not any(parts.groups()):
-            self.fail(f"{value!r} is no time; give hours, minutes or seconds, such as 2h, 90m or 1h30m", param, ctx)
-        hours, minutes, seconds = (float(part or 0) for part in parts.groups())
-        return 3600 * hours + 60 * minutes + seconds
+from syn2co.cli.options import Duration, SourceCommand
 
 
-@click.command()
+@click.command(cls=SourceCommand)
 @click.argument("study", metavar="STUDY")
 @click.option("--real", multiple=True, required=True, metavar="SRC", help="Images that runs and generators draw from.")
-@click.option("--train", multiple=True, required=True, metavar="SRC", help="Labeled images: the bank; repeatable.")
-@click.option("--test", multiple=True, required=True, metavar="SRC", help="Labeled images that are scored; repeatable.")
+@click.option("--train", multiple=True, required=True, metavar="SRC", help="Labeled images: the bank; several.")
+@click.option("--test", multiple=True, required=True, metavar="SRC", help="Labeled images that are scored; several.")
 @click.option(
     "--transfer", multiple=True, metavar="NAME", help="Another data set: cifar10, a folder, or NAME=TRAIN,TEST."
 )
@@ -87,6 +74,9 @@ def study(
     for note in answers.notes:
         click.echo(f"note: {note}")
     click.echo(f"{out / 'study.html'}: the page with every number")
+    if failed := len(answers.results.failed):
+        click.echo(f"{failed} cells failed; the page says why", err=True)
+        sys.exit(1)
 
 
 def _cluster(kind: str | None, job: tuple[str, ...], no_wait: bool, **given: Any) -> Any:

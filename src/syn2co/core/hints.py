@@ -21,14 +21,15 @@ def nearest(name: str, known: Iterable[str], *, most: int = 1, separator: str = 
         >>> nearest("batch", ["queue.size", "training.batch"]), nearest("temperature", ["queue.size"])
         ('; did you mean training.batch?', '')
     """
-    known = list(known)
-    by_leaf = {path.rpartition(separator)[2]: path for path in reversed(known)}
+    name, spelled = name.casefold(), {path.casefold(): path for path in known}
+    by_leaf = {path.rpartition(separator)[2]: path for path in reversed(spelled)}
     leaves = difflib.get_close_matches(name.rpartition(separator)[2], by_leaf, most, 0.6)
-    close = (
-        difflib.get_close_matches(name, known, most, 0.7)
+    folded = (
+        difflib.get_close_matches(name, spelled, most, 0.7)
         or [by_leaf[leaf] for leaf in leaves]
-        or difflib.get_close_matches(name, known, most, 0.5 if most == 1 else 0.4)  # several may be further away
+        or difflib.get_close_matches(name, spelled, most, 0.5 if most == 1 else 0.4)  # several may be further away
     )
+    close = [spelled[path] for path in folded]
     return f"; did you mean {', '.join(close)}?" if close else ""
 
 

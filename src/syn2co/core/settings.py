@@ -1,11 +1,12 @@
 """Strict, frozen groups of settings: from JSON and "a.b=c" to values, with one sentence for whatever is wrong."""
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from syn2co.core.errors import ConfigError
 from syn2co.core.hints import nearest
@@ -15,6 +16,26 @@ NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=0)]
+
+
+def one_or_many(values: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
+    """Return one text or path, or several, as a tuple of texts.
+
+    Args:
+        values: a single name is one value, never its letters.
+
+    Example:
+        >>> one_or_many("photos"), one_or_many(["cats", "dogs"])
+        (('photos',), ('cats', 'dogs'))
+    """
+    return (str(values),) if isinstance(values, str | Path) else tuple(map(str, values))
+
+
+OneOrMany = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: one_or_many(value) if isinstance(value, str | Path) else value),
+]
+"""A setting of several texts that takes a single one too."""
 
 
 class Settings(BaseModel):
@@ -49,19 +70,19 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise ConfigError(_sentence(error, setting_names(cls), under)) from None
 
-    def with_settings(self, assignments: Iterable[str]) -> Self:
+    def with_settings(self, assignments: str | Iterable[str]) -> Self:
         """Return the settings with each "a.b=value" applied in order.
 
         Args:
-            assignments: such as "queue.size=1024"; values are JSON, or else plain text. "group=name" replaces the
-                settings that a preset of the group names, and leaves its others.
+            assignments: one or several, such as "queue.size=1024"; values are JSON, or else plain text. "group=name"
+                replaces the settings that a preset of the group names, and leaves its others.
 
         Raises:
             ConfigError: on an assignment without "=", an unknown setting or preset, or a value out of range.
         """
         values = self.model_dump(mode="json")
         free, presets = set(_free_groups(type(self))), dict(_presets(type(self)))
-        for assignment in assignments:
+        for assignment in one_or_many(assignments):
             _assign(values, assignment, free, presets)
         return self.parse(values)
 
@@ -79,7 +100,9 @@ def read_settings(path: str | Path, hint: str, *, leave_out: Collection[str] = (
     """
     name = Path(path).name
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_named_once(f"--config {name}: "))
+        written = Path(path).read_bytes()
+        text = written.decode(json.detect_encoding(written))  # PowerShell writes UTF-16, Notepad a byte-order mark
+        values = json.loads(text, object_pairs_hook=_named_once(f"--config {name}: "))
     except OSError as error:
         raise ConfigError(f"--config {name}: cannot be read ({error.strerror}); give the path of a JSON file") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -102,7 +125,7 @@ def _assign(
     if target is None:
         raise ConfigError(f"--set {path}: there is no such setting{nearest(path, _leaves(values))}")
     group, name = target
-    value = _value(path, text)
+    value = text.strip() if _is_option_none(path, text, free) else _value(path, text)
     if path in presets and not isinstance(value, dict):
         value = group[name] | _preset(path, text.strip(), presets[path])
     group[name] = value
@@ -183,12 +206,31 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     return names
 
 
+def _is_option_none(path: str, text: str, free: Collection[str]) -> bool:
+    """Return whether a value is the word none in a free group, whose options may have a choice of that name."""
+    return text.strip() == "none" and any(path.startswith(f"{group}.") for group in free)
+
+
 def _value(path: str, text: str) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=_named_once(f"--set {path}: "))
-    except json.JSONDecodeError:
-        lowered = text.strip().lower()
-        return {"true": True, "false": False, "none": None}.get(lowered, text.strip())
+    """Return the JSON value of a text, .5 read as 0.5 and 5. as 5.0, else true, false or none, else the text."""
+    for spelling in (text, _POINT.sub(_with_zeros, text)):
+        try:
+            return json.loads(spelling, object_pairs_hook=_named_once(f"--set {path}: "))
+        except json.JSONDecodeError:
+            continue
+    lowered = text.strip().lower()
+    return {"true": True, "false": False, "none": None}.get(lowered, text.strip())
+
+
+_POINT = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.])\.(?=\d)|(?<=\d)\.(?![\w.])')
+"""A string in quotes, or the point of a number without a digit before or behind it."""
+
+
+def _with_zeros(found: re.Match[str]) -> str:
+    if found[0] != ".":
+        return found[0]
+    before, after = found.string[: found.start()], found.string[found.end() :]
+    return ("" if before[-1:].isdigit() else "0") + "." + ("" if after[:1].isdigit() else "0")
 
 
 def _named_once(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:

@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int32, Int64
 
-from syn2co.core.errors import DataError
+from syn2co.core.errors import DataError, FileError
 from syn2co.core.hints import nearest
+from syn2co.core.keyed_rng import digest
+from syn2co.core.progress import note
 from syn2co.data.groups import set_groups
-from syn2co.images.check import check_source
+from syn2co.images.check import check_again, check_source
+from syn2co.images.decode import NEARLY_BLACK
 from syn2co.images.image_set import ImageSet
 from syn2co.images.index import relabel, sort_classes
 from syn2co.images.index_cache import CheckResults, default_cache_dir, load_check, save_check
 from syn2co.images.pixel_cache import Absent, Block, PixelCache, auto_budget
-from syn2co.images.quarantine import MAX_BROKEN_SHARE, MAX_PIXELS, Quarantined
+from syn2co.images.quarantine import FEW_BROKEN, MAX_BROKEN_SHARE, MAX_PIXELS, Quarantined, write_list
 from syn2co.images.source import Source, SyntheticSource
 
 Progress = Callable[[str, int, int], None]
@@ -47,7 +50,8 @@ def open_images(
             data set, `procedural:PROGRAM[:COUNT[:SIZE]]`, `builtin:photos[:train|:test]`,
             `builtin:digits[:train|:test]`, `torchvision:[FOLDER/]NAME[:split[+split]]` or `hf:NAME[:split]`.
         max_pixels: width times height of the largest image that is read; a larger one is quarantined.
-        max_broken_share: largest share of broken images, from 0 to 1, before the set is refused.
+        max_broken_share: largest share of broken images, from 0 to 1, before the set is refused; up to 3 broken images
+            stop no set, unless the share is 0.
         check: decode every image once now, so that broken ones leave the set; without it they fail when read.
         cache: keep decoded images in memory if they take at most 2 GiB and a quarter of the memory ("auto"), "always"
             or "never"; only with `check`.
@@ -60,7 +64,7 @@ def open_images(
 
     Raises:
         DataError: if a source is missing, unreadable, empty or given twice, if a setting is out of range, or if more
-            than `max_broken_share` of all images are broken.
+            than `max_broken_share` of all images are broken; the list of these is written into the cache folder.
 
     Example:
         >>> images = open_images("builtin:digits:test")
@@ -75,7 +79,8 @@ def open_images(
     pairs = list(zip(sources, inspected.verdicts, strict=True))
     quarantined = [entry for number, pair in enumerate(pairs) for entry in _quarantine(number, *pair)]
     good = np.concatenate([_good(*pair) for pair in pairs])
-    _refuse_broken(quarantined, int(good.sum()), max_broken_share)
+    _refuse_broken(quarantined, int(good.sum()), max_broken_share, folder)
+    _say_dark(pairs)
     labels, classes = _merge_labels(sources)
     rows = np.flatnonzero(good)
     checksums = [None if verdict is None else verdict.checksums for verdict in inspected.verdicts]
@@ -260,7 +265,7 @@ def _inspect(
             blocks.append(Absent(len(source)))
             continue
         if known is not None and budget == -1:
-            verdicts.append(known)
+            verdicts.append(check_again(source, known, max_pixels=max_pixels, workers=workers))
             continue
         verdict, kept = check_source(source, max_pixels=max_pixels, workers=workers, budget=budget, report=report)
         verdicts.append(verdict)
@@ -306,21 +311,57 @@ def _good(source: Source, verdicts: CheckResults | None) -> Bool[np.ndarray, " N
     return good
 
 
-def _refuse_broken(quarantined: Sequence[Quarantined], good: int, max_share: float) -> None:
-    """Refuse a set with too many broken images, or with none left."""
+def _refuse_broken(quarantined: Sequence[Quarantined], good: int, max_share: float, cache_dir: Path) -> None:
+    """Refuse a set with too many broken images, or with none left, after writing the list of them."""
     total = good + len(quarantined)
+    allowed = max(max_share * total, FEW_BROKEN) if max_share else 0
+    if good and len(quarantined) <= allowed:
+        return
     first = "; ".join(f"{name}: {reason}" for name, reason in quarantined[:3])
+    if len(quarantined) > 3:
+        first += f"; {_list_all(quarantined, cache_dir)}"
     if good == 0:
         raise DataError(f"none of the {total} images can be read ({first}); fix them or give another source.")
-    if len(quarantined) > max_share * total:
-        raise DataError(
-            f"{len(quarantined)} of {total} images are broken, more than max_broken_share = {max_share} allows "
-            f"({first}{'; ...' if len(quarantined) > 3 else ''}); fix or remove them, or allow a larger share."
-        )
+    raise DataError(
+        f"{len(quarantined)} of {total} images are broken, more than max_broken_share = {max_share} allows "
+        f"({first}); fix or remove them, or allow a larger share."
+    )
+
+
+def _list_all(quarantined: Sequence[Quarantined], cache_dir: Path) -> str:
+    """Return where all broken images are listed, or else their names."""
+    path = cache_dir / f"quarantine-{digest(*map(str, quarantined)).hex()[:12]}.jsonl"
+    try:
+        write_list(path, quarantined)
+    except FileError:
+        return ", ".join(entry.name for entry in quarantined[3:])
+    return f"all are listed in {path}"
+
+
+def _say_dark(pairs: Sequence[tuple[Source, CheckResults | None]]) -> None:
+    """Note the sources of which most images are nearly black: 12-bit data in 16-bit files are read so."""
+    for source, verdict in pairs:
+        if verdict is not None and verdict.dark > len(source) / 2:
+            note(
+                f"{source.identity}: {verdict.dark} of {len(source)} images are nearly black, with no value above "
+                f"{NEARLY_BLACK} of 255; 16-bit values count from 0 to 65535, so multiply 12-bit ones in files by 16"
+            )
 
 
 def _merge_labels(sources: Sequence[Source]) -> tuple[Int64[np.ndarray, " N"], tuple[str, ...]]:
     """Return the labels of all sources counted in the classes of all, merged by name."""
-    classes = sort_classes({name for source in sources for name in source.classes})
-    labels = [relabel(source.labels, source.classes, classes) for source in sources]
-    return np.concatenate(labels).astype(np.int64), classes
+    labeled = [_labeled(number, sources) for number in range(len(sources))]
+    classes = sort_classes({name for _, names in labeled for name in names})
+    return np.concatenate([relabel(*pair, classes) for pair in labeled]).astype(np.int64), classes
+
+
+def _labeled(number: int, sources: Sequence[Source]) -> tuple[Int32[np.ndarray, " M"], tuple[str, ...]]:
+    """Return the labels of one source and its classes.
+
+    A source with one folder at its top has the classes below it, as `train/cat`, `train/dog` do; unless another source
+    has a class of that name: then the folder is this class.
+    """
+    source = sources[number]
+    others = {name for other, rest in enumerate(sources) if other != number for name in rest.classes}
+    top = next((name for name in getattr(source, "top", "").split("/") if name in others), None)
+    return (source.labels, source.classes) if top is None else (np.zeros_like(source.labels), (top,))

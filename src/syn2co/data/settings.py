@@ -7,16 +7,16 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from syn2co.core.errors import ConfigError
-from syn2co.core.settings import Count, Settings, Share
+from syn2co.core.settings import Count, OneOrMany, Settings, Share
 from syn2co.images.quarantine import MAX_BROKEN_SHARE, MAX_PIXELS
 
 
 class DataSettings(Settings):
     """Sources of the images that are trained on, and their check."""
 
-    real: tuple[str, ...] = ()
+    real: OneOrMany = ()
     """Sources of real images: folders, tar files, torchvision:NAME, hf:NAME, builtin:photos, builtin:digits."""
-    synthetic: tuple[str, ...] = ()
+    synthetic: OneOrMany = ()
     """Sources of synthetic images: data set folders of `syn2co generate`, procedural:PROGRAM[:COUNT[:SIZE]], or any
     source of images."""
     max_pixels: int = Field(default=MAX_PIXELS, gt=0)

@@ -92,8 +92,8 @@ STUDY = Study(
 def faking_demo(out: Path, *, settings: Sequence[str], protocols: Sequence[str], progress: bool) -> StudyAnswers:
     """Run the demo's study in `out`, or what it lacks, and write study.html; return the answers."""
     study = STUDY.model_copy(update={"protocols": tuple(protocols)})
-    own = ("machine.tensorboard=false", "machine.save_minutes=1")
-    inputs = StudyInputs(real=(TRAIN,), train=(LABELED,), test=(TEST,), settings=(*own, *settings))
+    machine = ("machine.tensorboard=false", "machine.save_minutes=1")
+    inputs = StudyInputs(real=(TRAIN,), train=(LABELED,), test=(TEST,), settings=(*machine, *settings))
     run = begin(study, inputs, out)
     answers = answer(run_cells(run, jobs=min(MOST_JOBS, os.cpu_count() or 1), progress=progress))
     write_study_page(answers, out, pictures=_pictures(run, out))
@@ -102,7 +102,9 @@ def faking_demo(out: Path, *, settings: Sequence[str], protocols: Sequence[str],
 
 def _pictures(run: StudyRun, out: Path) -> dict[str, bytes]:
     """Return real patches above procedural ones, and nearest neighbors in the features of the first mixed run."""
-    job = next(job for job in run.jobs if job.cell.level.images == "mixed")
+    job = next((job for job in run.jobs if job.cell.level.images == "mixed" and run.is_done(job)), None)
+    if job is None:  # each of them failed
+        return {}
     made = job.set_folder(run.folder)
     rows: dict[str, list[np.ndarray]] = {}
     for name, source in (("real", TRAIN), ("procedural", made)):

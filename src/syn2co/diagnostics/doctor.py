@@ -5,12 +5,15 @@ from pathlib import Path
 from syn2co.diagnostics.classification import classification
 from syn2co.diagnostics.diagnosis import Diagnosis
 from syn2co.diagnostics.evidence import read_evidence
-from syn2co.diagnostics.learning import learning, unstable
+from syn2co.diagnostics.learning import learning, unstable, warmup
 from syn2co.diagnostics.negatives import masked, negatives
 from syn2co.diagnostics.state import broken_images, damaged, nonfinite, starved, stopped_early, unfinished
 
-CHECKS = (nonfinite, damaged, learning, unstable, negatives, masked, starved, broken_images, stopped_early, unfinished)
-SUPERVISED_CHECKS = (nonfinite, damaged, classification, starved, broken_images, stopped_early, unfinished)
+CHECKS = (
+    nonfinite, damaged, learning, warmup, unstable, negatives, masked, starved, broken_images, stopped_early,
+    unfinished,
+)  # fmt: skip
+SUPERVISED_CHECKS = (nonfinite, damaged, classification, warmup, starved, broken_images, stopped_early, unfinished)
 
 
 def doctor(run: str | Path) -> Diagnosis:

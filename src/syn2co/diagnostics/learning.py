@@ -35,6 +35,7 @@ from statistics import median
 from syn2co.core.findings import Finding
 from syn2co.diagnostics.evidence import Evidence
 from syn2co.diagnostics.suspects import assignment, suspects, usual
+from syn2co.pretraining.run import long_warmup
 
 MIN_STEPS, MIN_RECORDS = 50, 4
 FLAT_GAIN = 0.02  # sabotaged: at most .016; left alone: .03 after 40 steps
@@ -69,6 +70,18 @@ def unstable(evidence: Evidence) -> Iterator[Finding]:
         reason = f"the gradient norm rose from {before:.3g} to {after:.3g}, {after / before:.0f} times"
         clip = () if evidence.config.optimizer.clip else (f"set {assignment('optimizer.clip', 5.0)} in a new run",)
         yield Finding("unstable", "fail", reason, numbers, (*clip, *_calmer(evidence)))
+
+
+def warmup(evidence: Evidence) -> Iterator[Finding]:
+    """Yield a finding if the warm-up takes more than half of the run, or of one of its phases."""
+    total, per_epoch = evidence.total or 0, evidence.steps_per_epoch
+    if total < MIN_STEPS or not per_epoch:
+        return
+    long = long_warmup(evidence.config, per_epoch, total, evidence.switch_step)
+    if long is not None:
+        shorter = assignment("optimizer.warmup_epochs", long.epochs)
+        advice = (f"set {shorter} in a new run, or train longer (training.epochs)",)
+        yield Finding("long warm-up", "fail", long.reason, {"steps_per_epoch": per_epoch, "total": total}, advice)
 
 
 def _gain(evidence: Evidence) -> float:

@@ -6,7 +6,7 @@ Axes: M test images, R draws of the training labels.
 import itertools
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from syn2co.evaluation.crops import decoding_threads
 from syn2co.evaluation.data_sets import size_notes
 from syn2co.evaluation.feature_cache import GIB, FeatureCache
 from syn2co.evaluation.features import exact_float32
+from syn2co.evaluation.near_overlap import near_overlap
 from syn2co.evaluation.protocols.protocol import NotApplicable, ProtocolResult, Task
 from syn2co.evaluation.protocols.registry import PROTOCOLS
 from syn2co.evaluation.results import EvaluationReport
@@ -127,6 +128,13 @@ def _free_name(name: str, taken: Container[str]) -> str:
 
 
 def _open_splits(data: DataSet, protocols: Sequence[str], settings: EvaluationSettings) -> Splits:
+    """Return both sides of a data set, checked to be different: test images that were stored again are counted."""
+    splits = _both_sides(data, protocols, settings)
+    notes = near_overlap(splits, settings.max_overlap, threads=decoding_threads(settings.workers))
+    return replace(splits, notes=(*splits.notes, *notes))
+
+
+def _both_sides(data: DataSet, protocols: Sequence[str], settings: EvaluationSettings) -> Splits:
     """Return both sides of a data set, labeled if a protocol needs labels, with masks if one needs masks."""
     needs = {PROTOCOLS[name].needs for name in protocols}
     if "masks" in needs:

@@ -189,7 +189,8 @@ class EvaluationSettings(Settings):
     max_broken_share: Share = MAX_BROKEN_SHARE
     """Largest share of broken images in a source; more are refused."""
     max_overlap: Share = 0.01
-    """Largest share of test images that may be files of the training images too; more are refused, fewer are noted."""
+    """Largest share of test images that may be training images too, byte for byte or stored again; more are refused,
+    fewer are noted."""
     cache_gib: float = Field(default=4.0, ge=0)
     """Largest size of the cache of clean features in GiB; 0 remembers nothing."""
     data_root: str | None = None

@@ -3,7 +3,7 @@
 Axis letters: M images of one source, H W height and width in pixels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from zlib import crc32
@@ -22,11 +22,12 @@ _PROBES = 64
 
 
 class BatchCheck(NamedTuple):
-    """Check results of some consecutive images."""
+    """Check results of some images."""
 
     checksums: list[int]
     reasons: dict[int, str]
     decoded_bytes: int
+    dark: int
     block: Block | None
 
 
@@ -37,17 +38,18 @@ def check_source(
 
     Threads, not processes: decoding lets go of Python's lock, and threads start alike on every platform.
     """
-    starts = range(0, len(source), _BATCH)
+    batches = _batches(range(len(source)))
     keep = budget is None or (budget > 0 and estimate_bytes(source) <= budget)
-    checksums, reasons, total, blocks = [], {}, 0, []
+    checksums, reasons, total, dark, blocks = [], {}, 0, 0, []
 
-    def batch(start: int) -> BatchCheck:
-        return _check_batch(source, range(start, min(start + _BATCH, len(source))), max_pixels, keep, budget)
+    def check(rows: Sequence[int]) -> BatchCheck:
+        return _check_batch(source, rows, max_pixels, keep, budget)
 
-    for verdict in _ordered(batch, starts, workers):
+    for verdict in _ordered(check, batches, workers):
         checksums.extend(verdict.checksums)
         reasons.update(verdict.reasons)
         total += verdict.decoded_bytes
+        dark += verdict.dark
         if verdict.block is None or (budget is not None and total > budget):
             keep = False
             blocks.clear()
@@ -55,32 +57,59 @@ def check_source(
             blocks.append(verdict.block)
         if report is not None:
             report("check", len(checksums), len(source))
-    return CheckResults(np.array(checksums, np.uint32), reasons, total), blocks if keep else None
+    return CheckResults(np.array(checksums, np.uint32), reasons, total, dark), blocks if keep else None
 
 
-def _ordered(batch: Callable[[int], BatchCheck], starts: range, workers: int) -> Iterator[BatchCheck]:
+def check_again(source: Source, known: CheckResults, *, max_pixels: int, workers: int) -> CheckResults:
+    """Return remembered verdicts after another look at the images that were broken.
+
+    A broken image may have been mended, or its permissions, in ways that no stamp shows; there are few of them.
+    """
+    checksums, reasons, total, dark = known.checksums.copy(), {}, known.decoded_bytes, known.dark
+    batches = _batches(list(known.reasons))
+
+    def check(rows: Sequence[int]) -> BatchCheck:
+        return _check_batch(source, rows, max_pixels, keep=False, budget=None)
+
+    for rows, verdict in zip(batches, _ordered(check, batches, workers), strict=True):
+        checksums[rows] = verdict.checksums
+        reasons.update(verdict.reasons)
+        total += verdict.decoded_bytes
+        dark += verdict.dark
+    return CheckResults(checksums, reasons, total, dark)
+
+
+def _batches(rows: Sequence[int]) -> list[Sequence[int]]:
+    """Return the rows in batches."""
+    return [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+
+
+def _ordered(
+    check: Callable[[Sequence[int]], BatchCheck], batches: Sequence[Sequence[int]], workers: int
+) -> Iterator[BatchCheck]:
     """Return the verdicts in order, with at most two batches a worker under way (they hold pixels)."""
     if workers < 2:
-        yield from map(batch, starts)
+        yield from map(check, batches)
         return
     with ThreadPoolExecutor(workers) as pool:
-        waiting = [pool.submit(batch, start) for start in starts[: 2 * workers]]
-        for start in [*starts[2 * workers :], *[None] * len(waiting)]:
+        waiting = [pool.submit(check, rows) for rows in batches[: 2 * workers]]
+        for rows in [*batches[2 * workers :], *[None] * len(waiting)]:
             yield waiting.pop(0).result()
-            if start is not None:
-                waiting.append(pool.submit(batch, start))
+            if rows is not None:
+                waiting.append(pool.submit(check, rows))
 
 
-def _check_batch(source: Source, rows: range, max_pixels: int, keep: bool, budget: int | None) -> BatchCheck:
-    """Check some consecutive images; their pixels are let go as soon as they exceed the budget."""
-    checksums, reasons, images, total = [], {}, [], 0
+def _check_batch(source: Source, rows: Sequence[int], max_pixels: int, keep: bool, budget: int | None) -> BatchCheck:
+    """Check some images; their pixels are let go as soon as they exceed the budget."""
+    checksums, reasons, images, total, dark = [], {}, [], 0, 0
     for row in rows:
         checksum, image = 0, None
         try:
             loaded = source.load(row)
             checksum = crc32(loaded if isinstance(loaded, bytes) else np.ascontiguousarray(loaded).data)
             if isinstance(loaded, bytes):
-                nbytes, image = inspect(loaded, keep=keep, max_pixels=max_pixels)
+                nbytes, image, nearly_black = inspect(loaded, keep=keep, max_pixels=max_pixels)
+                dark += nearly_black
             else:
                 nbytes, image = loaded.nbytes, loaded
             total += nbytes
@@ -91,7 +120,7 @@ def _check_batch(source: Source, rows: range, max_pixels: int, keep: bool, budge
             images.clear()
         checksums.append(checksum)
         images.append(image if keep else None)
-    return BatchCheck(checksums, reasons, total, Block(images) if keep else None)
+    return BatchCheck(checksums, reasons, total, dark, Block(images) if keep else None)
 
 
 def estimate_bytes(source: Source) -> int:

@@ -5,6 +5,7 @@ CMYK and transparent images mean the same in every format. Axis letters: H W hei
 """
 
 import io
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,8 +22,23 @@ from syn2co.images.quarantine import MAX_PIXELS, BrokenImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PLANAR, _BITS, _ORIENTATION = 284, 258, 274
+_GRAY, _RGB = 1, 2
 _TAIL = 64
-_MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8")
+_SEQUENTIAL = (0xC0, 0xC1)
+_SCAN, _END = 0xDA, 0xD9
+_ALL_COEFFICIENTS = b"\0\x3f\0"
+_TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
+_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])", re.DOTALL)
+# Of 3,000 JPEGs with a byte, 16 bytes or a piece damaged, 1,094 had more data than pixels: all of them by 17 and more.
+_PADDING = 16
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf")
+_JPEG = b"\xff\xd8\xff"
+NEARLY_BLACK = 16
+"""Largest value of an image of 12-bit data in a 16-bit file: 4095 / 257, rounded."""
+_MAGICS = (_JPEG, b"\x89PNG\r\n", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8")
 _pillow_lock = threading.Lock()
 
 
@@ -39,45 +55,142 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H
     """Return the pixels of an encoded image as RGB, turned as its EXIF orientation says.
 
     Transparent pixels lie over white, as a viewer shows them. 16-bit gray values v become round(v / 257); of 16-bit
-    colors the upper 8 bits count. Only the first
-    picture of a file with several is read. Deterministic for one version of OpenCV and Pillow.
+    colors the upper 8 bits count, or the same rounding where a TIFF stores them band by band. Float values count from 0
+    to 1; a picture with others is stretched from its least to its largest. Of a TIFF's bands beside gray or RGB only
+    alpha counts; without colors named, the first three of five are taken for RGB. Only the first picture of a file with
+    several is read. Deterministic for one version of OpenCV and Pillow.
 
     Raises:
         BrokenImage: if the file is empty, truncated, damaged, not an image, without pixels, or if its header
             announces more than `max_pixels` pixels (then nothing is decoded).
     """
     if _plain_jpeg(data, max_pixels) is not None:
-        image = _decode_jpeg(data)
+        image = _decode_jpeg(_standard_scan(data))
         if image is not None:
             return image
-    return _decode_with_pillow(data, max_pixels)
+    try:
+        return _decode_with_pillow(data, max_pixels)
+    except BrokenImage:
+        image = _decode_pixels_alone(data, max_pixels)
+        if image is None:
+            raise
+        return image
 
 
 class Inspected(NamedTuple):
-    """Bytes of the decoded image, and its pixels if they were asked for."""
+    """Bytes of the decoded image, its pixels if they were asked for, and whether it is nearly black (no JPEG is)."""
 
     nbytes: int
     image: UInt8[np.ndarray, "H W 3"] | None
+    dark: bool = False
 
 
 def inspect(data: bytes, *, keep: bool = False, max_pixels: int = MAX_PIXELS) -> Inspected:
     """Return the size of the decoded image, and its pixels if `keep`, after reading all of the data strictly.
 
     A JPEG is decoded at an eighth of its size first, with libjpeg's warnings as errors: the same parsing of every byte,
-    and what is missing or overwritten in the middle is found, which decoding fills with gray.
+    and what is missing or overwritten in the middle is found, which decoding fills with gray. Warnings that leave every
+    pixel right do not count: of the header, of parameters of a scan for which a sequential JPEG has no use, of up to 16
+    bytes of padding.
 
     Raises:
         BrokenImage: as `decode` does, and if any part of a JPEG's data is damaged.
     """
     frame = _plain_jpeg(data, max_pixels)
-    if frame is None:
-        image = decode(data, max_pixels=max_pixels)
-        return Inspected(image.nbytes, image if keep else None)
+    image = decode(data, max_pixels=max_pixels) if frame is None else None
+    if data[:3] == _JPEG and (frame is not None or _readable(jpeg_frame(_pixels_alone(data)))):
+        damage = _jpeg_damage(data)
+        if damage is not None:
+            raise BrokenImage(_words(damage))
+    if frame is not None:
+        image = decode(data, max_pixels=max_pixels) if keep else None
+        return Inspected(frame.height * frame.width * 3, image)
+    assert image is not None
+    return Inspected(image.nbytes, image if keep else None, int(image.max()) <= NEARLY_BLACK)
+
+
+def _jpeg_damage(data: bytes) -> ValueError | None:
+    """Return libjpeg's complaint about a JPEG whose pixels are not all there; None if they are.
+
+    libjpeg names its first warning alone, so a file with one is read again without all that warnings may be about and
+    pixels do not come from.
+    """
+    if _complaint(data) is None:
+        return None
+    damage = _complaint(_pixels_alone(data))
+    padding = re.search(r"(\d+) extraneous bytes before marker 0xd9", str(damage))
+    return None if padding and int(padding[1]) <= _PADDING else damage
+
+
+def _complaint(data: bytes) -> ValueError | None:
+    """Return libjpeg's first warning or error."""
     try:
         simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=1, min_width=1, min_factor=8, strict=True)
     except ValueError as error:
-        raise BrokenImage(_words(error)) from None
-    return Inspected(frame.height * frame.width * 3, decode(data, max_pixels=max_pixels) if keep else None)
+        return error
+    return None
+
+
+def _pixels_alone(data: bytes) -> bytes:
+    """Return tables, frame and scans of a JPEG and an end marker: no comments, and the standard limits of scans.
+
+    A sequential scan holds all 64 coefficients (0 to 63, whole bits) whatever its header says.
+    """
+    kept, position, marker, sequential = [data[:2]], 2, 0, False
+    while marker != _END:
+        match = _MARKER.search(data, position)
+        if marker == _SCAN:
+            kept.append(data[position : match.start() if match else len(data)])
+        if match is None:
+            break
+        marker, start = match[1][0], match.start()
+        position = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        segment = data[start:position]
+        if marker == _SCAN and sequential:
+            segment = segment[:-3] + _ALL_COEFFICIENTS
+        if marker == _SCAN or marker in _TABLES or marker in _FRAME_MARKERS:
+            kept.append(segment)
+        sequential |= marker in _SEQUENTIAL
+    return b"".join([*kept, b"\xff\xd9"])
+
+
+def _decode_pixels_alone(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 3"] | None:
+    """Return the pixels of a PNG with damaged notes or of a JPEG without end; None if they are not all there."""
+    if data[:8] != _PNG:
+        return _decode_jpeg(data + b"\xff\xd9") if _lacks_only_its_end(data) else None
+    try:
+        return _decode_with_pillow(_chunks_of_pixels(data), max_pixels)
+    except BrokenImage:
+        return None
+
+
+def _chunks_of_pixels(data: bytes) -> bytes:
+    """Return a PNG without the chunks that pixels do not come from (texts, profiles), and with an end."""
+    kept, position = [data[:8]], 8
+    while position + 12 <= len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        if data[position + 4 : position + 8] in _PIXEL_CHUNKS and end <= len(data):
+            kept.append(data[position:end])
+        position = end
+    return b"".join([*kept, b"\0\0\0\0IEND\xaeB`\x82"])
+
+
+def _standard_scan(data: bytes) -> bytes:
+    """Return a sequential JPEG with the standard limits of its first scan: OpenCV prints a line about any other."""
+    position, sequential = 2, False
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker, end = data[position + 1], position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == _SCAN:
+            odd = sequential and data[end - 3 : end] != _ALL_COEFFICIENTS
+            return data[: end - 3] + _ALL_COEFFICIENTS + data[end:] if odd else data
+        sequential |= marker in _SEQUENTIAL
+        position = end
+    return data
+
+
+def _lacks_only_its_end(data: bytes) -> bool:
+    """Return whether a JPEG has all of its pixels and no end marker."""
+    return data[:3] == _JPEG and b"\xff\xd9" not in data[-_TAIL:] and _jpeg_damage(data) is None
 
 
 def _plain_jpeg(data: bytes, max_pixels: int) -> JpegFrame | None:
@@ -87,15 +200,20 @@ def _plain_jpeg(data: bytes, max_pixels: int) -> JpegFrame | None:
     end is left to Pillow, which is strict.
     """
     frame = jpeg_frame(data)
-    if frame is None or frame.bits != 8 or frame.channels not in (1, 3) or b"\xff\xd9" not in data[-_TAIL:]:
+    if frame is None or not _readable(frame) or b"\xff\xd9" not in data[-_TAIL:]:
         return None
     check_pixels(frame.width, frame.height, max_pixels)
     return frame
 
 
+def _readable(frame: JpegFrame | None) -> bool:
+    """Return whether a JPEG is one of 8-bit gray or color values."""
+    return frame is not None and frame.bits == 8 and frame.channels in (1, 3)
+
+
 def jpeg_frame(data: bytes) -> JpegFrame | None:
     """Return size, bits and channels from a JPEG's frame header; None if there is none to be found."""
-    if data[:3] != b"\xff\xd8\xff":
+    if data[:3] != _JPEG:
         return None
     position, end = 2, len(data) - 9
     while position < end and data[position] == 0xFF:
@@ -162,6 +280,8 @@ def _decode_with_pillow(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 
         with _pillow_quiet():
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         check_pixels(image.width, image.height, max_pixels)
+        if _deep_planes(image):
+            return _decode_tiff(data, max_pixels)
         image.load()
         with _pillow_quiet():  # EXIF may be damaged without harm to the pixels
             image = ImageOps.exif_transpose(image)
@@ -169,9 +289,54 @@ def _decode_with_pillow(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 
     except BrokenImage:
         raise
     except Image.UnidentifiedImageError:
+        if data.startswith(_TIFFS):
+            return _decode_tiff(data, max_pixels)
         raise BrokenImage(_unidentified(data)) from None
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         raise BrokenImage(_words(error)) from error
+
+
+def _deep_planes(image: Image.Image) -> bool:
+    """Return whether a TIFF holds 16-bit values band by band, which Pillow reads as if they were pixel by pixel."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(_PLANAR) == 2 and max(tags.get(_BITS, (8,))) > 8
+
+
+def _decode_tiff(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
+    """Return the pixels of a kind of TIFF that Pillow does not read: floats, deep planes, bands beside the colors."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages.first
+            check_pixels(page.imagewidth, page.imagelength, max_pixels)
+            if page.photometric not in (_GRAY, _RGB):
+                kind = tifffile.PHOTOMETRIC(page.photometric).name
+                raise BrokenImage(f"it is a TIFF of the kind {kind}, which is not read; convert it to RGB")
+            bands = page.asarray().reshape(page.shape)
+            if page.axes[0] == "S":
+                bands = np.moveaxis(bands, 0, -1)
+            alpha = page.extrasamples[:1] in ((1,), (2,))
+            orientation = page.tags.valueof(_ORIENTATION, 1)
+    except BrokenImage:
+        raise
+    except Exception as error:  # as with Pillow's readers
+        raise BrokenImage(_words(error)) from error
+    colors = 3 if page.photometric == _RGB or page.samplesperpixel - alpha >= 3 else 1
+    image = Image.fromarray(_bands_to_rgb(np.atleast_3d(bands), colors, alpha=alpha))
+    image.getexif()[_ORIENTATION] = orientation
+    return rgb(ImageOps.exif_transpose(image))
+
+
+def _bands_to_rgb(bands: np.ndarray[Any, Any], colors: int, *, alpha: bool) -> UInt8[np.ndarray, "H W C"]:
+    """Return the first bands as RGB, or RGBA with the band behind them; bands after these do not count."""
+    values = bands[..., :colors]
+    shown = values if values.dtype == np.uint8 else _to_8_bits(values)
+    shown = np.repeat(shown, 3, axis=2) if colors == 1 else shown
+    if not alpha:
+        return np.ascontiguousarray(shown)
+    opaque = bands[..., colors : colors + 1]
+    return np.concatenate([shown, opaque if opaque.dtype == np.uint8 else _to_8_bits(opaque)], axis=2)
 
 
 def _unidentified(data: bytes) -> str:
@@ -210,8 +375,8 @@ def _rgb_or_view(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
     return np.asarray(image.convert("RGB"))
 
 
-def _to_8_bits(values: np.ndarray[Any, Any]) -> UInt8[np.ndarray, "H W"]:
-    """Return deep gray values as 8 bits: integers from 0..65535, floats from 0..1; other ranges are stretched."""
+def _to_8_bits(values: np.ndarray[Any, Any]) -> UInt8[np.ndarray, "H W ..."]:
+    """Return deep values as 8 bits: integers from 0..65535, floats from 0..1; other ranges are stretched."""
     deep = values.astype(np.float64)
     if not np.isfinite(deep).all():
         raise BrokenImage("it holds values that are not finite numbers")

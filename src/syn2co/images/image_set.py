@@ -3,7 +3,6 @@
 Axis letters: N images of the set, H W height and width in pixels.
 """
 
-import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +15,11 @@ import numpy as np
 from jaxtyping import Int64, UInt8, UInt32
 
 from syn2co.core.errors import DataError
-from syn2co.core.files import write_atomically
 from syn2co.core.keyed_rng import digest
 from syn2co.images.decode import decode
 from syn2co.images.identity import image_key
 from syn2co.images.pixel_cache import PixelCache
-from syn2co.images.quarantine import BrokenImage, Quarantined
+from syn2co.images.quarantine import BrokenImage, Quarantined, write_list
 from syn2co.images.source import Source, SyntheticSource
 
 
@@ -156,5 +154,4 @@ class ImageSet:
     def write_quarantine(self, path: str | Path) -> None:
         """Write one JSON object per line, {"name", "reason"}, for every image left out; no file if there is none."""
         if self.quarantined:
-            lines = [json.dumps(entry._asdict()) + "\n" for entry in self.quarantined]
-            write_atomically(Path(path), "".join(lines))
+            write_list(Path(path), self.quarantined)

@@ -4,6 +4,7 @@ Axis letters: M images of one list.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -15,6 +16,12 @@ from jaxtyping import Int32, Int64
 from syn2co.images.quarantine import Quarantined
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IN_SYSTEM_FOLDERS = "images in system folders such as @eaDir or __MACOSX"
+HIDDEN_IMAGES = "hidden images, whose names begin with a dot"
+_SYSTEM_FOLDERS = frozenset(
+    {"@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "__macosx"}
+    | {"$recycle.bin", "system volume information"}
+)
 
 
 def is_image_name(name: str) -> bool:
@@ -22,12 +29,18 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
+def is_system_folder(name: str) -> bool:
+    """Return whether a folder of this name holds thumbnails or copies that a machine made, or what was thrown away."""
+    return name.lower() in _SYSTEM_FOLDERS
+
+
 @dataclass(frozen=True)
 class FileIndex:
     """Names and byte sizes of images; `offsets` says where they lie in a tar.
 
     The file name of image i is names[starts[i]:starts[i+1]] in UTF-8 (odd bytes kept by surrogateescape), below
-    `directories[directory[i]]`, which is "" at the top. `stamp` changes when a file changes.
+    `directories[directory[i]]`, which is "" at the top. `ignored` counts the files that are no images by their names,
+    `passed` what is passed over for another reason, by its description. `stamp` changes when a file changes.
     """
 
     directories: tuple[str, ...]
@@ -40,6 +53,7 @@ class FileIndex:
     offsets: Int64[np.ndarray, " M"] | None = None
     skipped: tuple[Quarantined, ...] = ()
     ignored: int = 0
+    passed: tuple[tuple[str, int], ...] = ()
     stamp: str = ""
 
     def __len__(self) -> int:
@@ -131,6 +145,7 @@ def concatenate(listings: Sequence[FileIndex], tops: Sequence[str]) -> FileIndex
         offsets=np.concatenate(offsets) if offsets else None,
         skipped=tuple(Quarantined(join(top, q.name), q.reason) for listing, top in pairs for q in listing.skipped),
         ignored=sum(listing.ignored for listing in listings),
+        passed=tuple(sum((Counter(dict(listing.passed)) for listing in listings), Counter()).items()),
         stamp="+".join(listing.stamp for listing in listings),
     )
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from syn2co.core.files import atomic_file
 from syn2co.images.index import FileIndex
 from syn2co.images.quarantine import Quarantined
 
-_VERSION = 1
+_VERSION = 2
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, IndexError, zipfile.BadZipFile)
 
 
@@ -62,8 +62,10 @@ def _unpack(array: np.ndarray[Any, Any]) -> Any:
     return json.loads(array.tobytes().decode())
 
 
-def save_index(cache_dir: Path, key: str, listing: FileIndex, folders: list[str], times: list[int]) -> None:
-    """Remember a list with the folders (or files) it depends on and their times of last change in ns."""
+def save_index(
+    cache_dir: Path, key: str, listing: FileIndex, folders: list[str], times: Sequence[int | tuple[int, int]]
+) -> None:
+    """Remember a list with the folders it depends on and their states (times of last change in ns, or a tar's)."""
     texts = {
         "version": _VERSION,
         "key": key,
@@ -71,6 +73,7 @@ def save_index(cache_dir: Path, key: str, listing: FileIndex, folders: list[str]
         "classes": listing.classes,
         "skipped": listing.skipped,
         "ignored": listing.ignored,
+        "passed": listing.passed,
         "stamp": listing.stamp,
         "folders": folders,
     }
@@ -89,7 +92,7 @@ def save_index(cache_dir: Path, key: str, listing: FileIndex, folders: list[str]
 
 
 def load_index(
-    cache_dir: Path, key: str, unchanged: Callable[[list[str], Int64[np.ndarray, " F"]], bool]
+    cache_dir: Path, key: str, unchanged: Callable[[list[str], Int64[np.ndarray, "F ..."]], bool]
 ) -> FileIndex | None:
     """Return the remembered list if `unchanged(folders, times)` says that it still holds; else None."""
     try:
@@ -108,6 +111,7 @@ def load_index(
                 offsets=stored.get("offsets"),
                 skipped=tuple(Quarantined(*entry) for entry in texts["skipped"]),
                 ignored=texts["ignored"],
+                passed=tuple((text, count) for text, count in texts["passed"]),
                 stamp=texts["stamp"],
             )
     except _UNREADABLE:
@@ -133,6 +137,8 @@ class CheckResults(NamedTuple):
     checksums: UInt32[np.ndarray, " M"]
     reasons: dict[int, str]
     decoded_bytes: int
+    dark: int = 0
+    """Images that are nearly black (`decode.NEARLY_BLACK`), JPEGs not counted."""
 
 
 def save_check(cache_dir: Path, key: str, stamp: str, verdicts: CheckResults) -> None:
@@ -144,6 +150,7 @@ def save_check(cache_dir: Path, key: str, stamp: str, verdicts: CheckResults) ->
         "rows": list(verdicts.reasons),
         "reasons": list(verdicts.reasons.values()),
         "decoded_bytes": verdicts.decoded_bytes,
+        "dark": verdicts.dark,
     }
     _write(_file(cache_dir, "check", key), {"texts": _pack(texts), "checksums": verdicts.checksums})
 
@@ -155,6 +162,6 @@ def load_check(cache_dir: Path, key: str, stamp: str, count: int) -> CheckResult
             texts, checksums = _unpack(stored["texts"]), stored["checksums"]
             known = (texts["version"], texts["key"], texts["stamp"], len(checksums)) == (_VERSION, key, stamp, count)
             reasons = dict(zip(texts["rows"], texts["reasons"], strict=True))
-            return CheckResults(checksums, reasons, texts["decoded_bytes"]) if known else None
+            return CheckResults(checksums, reasons, texts["decoded_bytes"], texts["dark"]) if known else None
     except _UNREADABLE:
         return None

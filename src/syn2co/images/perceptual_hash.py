@@ -26,14 +26,45 @@ def phash(image: UInt8[np.ndarray, "H W 3"]) -> str:
 
 def phash_bits(image: UInt8[np.ndarray, "H W 3"]) -> int:
     """Return the perceptual hash of `image` as a 64-bit integer; see `phash`."""
+    return turned_bits(image, 1)[0]
+
+
+def turned_bits(image: UInt8[np.ndarray, "H W 3"], turns: int = 8) -> list[int]:
+    """Return the perceptual hashes of `image` in its first `turns` of 8 turns; see `turn`.
+
+    Mirroring an image changes the sign of the odd frequencies of its DCT, transposing it swaps u and v.
+
+    Example:
+        >>> image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+        >>> turned_bits(image, 2)[1] == phash_bits(image[:, ::-1])
+        True
+    """
     gray = image.astype(np.float32) @ np.array((0.299, 0.587, 0.114), np.float32)
     smaller = min(gray.shape) >= _SIDE
     gray = cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     basis, lowest = _basis()
     # Rounding makes a constant image all zeros instead of the sign of rounding errors.
-    values = np.round((basis @ gray.astype(np.float64) @ basis.T).ravel()[lowest], 2)
-    bits = values > np.median(values)
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    values = np.round(basis @ gray.astype(np.float64) @ basis.T, 2)
+    sign = np.where(np.arange(len(values)) % 2, -1.0, 1.0)
+    turned = np.stack([values.T if number & 4 else values for number in range(turns)])
+    turned[1::2] *= sign
+    turned[2::4] *= sign[:, None]
+    turned[3::4] *= sign[:, None]
+    chosen = turned.reshape(turns, -1)[:, lowest]
+    bits = np.packbits(chosen > np.median(chosen, axis=1, keepdims=True), axis=1)
+    return [int.from_bytes(row.tobytes(), "big") for row in bits]
+
+
+def turn(image: UInt8[np.ndarray, "H W 3"], number: int) -> UInt8[np.ndarray, "V U 3"]:
+    """Return `image` transposed (4), then mirrored left to right (1), then top to bottom (2): the sum is `number`.
+
+    Example:
+        >>> turn(np.arange(4).reshape(2, 2, 1), 5)[..., 0].tolist()
+        [[2, 0], [3, 1]]
+    """
+    turned = image.swapaxes(0, 1) if number & 4 else image
+    turned = turned[:, ::-1] if number & 1 else turned
+    return turned[::-1] if number & 2 else turned
 
 
 @cache

@@ -1,13 +1,19 @@
 """Quarantine: an image that cannot be used leaves the set, with its name and a reason in words."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from syn2co.core.errors import DataError
+from syn2co.core.files import write_atomically
 
 MAX_PIXELS = 178_956_970
 """Pixels of the largest image that is read unless told otherwise: Pillow's own limit against decompression bombs."""
 MAX_BROKEN_SHARE = 0.01
 """Largest share of the images that may be left out before a set is refused, unless told otherwise."""
+FEW_BROKEN = 3
+"""Broken images that stop no set, however small it is, unless the allowed share is 0."""
 
 
 class Quarantined(NamedTuple):
@@ -15,6 +21,11 @@ class Quarantined(NamedTuple):
 
     name: str
     reason: str
+
+
+def write_list(path: Path, quarantined: Sequence[Quarantined]) -> None:
+    """Write one JSON object per line, {"name", "reason"}, for every image that was left out."""
+    write_atomically(path, "".join(json.dumps(entry._asdict()) + "\n" for entry in quarantined))
 
 
 class BrokenImage(DataError):

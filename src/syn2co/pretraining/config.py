@@ -22,6 +22,8 @@ from syn2co.pretraining.settings import (
 )
 from syn2co.runtime.settings import MachineSettings, OptimizerSettings
 
+CONFIG = "config.json"
+"""Name of the file in a run folder that holds the run's config."""
 NOT_HASHED: Any = {"machine": True, "init_from": True, "data": {"real", "synthetic"}}
 HASHED_WHEN_SET = (
     "training.objective", "supervised.label_smoothing", "init_hash", "mix.then", "online_knn.patience",

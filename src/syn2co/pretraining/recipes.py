@@ -15,6 +15,8 @@ from syn2co.data.settings import MixSettings
 from syn2co.objective.counts import PRESETS
 from syn2co.pretraining.config import Config
 
+AUTO = "auto"
+"""Recipe whose values are chosen from the images and the machine when a run begins: `pretraining.auto`."""
 INTENDED, RELEASED, MOCHI = (PRESETS[name]._asdict() for name in ("as-intended", "as-released", "mochi"))
 WINDOW = {"start": 30.0, "stop": 100.0}
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -275,6 +277,11 @@ def recipe(name: str) -> Config:
         >>> recipe("synco-deit-s").negatives.total, recipe("synco-deit-s-released").negatives.total
         (768, 576)
     """
+    if name == AUTO:
+        raise ConfigError(
+            "--recipe auto: is chosen from images, by `syn2co pretrain` alone; name another recipe, or give the "
+            "config.json of such a run with --config"
+        )
     if name not in RECIPES:
         raise ConfigError(
             f"--recipe {name}: there is no such recipe{nearest(name, RECIPES)}; `syn2co recipes` lists them"

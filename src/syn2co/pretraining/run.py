@@ -1,5 +1,6 @@
 """Run and training state of the loop: a step changes the state and leaves the run as it is."""
 
+import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -73,6 +74,31 @@ class Schedules:
         total = self._total - self._switch if second else self._switch
         lr, momentum = self._lr(in_phase, total=total), self._momentum(in_phase, total=total)
         return ScheduledValues(lr, momentum, self._window(step))
+
+
+class LongWarmup(NamedTuple):
+    """A warm-up that takes more than half of a phase."""
+
+    reason: str
+    """The setting, the steps, and the effect on the learning rate, in one clause."""
+    epochs: float
+    """Warm-up of a tenth of that phase."""
+
+
+def long_warmup(config: Config, steps_per_epoch: int, total_steps: int, switch_step: int = 0) -> LongWarmup | None:
+    """Return what is wrong with a warm-up of more than half of the run's shortest phase, None for any other.
+
+    `cosine_lr` counts from the first step of a phase, as MoBY's does, so behind a warm-up of the share x the rate goes
+    on at (1 + cos(pi x)) / 2 of its peak: at 0.5, half of it at once.
+    """
+    steps = min(phase for phase in (switch_step, total_steps - switch_step) if phase > 0)
+    warmup = round(config.optimizer.warmup_epochs * steps_per_epoch)
+    if 2 * warmup <= steps:
+        return None
+    fall = 2 / (1 + math.cos(math.pi * warmup / steps)) if warmup < steps else 0.0
+    effect = f"then the learning rate falls {fall:.2g}-fold in one step" if fall else "its peak is never reached"
+    reason = f"optimizer.warmup_epochs = {config.optimizer.warmup_epochs:g} is {warmup} of {steps} steps, and {effect}"
+    return LongWarmup(reason, 0.1 * steps / steps_per_epoch)
 
 
 class BatchStream:

@@ -13,7 +13,8 @@ from syn2co.core.locks import LOCK
 from syn2co.core.progress import note
 from syn2co.images.image_set import ImageSet
 from syn2co.models.state import load_exactly
-from syn2co.pretraining.config import NOT_HASHED, Config, load_config
+from syn2co.pretraining.config import CONFIG, NOT_HASHED, Config, load_config
+from syn2co.pretraining.extension import EXTENSIONS, extensions
 from syn2co.pretraining.metrics import FILE, Averages
 from syn2co.pretraining.run import Method, TrainingState
 from syn2co.runtime import distributed
@@ -21,9 +22,17 @@ from syn2co.runtime.checkpoint import FOLDER, Checkpoint, newest_checkpoint, sav
 from syn2co.runtime.determinism import differences
 from syn2co.runtime.optimizer import optimizer_tensors, restore_optimizer
 
-CONFIG = "config.json"
 MIX = "mix.json"
 _HARMLESS = {LOCK, f".{CONFIG}.tmp", ".DS_Store", "Thumbs.db", "desktop.ini"}
+
+
+def begun_config(folder: Path) -> Config | None:
+    """Return the config of the run that has begun in a folder, None if none has."""
+    return load_config(folder / CONFIG) if (folder / CONFIG).exists() and _has_begun(folder) else None
+
+
+def _has_begun(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (FOLDER, FILE))
 
 
 def prepare_run_folder(folder: Path, config: Config) -> Checkpoint | None:
@@ -36,7 +45,7 @@ def prepare_run_folder(folder: Path, config: Config) -> Checkpoint | None:
         CheckpointError: if its checkpoints are all damaged.
     """
     saved = folder / CONFIG
-    begun = any((folder / name).exists() for name in (FOLDER, FILE))
+    begun = _has_begun(folder)
     if saved.exists():
         other = load_config(saved)
         if other.hash != config.hash and begun:
@@ -93,11 +102,9 @@ def restore(
         CheckpointError: if it is a checkpoint of another run, or a tensor is missing or of another shape.
     """
     state, tensors = checkpoint.state, dict(checkpoint.tensors)
-    if state["config_hash"] != config.hash:
-        raise CheckpointError(
-            f"{checkpoint.path.name}: is a checkpoint of a run with other settings (config hash "
-            f"{state['config_hash']}, this run has {config.hash}); take it out of this run's folder"
-        )
+    extended = state["config_hash"] != config.hash
+    if extended:
+        _refuse_unless_extended(checkpoint, config)
     if state["data_fingerprint"] != provenance["data_fingerprint"]:
         where = "data.real and data.synthetic" if "mix" in provenance else "data.real"
         raise DataError(
@@ -109,7 +116,8 @@ def restore(
             "data.real: the labels are not those that the run began with, though the images are; restore them, or "
             "start a new run"
         )
-    assert all(state[name] == provenance[name] for name in ("total_steps", "steps_per_epoch"))
+    assert state["steps_per_epoch"] == provenance["steps_per_epoch"]
+    assert extended or state["total_steps"] == provenance["total_steps"]
     changed = differences(state["machine"], provenance["machine"])
     if changed and distributed.is_main():
         note("resumed on another machine, so the last bits may differ: " + ", ".join(changed))
@@ -124,6 +132,22 @@ def restore(
         queue.load_state_dict(queue_state)
     restore_optimizer(model.online, optimizer, tensors)
     return state["step"], Averages(state["averages"])
+
+
+def _refuse_unless_extended(checkpoint: Checkpoint, config: Config) -> None:
+    """Refuse a checkpoint of another config, unless this run is that run made longer at this very step."""
+    state, name = checkpoint.state, checkpoint.path.name
+    step = extensions(checkpoint.path.parents[1]).get(state["config_hash"])
+    if step is None:
+        raise CheckpointError(
+            f"{name}: is a checkpoint of a run with other settings (config hash {state['config_hash']}, this run has "
+            f"{config.hash}); take it out of this run's folder"
+        )
+    if step != state["step"]:
+        raise CheckpointError(
+            f"{name}: is of step {state['step']}, and {EXTENSIONS} says that the run was made longer at step {step}, "
+            "whose checkpoint is lost; restore that from a copy, or begin a new run"
+        )
 
 
 def write_mix(folder: Path, provenance: dict[str, Any]) -> None:

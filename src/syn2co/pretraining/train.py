@@ -13,10 +13,13 @@ from syn2co import objective
 from syn2co.core.errors import ConfigError
 from syn2co.core.locks import only_run_in
 from syn2co.core.progress import Bar, Stages, note
+from syn2co.core.settings import one_or_many
 from syn2co.data.coverage import Coverage
 from syn2co.data.loader import Schedule, batches
 from syn2co.data.training_data import TrainingData, open_training_data
+from syn2co.pretraining.auto import Auto, chosen_config
 from syn2co.pretraining.config import Config, load_config
+from syn2co.pretraining.extension import Extend, extend, longer_config
 from syn2co.pretraining.initial_weights import begin_with, init_provenance, with_initial_weights
 from syn2co.pretraining.labels import ClassLabels, training_labels
 from syn2co.pretraining.loop import train
@@ -24,8 +27,9 @@ from syn2co.pretraining.method import Syn2Co
 from syn2co.pretraining.metrics import Averages, MetricsWriter, knn_scores, read_metrics, stands_still
 from syn2co.pretraining.observers import Clock, LogMetrics, SaveOrLeave, ScoreOnline, ShowProgress, SoundnessCheck
 from syn2co.pretraining.online_knn import OnlineKnn
-from syn2co.pretraining.run import BatchStream, Method, Observer, Run, Schedules, TrainingState
-from syn2co.pretraining.run_folder import prepare_run_folder, restore, save, write_mix
+from syn2co.pretraining.recipes import AUTO
+from syn2co.pretraining.run import BatchStream, Method, Observer, Run, Schedules, TrainingState, long_warmup
+from syn2co.pretraining.run_folder import begun_config, prepare_run_folder, restore, save, write_mix
 from syn2co.pretraining.supervised import Supervised, unused_settings
 from syn2co.runtime import distributed
 from syn2co.runtime.allocator import keep_freed_memory
@@ -47,12 +51,12 @@ class FinishedRun:
 
 
 def pretrain(
-    config: Config | str | Path,
+    config: Config | Auto | Extend | str | Path = AUTO,
     *,
     out: str | Path,
-    real: Sequence[str | Path] = (),
-    synthetic: Sequence[str | Path] = (),
-    settings: Sequence[str] = (),
+    real: str | Path | Sequence[str | Path] = (),
+    synthetic: str | Path | Sequence[str | Path] = (),
+    settings: str | Sequence[str] = (),
     init_from: str | Path | None = None,
     trust: bool = False,
     progress: bool = True,
@@ -65,11 +69,14 @@ def pretrain(
     that was not. Under torchrun all ranks call this with equal arguments.
 
     Args:
-        config: a `Config`, the name of a recipe (`recipes`), or the `Path` of a JSON file.
+        config: a `Config`, the name of a recipe (`recipes`), or the `Path` of a JSON file. "auto" chooses from the
+            images and the machine and says what; `Auto(budget=7200)` fits the steps to 7,200 seconds. A run that has
+            begun keeps what was chosen. `Extend()` makes the finished run in `out` longer, by a new training.epochs or
+            training.steps in `settings`: the schedules of the longer run hold from there on.
         out: run folder, made if needed; it gets config.json, metrics.jsonl, checkpoints/ and quarantine.jsonl.
-        real: sources of real images as `open_images` takes them, in place of those of the config.
+        real: one source of real images or several, as `open_images` takes them, in place of those of the config.
         synthetic: sources of synthetic images, likewise; `mix.*` says how they are mixed.
-        settings: assignments in order, such as "queue.size=1024"; values are JSON, or else plain text.
+        settings: one assignment or several in order, such as "queue.size=1024"; values are JSON, or else plain text.
         init_from: weights that the encoder begins with: a run folder, checkpoint or export of ours, `timm:NAME`,
             `reference`, or a file of weights by timm's names or as MoBY, MoCo v3 and DINO save them. What fits is
             loaded, the rest is listed in a note and in init.json. In place of `init_from` of the config.
@@ -94,6 +101,12 @@ def pretrain(
         >>> run.steps, sorted(path.name for path in run.folder.glob("*.json*"))
         (3, ['config.json', 'metrics.jsonl'])
     """
+    extension = isinstance(config, Extend)
+    if isinstance(config, Extend):
+        config, settings = longer_config(Path(out), settings), ()
+    elif isinstance(config, Auto) or config == AUTO:
+        auto = config if isinstance(config, Auto) else Auto()
+        config = _choose(auto, Path(out), real, synthetic, settings)
     config = _resolve(config, real, synthetic, settings)
     if init_from is not None:
         config = config.model_copy(update={"init_from": str(init_from)})
@@ -105,14 +118,39 @@ def pretrain(
     with deterministic(config.machine), distributed.session(device.type):
         folder = Path(out)
         with only_run_in(folder) if distributed.is_main() else nullcontext():
+            if extension and distributed.is_main():
+                extend(folder, config)
+            distributed.barrier()
             return _run(config, folder, device, progress and distributed.is_main(), trust)
+
+
+def _choose(
+    auto: Auto,
+    folder: Path,
+    real: str | Path | Sequence[str | Path],
+    synthetic: str | Path | Sequence[str | Path],
+    settings: str | Sequence[str],
+) -> Config:
+    """Return the config that the run in the folder began with, or else a new choice."""
+    begun = begun_config(folder)
+    if begun is not None and begun.recipe == AUTO:
+        return begun
+    assignments = one_or_many(settings)
+    given = Config(recipe=AUTO).with_settings([line for line in assignments if line.lstrip().startswith("data.")])
+    data = _resolve(given, real, synthetic, ()).data
+    return chosen_config(
+        auto,
+        data,
+        assignments,
+        trial=lambda config, out: pretrain(config, out=out, progress=False),
+    )
 
 
 def _resolve(
     config: Config | str | Path,
-    real: Sequence[str | Path],
-    synthetic: Sequence[str | Path],
-    settings: Sequence[str],
+    real: str | Path | Sequence[str | Path],
+    synthetic: str | Path | Sequence[str | Path],
+    settings: str | Sequence[str],
 ) -> Config:
     if not isinstance(config, Config):
         from syn2co.pretraining.recipes import RECIPES, recipe
@@ -120,7 +158,7 @@ def _resolve(
         is_file = isinstance(config, Path) or (config not in RECIPES and config.endswith(".json"))
         config = load_config(config) if is_file else recipe(str(config))
     config = config.with_settings(settings)
-    given = {"real": tuple(map(str, real)), "synthetic": tuple(map(str, synthetic))}
+    given = {"real": one_or_many(real), "synthetic": one_or_many(synthetic)}
     data = config.data.model_copy(update={name: sources for name, sources in given.items() if sources})
     config = config.model_copy(update={"data": data})
     if not (config.data.real or config.data.synthetic):
@@ -199,6 +237,10 @@ def _prepare(
     model.train()
     scores = _scores_so_far(folder, schedule, step)
     stopped = stands_still(scores, config.online_knn.patience)
+    if checkpoint is None:
+        _note_long_warmup(config, schedule, total)
+    elif checkpoint.state["total_steps"] != total:
+        _note_extension(config, schedule, total, step)
     online = distributed.wrap(model.online, device)
     state = TrainingState(model, online, optimizer, step, averages, scores, stopped)
     return _Setup(config, folder, data, schedule, total, knn, provenance), state
@@ -308,6 +350,22 @@ def _open(config: Config, folder: Path, progress: bool) -> TrainingData:
         for line in data.notes:
             note(line)
     return data
+
+
+def _note_extension(config: Config, schedule: Schedule, total: int, step: int) -> None:
+    """Say from where on a run is longer, and how far the schedules of both lengths are apart there."""
+    short, long = (Schedules(config, schedule, steps).at(step) for steps in (step, total))
+    if distributed.is_main():
+        note(
+            f"made longer at step {step}, to {total} steps: the rate goes from {short.lr:.2g} to {long.lr:.2g} and "
+            f"the target momentum from {short.momentum:.4g} to {long.momentum:.4g}"
+        )
+
+
+def _note_long_warmup(config: Config, schedule: Schedule, total: int) -> None:
+    found = long_warmup(config, schedule.steps_per_epoch, total, schedule.switch_step or 0)
+    if found is not None and distributed.is_main():
+        note(f"{found.reason}; set optimizer.warmup_epochs={found.epochs:.2g} or train longer")
 
 
 def _check_window(config: Config, schedule: Schedule, total: int) -> None:

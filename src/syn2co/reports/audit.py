@@ -28,8 +28,10 @@ def audit(
         synthetic: data set folders, or any sources as `open_images` takes them.
         real: images that the generator may have seen, for memorization, diversity, and how easily the two are told
             apart; None leaves these out.
-        against: images that an evaluation will use and that must not occur; None leaves the search for leaks out.
-        encoder: a run folder, a checkpoint file or `timm:NAME`, whose features are compared; None compares pixels.
+        against: images that an evaluation will use and that must not occur, neither changed by ordinary preprocessing
+            nor as the source of a variation; None leaves the search for leaks out.
+        encoder: a run folder, a checkpoint file, `timm:NAME` or `reference`, whose features are compared; None compares
+            pixels.
         settings: None gives the defaults of `AuditSettings`.
         out: folder for audit.json, audit.md and audit.html, made if needed; None writes nothing.
 
@@ -37,8 +39,8 @@ def audit(
         The report: `headline`, one finding per check, and all numbers.
 
     Raises:
-        AuditError: if images of `against` occur and `settings.allow_leak` is False (after the report was written; the
-            error has it as `report`), or if a source names no images.
+        AuditError: if images of `against` occur, or a manifest names them as sources, and `settings.allow_leak` is
+            False (after the report was written; the error has it as `report`), or if a source names no images.
         DataError: if a source is missing or none of its images can be read.
         CheckpointError: if there is no such encoder, or the report cannot be written.
 
@@ -52,7 +54,7 @@ def audit(
     report = measure(synthetic, real=real, against=against, encoder=encoder, settings=settings, progress=progress)
     if out is not None:
         write_audit(report, Path(out))
-    if report.leaks and not settings.allow_leak:
+    if report.finding("leak").level == "fail" and not settings.allow_leak:
         raise LeakError(report, out is not None)
     return report
 
@@ -63,8 +65,12 @@ class LeakError(AuditError):
     def __init__(self, report: AuditReport, written: bool) -> None:
         self.report = report
         where = "audit.html shows them; " if written else ""
+        results = report.results
+        least = "" if results.leaks is None or results.leaks.complete else "at least "
+        learned = ", and its generator learned from the evaluation images" * results.learned_from_against
+        varied = " or variations of them" * bool(results.leaked_sources)
         super().__init__(
-            f"{report.leaks} of {report.images} synthetic images are images of the evaluation set "
-            f"({', '.join(report.against)}): scores on it would be too good; {where}remove them, or allow it with "
-            "--allow-leak"
+            f"{least}{report.leaks} of {report.images} synthetic images are images of the evaluation set{varied} "
+            f"({', '.join(report.against)}){learned}: scores on it would be too good; {where}remove them, or allow it "
+            "with --allow-leak"
         )

@@ -1,26 +1,29 @@
 """Sections of the audit page: chosen images, encoded once, with captions; and charts.
 
-Axis letters: H height, W width in pixels.
+Axis letters: N synthetic images, M others, H height, W width in pixels.
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int64, UInt8
 
-from syn2co.audits.duplicates import CopySearch
 from syn2co.audits.fidelity import NEIGHBORS as NEXT
-from syn2co.audits.fidelity import nearest
+from syn2co.audits.fidelity import Memorization, nearest
 from syn2co.audits.health import class_counts
 from syn2co.audits.image_sets import AuditedSet
 from syn2co.audits.results import Results
+from syn2co.core import keyed_rng
+from syn2co.images.near_copies import CopySearch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+T = TypeVar("T")
 LONGEST, SMALL = 128, 64
 SHEET, PAIRS, QUERIES, NEIGHBORS, POINTS = 48, 12, 8, 5, 1500
 
@@ -50,20 +53,21 @@ class Section:
     strips: tuple[tuple[Thumbnail, ...], ...] = ()
     listed: tuple[tuple[str, str], ...] = ()
 
-    @property
-    def bare(self) -> bool:
-        """Whether it is nothing but single pictures without a word."""
-        return all(len(strip) == 1 and not (strip[0].caption or strip[0].chart) for strip in self.strips)
+    sheet: bool = False
+    """Whether it is a grid of single pictures."""
 
 
 def sections(results: Results) -> tuple[Section, ...]:
     """Return all parts that have something to show, in the order of the page."""
     parts = [_sheet(results), _neighbors(results), _memorized(results)]
     if results.taken is not None and results.real is not None:
-        parts.append(_copies("Copies of real images", results.taken, results.synthetic, results.real))
+        parts.append(_copies("Copies of real images", results.taken, results.synthetic, results.real, results.seed))
     parts.append(_duplicates(results))
     if results.leaks is not None and results.against is not None:
-        parts.append(_copies("Images of the evaluation set", results.leaks, results.synthetic, results.against))
+        parts.append(
+            _copies("Images of the evaluation set", results.leaks, results.synthetic, results.against, results.seed)
+        )
+        parts.append(_near_evaluation(results))
     parts += [_empty(results), _broken(results), _classes(results), _scatter(results)]
     return tuple(part for part in parts if part is not None)
 
@@ -85,11 +89,24 @@ def _encoded(image: UInt8[np.ndarray, "H W 3"], caption: str, alt: str) -> Thumb
     return Thumbnail(data.tobytes(), "png" if small else "jpeg", caption, alt)
 
 
+def drawn(values: Sequence[T], count: int, seed: int, what: str) -> list[T]:
+    """Return at most `count` of the values, drawn at random by seed."""
+    return [values[row] for row in keyed_rng.permutation(len(values), "audit page", seed, what)[:count].tolist()]
+
+
 def _sheet(results: Results) -> Section:
     side = results.synthetic
     chosen = side.sample(SHEET, results.seed).tolist()
-    strips = tuple((picture(side, index, ""),) for index in chosen)
-    return Section("A random look", f"{len(chosen)} of {len(side)} synthetic images, drawn at random.", strips)
+    strips = tuple((picture(side, index, _class(side, index)),) for index in chosen)
+    return Section(
+        "A random look", f"{len(chosen)} of {len(side)} synthetic images, drawn at random.", strips, sheet=True
+    )
+
+
+def _class(side: AuditedSet, index: int) -> str:
+    """Return the class of an image, nothing if it has none."""
+    label = int(side.images.labels[index])
+    return side.images.classes[label] if label >= 0 else ""
 
 
 def _neighbors(results: Results) -> Section | None:
@@ -109,49 +126,71 @@ def _neighbors(results: Results) -> Section | None:
 
 
 def _memorized(results: Results) -> Section | None:
+    """Show the synthetic images that lie nearest to one real image, but for variations of that image."""
     if results.compared is None or results.alone is None or results.real is None:
         return None
-    memory = results.compared.memorization
-    suspects = np.flatnonzero((memory.ratios < memory.threshold) & ~np.array(results.compared.of_nearest))
-    places = suspects[np.argsort(memory.ratios[suspects], kind="stable")][:PAIRS]
-    if not len(places):
+    compared = results.compared
+    expected = np.array(compared.of_nearest)
+    rows = (results.alone.rows, compared.real_rows)
+    return _suspects("Suspected copies", compared.memorization, (results.synthetic, results.real), rows, ~expected)
+
+
+def _near_evaluation(results: Results) -> Section | None:
+    """Show the synthetic images that lie nearest to one evaluation image."""
+    if results.memorized_against is None or results.against is None:
         return None
+    sides = (results.synthetic, results.against)
+    rows = [side.sample(results.max_images, results.seed) for side in sides]
+    every = np.ones(len(rows[0]), bool)
+    return _suspects("Near evaluation images", results.memorized_against, sides, (rows[0], rows[1]), every)
+
+
+def _suspects(
+    title: str,
+    memory: Memorization,
+    sides: tuple[AuditedSet, AuditedSet],
+    rows: tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, " M"]],
+    shown: Bool[np.ndarray, " N"],
+) -> Section | None:
+    """Show the pairs with the smallest ratios, among the images that may be shown."""
+    slots = np.flatnonzero((memory.ratios < memory.threshold) & shown)
+    slots = slots[np.argsort(memory.ratios[slots], kind="stable")][:PAIRS]
+    if not len(slots):
+        return None
+    other = sides[1].role.replace("against", "evaluation")
     strips = tuple(
         (
-            picture(results.synthetic, int(results.alone.rows[slot]), "synthetic"),
-            picture(
-                results.real,
-                int(results.compared.real_rows[memory.nearest[slot]]),
-                f"real, ratio {memory.ratios[slot]:.2f}",
-            ),
+            picture(sides[0], int(rows[0][slot]), "synthetic"),
+            picture(sides[1], int(rows[1][memory.nearest[slot]]), f"{other}, ratio {memory.ratios[slot]:.2f}"),
         )
-        for slot in places
+        for slot in slots
     )
     words = (
-        "Synthetic images beside the one real image that they are nearest to. The ratio compares that distance to the "
-        f"next {NEXT} ones: near 0 is a copy; 1 % of the real images lie below {memory.threshold:.2f} themselves."
+        f"Synthetic images beside the one {other} image that they are nearest to. The ratio compares that distance to "
+        f"the next {NEXT} ones: near 0 is a copy; 1 % of the {other} images lie below {memory.threshold:.2f} "
+        "themselves."
     )
-    return Section("Suspected copies", words, strips)
+    return Section(title, words, strips)
 
 
-def _copies(title: str, search: CopySearch, first: AuditedSet, second: AuditedSet) -> Section | None:
+def _copies(title: str, search: CopySearch, first: AuditedSet, second: AuditedSet, seed: int) -> Section | None:
     if not search.copies:
         return None
-    worst = sorted(search.copies, key=lambda copy: (-copy.agreement, copy.first))[: 2 * PAIRS]
+    shown = drawn(search.copies, 2 * PAIRS, seed, title)
     strips = []
-    for copy in worst:
+    for copy in shown:
         how = "equal pixels" if copy.exact else f"correlation {copy.agreement:.2f}"
-        mirrored = ", mirrored" if copy.mirrored else ""
-        strips.append((picture(first, copy.first, "synthetic"), picture(second, copy.second, f"{how}{mirrored}")))
-    words = f"{len(worst)} of {len(search.copies)}: the synthetic image, and the one that it is."
-    listed = tuple((first.name(copy.first), second.name(copy.second)) for copy in worst)
+        change = f", {copy.change}" if copy.change else ""
+        strips.append((picture(first, copy.first, "synthetic"), picture(second, copy.second, f"{how}{change}")))
+    words = f"{len(shown)} of {len(search.copies)}, drawn at random: the synthetic image, and the one that it is."
+    listed = tuple((first.name(copy.first), second.name(copy.second)) for copy in shown)
     return Section(title, words, tuple(strips), listed)
 
 
 def _duplicates(results: Results) -> Section | None:
     repeats, side = results.duplicates, results.synthetic
-    pairs = [(pair, "equal pixels") for pair in repeats.exact[:PAIRS]]
-    pairs += [(pair, "slightly changed") for pair in repeats.near[:PAIRS]]
+    pairs = [(pair, "equal pixels") for pair in drawn(repeats.exact, PAIRS, results.seed, "exact")]
+    pairs += [(pair, "slightly changed") for pair in drawn(repeats.near, PAIRS, results.seed, "near")]
     if not pairs:
         return None
     strips = tuple((picture(side, one, "synthetic"), picture(side, two, how)) for (one, two), how in pairs)
@@ -162,7 +201,7 @@ def _duplicates(results: Results) -> Section | None:
 def _empty(results: Results) -> Section | None:
     health, side = results.health, results.synthetic
     kinds = (("black", health.black), ("one color", health.constant), ("white noise", health.noise))
-    rows = [(index, kind) for kind, indices in kinds for index in indices[:PAIRS]]
+    rows = [(index, kind) for kind, indices in kinds for index in drawn(indices, PAIRS, results.seed, kind)]
     if not rows:
         return None
     strips = tuple((picture(side, index, kind),) for index, kind in rows)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from syn2co.core.errors import ConfigError
 from syn2co.evaluation.bootstrap import paired_difference
-from syn2co.evaluation.scores import Comparison, Score, comparable
+from syn2co.evaluation.scores import Comparison, Score, comparable, number
 from syn2co.reports.page_parts import PageTable, public_text
 from syn2co.reports.report import kinds_of
 from syn2co.reports.run_summary import RunSummary, read_run
@@ -148,12 +148,17 @@ def _text(value: float | None, form: str) -> str:
     return "" if value is None else f"{value:{form}}"
 
 
+def _interval(row: Score) -> str:
+    value, low, high = (number(part, row.percent) for part in (row.value, row.low, row.high))
+    return f"{value} [{low}, {high}]"
+
+
 def _scores(names: Sequence[str], scores: dict[str, list[Score]]) -> ComparedTable:
     keys = dict.fromkeys((row.protocol, row.data) for rows in scores.values() for row in rows)
     rows = []
     for protocol, data in keys:
         several = [_score(scores[name], protocol, data) for name in names]
-        cells = ["" if row is None else f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in several]
+        cells = ["" if row is None else _interval(row) for row in several]
         rows.append((f"{protocol} on {data}" if data else protocol, *cells))
     return ComparedTable("Scores with 95 % intervals over test images", ("score", *names), tuple(rows))
 

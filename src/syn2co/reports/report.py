@@ -53,11 +53,11 @@ def report(paths: str | Path | Sequence[str | Path], *, out: str | Path | None =
         raise ConfigError(f"--out {target.name}: is one file for {len(pages)} pages; give a folder")
     written = []
     for number, (kind, folders) in enumerate(pages):
-        place = folders[0]
+        where = folders[0]
         if target is not None:
             alone = len(pages) == 1
-            place = target if alone else target / f"{number + 1}-{folders[0].resolve().name}-{kind}.html"
-        written.append(_WRITERS[kind](folders, place))
+            where = target if alone else target / f"{number + 1}-{folders[0].resolve().name}-{kind}.html"
+        written.append(_WRITERS[kind](folders, where))
     return written
 
 
@@ -101,22 +101,22 @@ def _grid(folder: Path) -> str:
         return str(folder.resolve())  # read_study has the sentence for it
 
 
-def _study(folders: Sequence[Path], place: Path) -> Path:
-    return write_study_page(answer(read_study(folders)), place)
+def _study(folders: Sequence[Path], where: Path) -> Path:
+    return write_study_page(answer(read_study(folders)), where)
 
 
-def _evaluation(folders: Sequence[Path], place: Path) -> Path:
-    return write_evaluation_page(read_report(folders[0]), place)
+def _evaluation(folders: Sequence[Path], where: Path) -> Path:
+    return write_evaluation_page(read_report(folders[0]), where)
 
 
-def _audit(folders: Sequence[Path], place: Path) -> Path:
+def _audit(folders: Sequence[Path], where: Path) -> Path:
     """Return the page of an audit where it lies, or a copy of it."""
     page = folders[0] / "audit.html"
     if not page.is_file():
         raise ConfigError(f"PATH {folders[0].name}: its audit.html is missing; run `syn2co audit` again")
-    if place == folders[0]:
+    if where == folders[0]:
         return page
-    copy = place if place.suffix == ".html" else place / page.name
+    copy = where if where.suffix == ".html" else where / page.name
     copy.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(page, copy)
     return copy
@@ -124,7 +124,7 @@ def _audit(folders: Sequence[Path], place: Path) -> Path:
 
 _WRITERS: Mapping[str, Callable[[Sequence[Path], Path], Path]] = {
     "study": _study,
-    "run": lambda folders, place: write_run_page(folders[0], place),
+    "run": lambda folders, where: write_run_page(folders[0], where),
     "audit": _audit,
     "evaluation": _evaluation,
 }

@@ -6,6 +6,7 @@ from syn2co.core.errors import StudyError
 from syn2co.reports.study_page import write_study_page
 from syn2co.studies.answers import StudyAnswers, answer
 from syn2co.studies.cluster import run_on_cluster
+from syn2co.studies.estimate import expected_costs
 from syn2co.studies.grid import Study
 from syn2co.studies.inputs import ClusterSettings, StudyInputs
 from syn2co.studies.load import load_study
@@ -71,7 +72,8 @@ def study(
     out = Path(out)
     run = begin(load_study(study), inputs, out, shard=shard)
     if cluster is None:
-        results = run_cells(run, budget=budget, jobs=jobs or 1, progress=progress)
+        expected = {} if budget is None else expected_costs(run)
+        results = run_cells(run, budget=budget, expected=expected, jobs=jobs or 1, progress=progress)
     elif budget is not None:
         raise StudyError(
             "--budget: means nothing on a cluster, whose jobs run at once; limit --minutes, or use --shard"

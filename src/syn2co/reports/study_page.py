@@ -25,7 +25,8 @@ from syn2co.reports.study_tables import (
 )
 from syn2co.reports.training_figures import negatives_charts
 from syn2co.studies.comparisons import ContrastResult, primary_comparisons
-from syn2co.studies.sentences import summary
+from syn2co.studies.results import ScoreKey
+from syn2co.studies.sentences import robustness_scores, summary, transfer_scores
 
 if TYPE_CHECKING:
     from syn2co.studies.answers import StudyAnswers
@@ -41,6 +42,8 @@ QUESTIONS = {
     "transfers": "Does it transfer to other data?",
 }
 """Questions of the page in their order."""
+ON_OTHER_IMAGES = ("robust", "transfers")
+"""Those that all primary contrasts answer, by scores on other test images."""
 
 
 class Verdict(NamedTuple):
@@ -130,8 +133,10 @@ def verdicts(answers: "StudyAnswers", labels: StudyLabels) -> list[Verdict]:
     for question, title in QUESTIONS.items():
         if full := answers.sentences.get(question):
             contrasts = _deciding(answers, labels, question)
-            asked = [pair.name for pair in primary_comparisons(answers.results.study) if pair.question == question]
-            lacking = len(set(asked) - {contrast.name for contrast in contrasts})
+            pairs = primary_comparisons(answers.results.study)
+            asked = [pair.name for pair in pairs if pair.question == question or question in ON_OTHER_IMAGES]
+            keys = _keys(labels, question)
+            lacking = len(asked) * len(keys) - len({(contrast.name, contrast.key) for contrast in contrasts})
             lead, more, text = map(public_text, _texts(contrasts, full, asked, lacking))
             several.append(Verdict(title, lead, more, text, *_badge(contrasts, lacking)))
     return several
@@ -139,12 +144,17 @@ def verdicts(answers: "StudyAnswers", labels: StudyLabels) -> list[Verdict]:
 
 def _deciding(answers: "StudyAnswers", labels: StudyLabels, question: str) -> list[ContrastResult]:
     """Return the primary contrasts on whose resolution an answer rests."""
-    primary = [contrast for contrast in answers.contrasts if contrast.primary]
-    if question not in ("robust", "transfers"):
-        return [one for one in primary if one.question == question and one.key == labels.first]
-    keys = labels.robust if question == "robust" else labels.transfer
-    asked = [one for one in primary if one.key in keys and one.percent and one.higher_is_better]
-    return [one for one in asked if one.question != "random"] or asked
+    keys = _keys(labels, question)
+    primary = [contrast for contrast in answers.contrasts if contrast.primary and contrast.key in keys]
+    return [one for one in primary if one.question == question or question in ON_OTHER_IMAGES]
+
+
+def _keys(labels: StudyLabels, question: str) -> list[ScoreKey]:
+    """Return the scores that an answer is about, those of its full sentence."""
+    if question not in ON_OTHER_IMAGES:
+        return [] if labels.first is None else [labels.first]
+    rows = {key: labels.row(key) for key in labels.results.scores}
+    return robustness_scores(rows) if question == "robust" else transfer_scores(rows, labels.results.study.protocols[0])
 
 
 def _texts(contrasts: Sequence[ContrastResult], full: str, asked: Sequence[str], lacking: int) -> tuple[str, str, str]:
@@ -165,7 +175,8 @@ def _lead(contrasts: Sequence[ContrastResult], lacking: int) -> str:
     parts = {word: several for word, several in parts.items() if several}
     if list(parts) == ["not resolved"]:
         one_seed = " (one seed)" if all(one.difference.seeds == 1 for one in contrasts) else ""
-        return f"None of {len(contrasts)} comparisons is resolved{one_seed}: measured {_range(contrasts)}."
+        open_ones = f", {lacking} not run yet" if lacking else ""
+        return f"None of {len(contrasts)} comparisons is resolved{one_seed}: measured {_range(contrasts)}{open_ones}."
     total = f" of {len(contrasts)} comparisons" if len(parts) > 1 else " comparisons"
     said = []
     for word, several in parts.items():

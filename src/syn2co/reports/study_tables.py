@@ -6,7 +6,7 @@ from hashlib import blake2b
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from syn2co.reports.page_parts import PARTS, Column, Item, PageTable, duration, finite, plural
+from syn2co.reports.page_parts import PARTS, Column, Item, PageTable, duration, finite, plural, public_text
 from syn2co.reports.study_labels import StudyLabels
 from syn2co.studies.comparisons import CellEstimate, ContrastResult, ScoreTable
 from syn2co.studies.results import CellResult, ScoreKey
@@ -139,7 +139,7 @@ def health_tables(answers: "StudyAnswers", labels: StudyLabels) -> tuple[str, li
 def _health(cell: CellResult, labels: StudyLabels) -> list[Item]:
     return [
         Item(labels.cell(cell.levels)), Item(str(cell.seed), cell.seed), Item(f"{cell.steps:,}", cell.steps),
-        Item(str(cell.health.get("headline", ""))), Item("; ".join(_reasons(cell))),
+        Item(public_text(str(cell.health.get("headline", "")))), Item(public_text("; ".join(_reasons(cell)))),
     ]  # fmt: skip
 
 

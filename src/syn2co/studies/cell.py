@@ -155,5 +155,5 @@ def _images(cell: Cell, generator: str, config: Config) -> SynthesisSettings:
                 f"{cell.text}: {generator} makes no variations of real images, as replace takes; name flow"
             )
         return settings.model_copy(update={"vary": True, "per_subject": study.variations, "max_real": real})
-    work = settings.work.model_copy(update={"count": study.generated})
+    work = settings.work.model_copy(update={"count": settings.work.count or study.generated})
     return settings.model_copy(update={"max_real": real, "work": work})

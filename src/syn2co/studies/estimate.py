@@ -65,29 +65,38 @@ def estimate_study(run: StudyRun) -> StudyEstimate:
     """
     jobs = run.open_jobs
     finished = len(run.jobs) - len(jobs)
+    told = {job.hash: expected_seconds(run, job) for job in jobs}
+    speeds: dict[str, _Speed] = {}
+    for job in jobs:
+        if not told[job.hash] and (key := _kind(job.config)) not in speeds:
+            note(f"timing {STEPS} steps of {job.cell.text}")
+            speeds[key] = _measure(job, run)
+    seconds = [told[job.hash] or speeds[_kind(job.config)].cell(job, run) for job in jobs]
     disk = sum(BYTES_A_PIXEL * _images_of(job) * job.config.views.size**2 for job in _distinct_sets(jobs))
-    if finished:
-        seconds, measured, untimed = [expected_seconds(run, job) for job in jobs], f"by {finished} finished cells", ()
-    else:
-        speeds: dict[str, _Speed] = {}
-        for job in jobs:
-            if (key := _kind(job.config)) not in speeds:
-                note(f"timing {STEPS} steps of {job.cell.text}")
-                speeds[key] = _measure(job, run)
-        seconds = [speeds[_kind(job.config)].cell(job, run) for job in jobs]
-        disk += sum(speeds[_kind(job.config)].checkpoints for job in jobs if job.cell.level.images != "untrained")
-        generators = sorted({job.images.generator for job in jobs if job.images is not None})
-        untimed = (*(f"making the images ({name})" for name in generators), "heads and corruptions of the evaluation")
-        measured = f"by {STEPS} steps and the features of {IMAGES} images"
+    trained = [job for job in jobs if job.cell.level.images != "untrained" and _kind(job.config) in speeds]
+    disk += sum(speeds[_kind(job.config)].checkpoints for job in trained)
+    measured = [f"{STEPS} steps and the features of {IMAGES} images"] if speeds else []
+    measured += [f"{finished} finished cells"] if any(told.values()) else []
+    untimed: list[str] = []
+    if speeds:
+        untimed = [
+            f"making the images ({name})" for name in sorted({job.images.generator for job in jobs if job.images})
+        ]
+        untimed += ["heads and corruptions of the evaluation"]
     return StudyEstimate(
         cells=len(run.jobs),
         finished=finished,
         seconds=tuple(seconds),
         disk=disk,
-        measured=measured,
-        untimed=untimed,
+        measured="by " + " and by ".join(measured or ["nothing"]),
+        untimed=tuple(untimed),
         first=tuple(job.cell.text for job in jobs),
     )
+
+
+def expected_costs(run: StudyRun) -> dict[str, float]:
+    """Return the seconds of the open cells by hash, as `estimate_study` has them."""
+    return dict(zip((job.hash for job in run.open_jobs), estimate_study(run).seconds, strict=True))
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,8 @@ def _measure(job: CellJob, run: StudyRun) -> _Speed:
     """Take a few steps on the real images, and extract a few features."""
     short = [
         f"training.steps={STEPS}", f"machine.log_steps={EVERY}", "machine.tensorboard=false", "negatives.start=0",
-        "negatives.stop=null", "online_knn.every_epochs=0", "mix.mode=real", "mix.max_synthetic=null", "mix.then=null",
+        "negatives.stop=null", "online_knn.every_epochs=0", "online_knn.patience=null",
+        "mix.mode=real", "mix.max_synthetic=null", "mix.then=null",
         "mix.ratio=null", "mix.replace=null", "mix.max_real=null",
     ]  # fmt: skip
     config = job.config.with_settings(short)

@@ -79,7 +79,7 @@ class Study(Settings):
     generators: dict[str, dict[str, Any]] = {}
     """Settings of synthetic images by source, such as {"flow": {"options": {"steps": 500}}}."""
     generated: int = Field(default=10_000, gt=0)
-    """Synthetic images of each set."""
+    """Synthetic images of each set whose generator names no "work.count"."""
     variations: int = Field(default=4, gt=0)
     """Variations of each real image (replace)."""
     protocols: tuple[str, ...] = ("knn", "linear")

@@ -215,13 +215,17 @@ def read_cell(path: Path) -> CellResult:
 
 
 def read_cost(path: Path) -> Cost | None:
-    """Return the cost of a finished cell, None if there is no such file or it is torn; of another format, no cost."""
+    """Return the cost of a finished cell, None if there is none or its file is damaged; of another format, no cost.
+
+    A file of another format is a result of another version of syn2co, and is not made again.
+    """
     try:
-        return Cost(**json.loads(path.read_text(encoding="utf-8"))["cost"])
-    except (OSError, ValueError):
+        body = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(body["format"], int) and body["format"] != FORMAT:
+            return Cost()
+        return read_cell(path).cost
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    except (KeyError, TypeError):
-        return Cost()
 
 
 def _parse_cell(path: Path) -> "CellResult | FailedCell":
@@ -248,7 +252,8 @@ def _comparable(cells: list[CellResult], study: Study, notes: list[str]) -> tupl
     if len(kept) < len(cells):
         left_out = len(cells) - len(kept)
         notes.append(f"{left_out} of {len(cells)} cells have levels that are not in the study, and are left out")
-    version = _commonest(cell.version for cell in kept)
+    ours_first = sorted((cell.version for cell in kept), key=lambda version: version != __version__)
+    version = _commonest(ours_first)
     forms: dict[ScoreKey, list[tuple[str, str]]] = {}
     for cell in kept:
         for key, form in _forms(cell).items():

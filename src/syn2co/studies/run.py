@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,12 +107,20 @@ def _part(shard: str | None, count: int) -> range:
     return range(int(part) - 1, count, int(parts))
 
 
-def run_cells(run: StudyRun, *, budget: float | None = None, jobs: int = 1, progress: bool = True) -> StudyResults:
+def run_cells(
+    run: StudyRun,
+    *,
+    budget: float | None = None,
+    expected: Mapping[str, float] | None = None,
+    jobs: int = 1,
+    progress: bool = True,
+) -> StudyResults:
     """Run the cells that are not finished and return all results of the folder.
 
     Args:
         run: the study.
         budget: seconds; no comparison is begun that is not expected to end in time. None is no limit.
+        expected: seconds of cells by hash, for as long as no finished cell tells them.
         jobs: cells at the same time, in as many processes if there are several.
         progress: show bars and lines on standard error.
 
@@ -123,7 +131,7 @@ def run_cells(run: StudyRun, *, budget: float | None = None, jobs: int = 1, prog
     done = len(run.jobs) - len(waiting)
     with Bar("study", len(run.jobs), done=done, show=progress) as bar:
         bar.say(f"{run.study.name}: {len(run.jobs)} cells, {done} finished before")
-        queue = _Queue(run, waiting, budget)
+        queue = _Queue(run, waiting, budget, jobs, expected or {})
         if jobs == 1:
             for job in queue:
                 bar.say(f"cell {job.cell.text}")
@@ -138,8 +146,10 @@ def run_cells(run: StudyRun, *, budget: float | None = None, jobs: int = 1, prog
 class _Queue:
     """The cells to run, handed out one by one; with a budget, a comparison is begun only if all of it fits in."""
 
-    def __init__(self, run: StudyRun, waiting: Sequence[CellJob], budget: float | None) -> None:
-        self.run, self.waiting, self.budget = run, list(waiting), budget
+    def __init__(
+        self, run: StudyRun, waiting: Sequence[CellJob], budget: float | None, jobs: int, expected: Mapping[str, float]
+    ) -> None:
+        self.run, self.waiting, self.budget, self.jobs, self.expected = run, list(waiting), budget, jobs, expected
         self.started, self.lock = time.monotonic(), threading.Lock()
         self.begun: list[CellJob] = []
         self.left_out = 0
@@ -156,12 +166,18 @@ class _Queue:
             job = self.waiting[0]
             if self.budget is not None and not any(job is cell for cell in self.begun):
                 group = self._comparison(job)
-                left = self.budget - (time.monotonic() - self.started)
-                if sum(expected_seconds(self.run, cell) for cell in group) > left:
+                pledged = [cell for cell in self.begun if not self.run.is_done(cell)]
+                left = self.budget - (time.monotonic() - self.started) - self._seconds(pledged)
+                if self._seconds(group) > left:
                     self.left_out, self.waiting = len(self.waiting), []
                     return None
                 self.begun += group
             return self.waiting.pop(0)
+
+    def _seconds(self, cells: Sequence[CellJob]) -> float:
+        """Return how long some cells will take, as many at a time as there are processes."""
+        seconds = [expected_seconds(self.run, cell) or self.expected.get(cell.hash, 0.0) for cell in cells]
+        return sum(seconds) / max(1, min(self.jobs, len(seconds)))
 
     def stop(self) -> None:
         """Hand out no more cells."""
@@ -271,13 +287,16 @@ class _Processes:
         threads = [] if given else [str(self.threads)]
         command = [sys.executable, "-m", "syn2co.studies.worker", str(self.run.folder), "-", *threads]
         environment = {**os.environ, "OMP_NUM_THREADS": str(given or self.threads)}
-        with self.lock:  # none is started once all are stopped
+        log = self.run.cell_folder(job) / LOG
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with self.lock, open(log, "ab") as errors:  # none is started once all are stopped
             if self.stopped:
                 return None
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                stderr=errors,
                 text=True,
                 env=environment,
                 start_new_session=True,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import NamedTuple
 
+from syn2co.evaluation.scores import Score
 from syn2co.studies.comparisons import (
     GIVEN,
     CellEstimate,
@@ -58,7 +59,9 @@ def sentences(evidence: StudyEvidence) -> dict[str, str]:
     more: dict[str, Callable[[StudyEvidence], list[str]]] = {"enough": _enough, "ratio": _ratio}
     for question in answers.keys() & more.keys() if evidence.tables else ():
         answers[question] = " ".join([answers[question], *more[question](evidence)])
-    for question, keys in (("robust", _robust(evidence)), ("transfers", _transfers(evidence))):
+    rows = {key: table.some for key, table in evidence.tables.items()}
+    transfer = transfer_scores(rows, evidence.study.protocols[0])
+    for question, keys in (("robust", robustness_scores(rows)), ("transfers", transfer)):
         if keys and evidence.study.contrasts:
             asked = [pair.name for pair in primary_comparisons(evidence.study)]
             answers[question] = " ".join(summary(evidence.primary(key), asked) for key in keys)
@@ -245,27 +248,28 @@ def _shares(study: Study, contrast: CellPair) -> Iterator[tuple[float, Levels]]:
     """Yield the cells of the factors that a contrast changes, by their share of synthetic images, ascending."""
     changed = [factor for factor in study.factors if contrast.one[factor] != contrast.other[factor]]
     fixed = {factor: level for factor, level in contrast.one.items() if factor not in changed}
+    source = Cell(study, contrast.one, 0).level.source
     shares: dict[float, Levels] = {}
-    for levels in study.combinations():
+    for levels in (contrast.one, contrast.other, *study.combinations()):
         level = Cell(study, levels, 0).level
+        if level.images != "real" and level.source != source:
+            continue  # another curve
         share = {"real": 0.0, "synthetic": 1.0, "mixed": level.share}.get(level.images or "")
         if share is not None and fixed.items() <= levels.items():
             shares.setdefault(share, levels)
     yield from sorted(shares.items())
 
 
-def _robust(evidence: StudyEvidence) -> list[ScoreKey]:
+def robustness_scores(rows: Mapping[ScoreKey, Score]) -> list[ScoreKey]:
     """Return the accuracies on changed or other images of the same classes, or else whatever there is of them."""
-    keys = [key for key in evidence.tables if key.protocol.startswith(ROBUST) and key.data in GIVEN]
-    rows = {key: evidence.tables[key].some for key in keys}
-    accuracies = [key for key, row in rows.items() if row.percent and row.higher_is_better]
-    return accuracies or keys
+    keys = [key for key in rows if key.protocol.startswith(ROBUST) and key.data in GIVEN]
+    return [key for key in keys if rows[key].percent and rows[key].higher_is_better] or keys
 
 
-def _transfers(evidence: StudyEvidence) -> list[ScoreKey]:
-    """Return one score of each other data set: the study's first protocol, or else the first there is."""
+def transfer_scores(rows: Mapping[ScoreKey, Score], protocol: str) -> list[ScoreKey]:
+    """Return one score of each other data set: that of the study's first protocol, or else the first there is."""
     first: dict[str, ScoreKey] = {}
-    for key in evidence.tables:
-        if key.data not in GIVEN and (key.data not in first or key.protocol == evidence.study.protocols[0]):
+    for key in rows:
+        if key.data not in GIVEN and (key.data not in first or key.protocol == protocol):
             first[key.data] = key
     return list(first.values())

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from synthesis_sets import settings, write_generator
+from synthetic_folders import picture, write_set
 from tiny_images import write_images
 
+from syn2co.synthesis.generation.card import write_card
 from syn2co.synthesis.generation.generate import generate
 from syn2co.synthesis.sets.settings import SynthesisSettings
 
@@ -24,3 +26,42 @@ def test_a_set_of_a_users_function_names_its_file_and_hash(tmp_path: Path) -> No
     generate(own, tmp_path / "set", count=4)
     card = (tmp_path / "set" / "README.md").read_text()
     assert FILE in card and "with blake2b `" in card and "It was made from real images" not in card
+
+
+def test_the_card_says_what_the_manifests_say(tmp_path: Path) -> None:
+    """Each fact of the lines has its row; facts that differ within a set are all said, with their numbers of images."""
+    model = {
+        "generator": "diffusion",
+        "model": "tiny",
+        "revision": "ab12",
+        "guidance": 2.0,
+        "steps": 4,
+        "sampler": "DDIM",
+    }
+    lines = [
+        {**model, "license": "mit", "safety": {"checker": "on"}, "labels": "used", "class": "cat"},
+        {**model, "license": "mit", "safety": {"checker": "on"}, "attempt": 1, "class": "dog"},
+        {**model, "license": None, "safety": {"checker": "none"}, "prompt": "a dog", "class": "dog"},
+    ]
+    write_set(tmp_path / "set", [picture(number) for number in range(3)], lines)
+    write_card(tmp_path / "set")
+    rows = (row.strip("| ").split(" | ", 1) for row in (tmp_path / "set" / "README.md").read_text().splitlines())
+    table = {row[0]: row[1] for row in rows if len(row) == 2}
+    assert table["Generator"] == "`diffusion`" and table["Model"] == "`tiny`, revision `ab12`"
+    assert table["License of the model"].startswith("mit (2 images); **UNKNOWN. Nobody can tell")
+    assert table["Safety checker"] == (
+        "the model's own looked at every image (2 images); **the model has none: no checker looked at the images** "
+        "(1 images)"
+    )
+    assert table["Guidance, steps, sampler"] == "2.0, 4, DDIM" and table["Labels"].startswith("used")
+    assert table["Subjects"] == "2 classes, 1 to 2 images each" and table["Made again"].startswith("1 images took")
+
+
+def test_the_card_of_a_set_without_a_model_says_nothing_of_a_checker(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", [picture(0)], [{}])
+    write_card(tmp_path / "set")
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert "Safety" not in card and "| Model | none |" in card
+    write_set(tmp_path / "off", [picture(0)], [{"model": "tiny", "safety": {"checker": "off"}}])
+    write_card(tmp_path / "off")
+    assert "**switched off: no checker looked at the images**" in (tmp_path / "off" / "README.md").read_text()

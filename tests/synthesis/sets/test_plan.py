@@ -187,6 +187,32 @@ def test_a_file_may_mix_synsets_and_plain_names(own, tmp_path):
     assert str(jobs[0].prompt).startswith("crane, large") and jobs[1].prompt == "golden retriever, an English breed"
 
 
+@pytest.mark.parametrize(
+    "value, names",
+    [
+        (["cat", "dog"], ["cat", "dog"]),
+        ({"dog": 1, "cat": 0}, ["cat", "dog"]),  # torchvision's class_to_idx
+        ({"1": "dog", "0": "cat", "10": "owl"}, ["cat", "dog", "owl"]),
+        ({"n03126707": "crane", "n02012849": "crane"}, ["n03126707", "n02012849"]),  # ImageNet-100's Labels.json
+        (
+            {"0": ["n02012849", "crane"], "1": ["n03126707", "crane"]},
+            ["n02012849", "n03126707"],
+        ),  # imagenet_class_index
+    ],
+)
+@pytest.mark.parametrize("name", ["c.json", "c.txt"])
+def test_classes_in_json(value, names, name, own, tmp_path):
+    (tmp_path / name).write_text(json.dumps(value, indent=1))
+    jobs = plan(settings(own, classes=str(tmp_path / name)), count=len(names))
+    assert [job.class_name for job in jobs] == names
+
+
+def test_a_text_file_may_begin_with_a_bracket(own, tmp_path):
+    (tmp_path / "c.txt").write_text("[cat]\ndog\n")
+    jobs = plan(settings(own, classes=str(tmp_path / "c.txt")), count=2)
+    assert [job.class_name for job in jobs] == ["[cat]", "dog"]
+
+
 # --- captions ----------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +245,10 @@ def test_files_of_captions(name, text, own, tmp_path):
         ({"classes": "FILE"}, None, "classes = list.txt: cannot be read (No such file or directory); correct the path"),
         ({"classes": "FILE"}, b"\xff\xfe\xff", "classes = list.txt: is not UTF-8 text"),
         ({"classes": ["a", "a"]}, "", "classes = 2 names: class 1 and class 2 are the same"),
+        ({"classes": "FILE"}, '{"names": {"a": 1}}', "classes = list.txt: is JSON of another form than a list of names"),
+        ({"classes": "FILE.json"}, '["cat"', "classes = list.txt.json: is not JSON (Expecting ',' delimiter"),
+        ({"classes": "FILE.json"}, "[]", "classes = list.txt.json: holds no class name"),
+        ({"captions": "FILE.json"}, '["one"]', "captions = list.txt.json: one JSON value is not read as captions; write"),
         ({"captions": "FILE"}, "", "captions = list.txt: holds no caption; give at least one"),
         ({"captions": "FILE"}, "one\ntwo\none\n", "captions = list.txt: caption 1 and caption 3 are the same; keep one"),
         ({"captions": "FILE"}, "one\n \n", "captions = list.txt: caption 2 is empty"),

@@ -1,6 +1,7 @@
 """Tar files of images: indexed once, then read by offset; class-folder and WebDataset naming.
 
-WebDataset: `key.jpg` beside `key.cls` (a number or a name) or `key.json` (a "label", "cls", "class" or "class_name").
+WebDataset: `key.jpg` beside `key.cls` (a number or a name) or `key.json` (a "label", "cls", "class" or "class_name");
+`key.seg.png` beside `key.jpg` is another picture of that sample.
 """
 
 import json
@@ -8,34 +9,43 @@ import os
 import tarfile
 import threading
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from syn2co.core.errors import DataError
 from syn2co.images.index import (
+    HIDDEN_IMAGES,
+    IN_SYSTEM_FOLDERS,
     SUFFIXES,
     FileIndex,
     FileIndexBuilder,
     concatenate,
     is_image_name,
+    is_system_folder,
     label_by_folder,
     sort_classes,
     strip_top,
 )
 from syn2co.images.index_cache import load_index, save_index
 from syn2co.images.quarantine import BrokenImage, Quarantined
-from syn2co.images.sources.folder import printable
+from syn2co.images.sources.folder import printable, say_passed
 
 Progress = Callable[[str, int, int], None]
 _LABEL_SUFFIXES = ("cls", "json")
 _LABEL_BYTES = 1 << 20
 _JSON_KEYS = ("class_name", "class", "label", "cls")
 _KEPT_OPEN = 64
+_PROBED_HEADERS = 32
+_REPLACED = "members that a later one of the same name replaces"
+_COMPANIONS = "other pictures of a sample (KEY.seg.png beside KEY.jpg)"
+_BEHIND = "bytes behind the end of a tar, which are none"
 
 
 class TarSource:
@@ -44,7 +54,7 @@ class TarSource:
     def __init__(self, paths: Sequence[Path], listings: Sequence[FileIndex]) -> None:
         several = len(paths) > 1
         merged = concatenate(listings, [""] * len(paths))
-        stripped, _ = strip_top(merged)
+        stripped, self.top = strip_top(merged)
         labeled = stripped if stripped.classes else label_by_folder(stripped)
         if several:
             labeled = replace(labeled, directories=_below_shards(labeled, paths, listings))
@@ -125,7 +135,7 @@ def _below_shards(merged: FileIndex, paths: Sequence[Path], listings: Sequence[F
 
 
 def open_tars(paths: Sequence[Path], *, cache_dir: Path, report: Progress | None = None) -> TarSource:
-    """Return the images in the tars, from remembered indexes where size and time of last change still fit.
+    """Return the images in the tars, from remembered indexes where a tar is the same file, unchanged.
 
     Raises:
         DataError: if a tar is unreadable or compressed, or if no tar holds an image.
@@ -137,40 +147,95 @@ def open_tars(paths: Sequence[Path], *, cache_dir: Path, report: Progress | None
         if report is not None:
             report("index", number + 1, len(paths))
     if not any(len(listing) or listing.skipped for listing in listings):
-        ignored = sum(listing.ignored for listing in listings)
-        raise DataError(
-            f"{paths[0]}: none of the {ignored} members of {'this tar is' if len(paths) == 1 else 'these tars is'} an "
-            f"image by its name; give a tar with {', '.join(SUFFIXES)} members."
-        )
+        raise DataError(_nothing(paths, sum(listing.ignored for listing in listings)))
+    for path, listing in zip(paths, listings, strict=True):
+        say_passed(str(path), listing.passed)
     return TarSource(paths, listings)
+
+
+def _nothing(paths: Sequence[Path], ignored: int) -> str:
+    """Return the message for tars without an image."""
+    which = f"{paths[0]}: none of the {ignored} members of {'this tar is' if len(paths) == 1 else 'these tars is'}"
+    with tarfile.open(paths[0], "r:") as archive:
+        first = next((member.name for member in archive if member.isreg()), "")
+    if first.endswith(".tar"):  # ImageNet's ILSVRC2012_img_train.tar: a tar of each class
+        return (
+            f"{which} an image, and the first is the tar {first}; unpack it, and each tar in it into a folder of its "
+            "name (for t in *.tar; do mkdir ${t%.tar} && tar -xf $t -C ${t%.tar}; done), and give the folder of these."
+        )
+    return f"{which} an image by its name; give a tar with {', '.join(SUFFIXES)} members."
 
 
 def _open_tar(path: Path, cache_dir: Path) -> FileIndex:
     """Return the list of one tar."""
-    status = path.stat()
-    state = [status.st_size, status.st_mtime_ns]
+    state = _state(path)
     listing = load_index(cache_dir, str(path), lambda _, times: times.tolist() == state)
-    if listing is None:
-        listing = replace(scan_tar(path), stamp=f"tar-{state[0]}-{state[1]}")
+    if listing is None or listing.stamp != _stamp(path, state, listing):
+        listing = scan_tar(path)
+        listing = replace(listing, stamp=_stamp(path, state, listing))
         save_index(cache_dir, str(path), listing, [], state)
     return listing
 
 
+def _state(path: Path) -> list[int]:
+    """Return what changes with a file: a replacement can keep size and date, but not time and number of the inode."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _stamp(path: Path, state: Sequence[int], listing: FileIndex) -> str:
+    """Return a text that changes with the file's state or with the headers of some of its members."""
+    assert listing.offsets is not None
+    headers = blake2b(digest_size=8)
+    rows = np.unique(np.linspace(0, len(listing) - 1, min(_PROBED_HEADERS, len(listing))).astype(int))
+    with open(path, "rb") as file:
+        for offset in listing.offsets[rows].tolist():
+            file.seek(offset - tarfile.BLOCKSIZE)
+            headers.update(file.read(tarfile.BLOCKSIZE))
+    return f"tar-{'-'.join(map(str, state))}-{headers.hexdigest()}"
+
+
+class TarImage(NamedTuple):
+    """An image in a tar."""
+
+    folder: str
+    file_name: str
+    size: int
+    offset: int
+
+    @property
+    def stem(self) -> str:
+        """Path without the suffix."""
+        return _below(self.folder, self.file_name.rpartition(".")[0])
+
+    @property
+    def key(self) -> str:
+        """WebDataset's key: the path up to the first dot of the file name."""
+        return _below(self.folder, self.file_name.partition(".")[0])
+
+
+def _below(folder: str, name: str) -> str:
+    """Return the path of a name below a folder, of which "" is the top."""
+    return f"{folder}/{name}"
+
+
 @dataclass
 class Members:
-    """Members that a pass through a tar found."""
+    """Members that a pass through a tar found, each by its path: the last one of a path counts."""
 
-    images: list[tuple[str, str, int, int]] = field(default_factory=list)
-    label_of: dict[str, str] = field(default_factory=dict)
-    sidecars: int = 0
-    skipped: list[Quarantined] = field(default_factory=list)
+    images: dict[str, TarImage] = field(default_factory=dict)
+    label_of: dict[str, str | None] = field(default_factory=dict)
+    """Of each label file, by its path without the suffix."""
+    skipped: dict[str, str] = field(default_factory=dict)
     ignored: int = 0
+    passed: Counter[str] = field(default_factory=Counter)
 
 
 def scan_tar(path: Path) -> FileIndex:
     """Return the images in one tar, sorted by folder and name.
 
-    Links and names that lead out of the tar are skipped and listed.
+    Of several members of one name the last one counts, as when the tar is unpacked. Archives that were written one
+    behind the other are all read. Symbolic links and names that lead out of the tar are skipped and listed.
 
     Raises:
         DataError: if the tar is compressed, damaged or not a tar.
@@ -178,23 +243,45 @@ def scan_tar(path: Path) -> FileIndex:
     _refuse_compressed(path)
     members = Members()
     try:
-        with tarfile.open(path, "r:") as archive:
-            while (member := archive.next()) is not None:
-                # tarfile would keep every header: 1 GB for a million members
-                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
-                _sort_member(archive, member, members)
-            _check_end(path, archive.offset)
+        with open(path, "rb") as file:
+            end = _scan_archive(file, members)
+            while (start := _next_archive(file, end)) is not None:
+                file.seek(start)
+                end = _scan_archive(file, members)
+                if end == start:
+                    members.passed[_BEHIND] += path.stat().st_size - start
+                    break
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: this file cannot be read as a tar ({error}); fetch or make it again.") from error
     return _listing(members)
 
 
-def _check_end(path: Path, end: int) -> None:
-    """Refuse a tar with something else than zeros behind its last member: tarfile stops there without a word."""
-    with open(path, "rb") as file:
-        file.seek(end)
-        if any(file.read(tarfile.BLOCKSIZE)):
-            raise tarfile.ReadError(f"damaged header at byte {end:,}")
+def _scan_archive(file: IO[bytes], members: Members) -> int:
+    """Add the members of the archive that begins where the file stands; return where its last member ends."""
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+        while (member := archive.next()) is not None:
+            # tarfile would keep every header: 1 GB for a million members
+            archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+            _sort_member(archive, member, members)
+        return archive.offset
+
+
+def _next_archive(file: IO[bytes], end: int) -> int | None:
+    """Return where the next archive begins behind the zeros that end one; None if nothing follows.
+
+    Raises:
+        ReadError: if the last member is followed by something else than zeros: tarfile stops there without a word.
+    """
+    file.seek(end)
+    if any(file.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError(f"damaged header at byte {end:,}")
+    position = end + tarfile.BLOCKSIZE
+    while block := file.read(_LABEL_BYTES):
+        rest = len(block.lstrip(b"\0"))
+        if rest:
+            return position + (len(block) - rest) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+        position += len(block)
+    return None
 
 
 def _refuse_compressed(path: Path) -> None:
@@ -214,44 +301,69 @@ def _refuse_compressed(path: Path) -> None:
 
 
 def _sort_member(archive: tarfile.TarFile, member: tarfile.TarInfo, members: Members) -> None:
-    """Put one member where it belongs: image, label, skipped or ignored."""
+    """Put one member where it belongs: image, label, skipped, passed over or ignored."""
     name = member.name.removeprefix("./")
     folder, _, file_name = name.rpartition("/")
-    if member.isdir() or any(part.startswith(".") and part not in (".", "..") for part in name.split("/")):
+    if member.isdir():
         return
     if is_image_name(file_name):
-        reason = _nasty(member, name)
-        if reason:
-            members.skipped.append(Quarantined(printable(name), reason))
-        else:
-            members.images.append((folder, file_name, member.size, member.offset_data))
+        _sort_image(member, name, members)
+    elif _passed_over(name) is not None:
+        return
     elif member.isreg() and file_name.endswith((".cls", ".json")) and member.size <= _LABEL_BYTES:
-        members.sidecars += 1
         file = archive.extractfile(member)
         assert file is not None
+        stem = _below(folder, file_name.rpartition(".")[0])
         label = _label(file.read(), json_text=file_name.endswith(".json"))
-        if label is not None:
-            members.label_of[_key(folder, file_name)] = label
+        members.label_of[stem] = label or members.label_of.get(stem)
     else:
         members.ignored += 1
 
 
-def _nasty(member: tarfile.TarInfo, name: str) -> str | None:
-    """Return why a member is not to be read, None if it may."""
+def _sort_image(member: tarfile.TarInfo, name: str, members: Members) -> None:
+    """Put one member with the name of an image where it belongs: image, skipped or passed over."""
+    passed = _passed_over(name)
+    if passed is not None:
+        members.passed[passed] += 1
+        return
+    target = members.images.get(member.linkname.removeprefix("./")) if member.islnk() else None
+    reason = _misplaced(name) or (None if target else _nasty(member))
+    if reason:
+        members.skipped[name] = reason
+        return
+    folder, _, file_name = name.rpartition("/")
+    members.passed[_REPLACED] += name in members.images
+    members.skipped.pop(name, None)
+    size, offset = (target.size, target.offset) if target else (member.size, member.offset_data)
+    members.images[name] = TarImage(folder, file_name, size, offset)
+
+
+def _passed_over(name: str) -> str | None:
+    """Return why a member is passed over by its path, None if it is not."""
+    parts = name.split("/")
+    if any(part.startswith(".") and part not in (".", "..") for part in parts):
+        return HIDDEN_IMAGES
+    return IN_SYSTEM_FOLDERS if any(map(is_system_folder, parts)) else None
+
+
+def _misplaced(name: str) -> str | None:
+    """Return why a name is not to be trusted, None if it is."""
     if name.startswith("/") or name[1:2] == ":":
         return "its name in the tar is absolute"
     if ".." in name.split("/"):
         return "its name leads out of the tar with '..'"
-    if member.issym() or member.islnk():
+    return None
+
+
+def _nasty(member: tarfile.TarInfo) -> str | None:
+    """Return why a member is not to be read, None if it may."""
+    if member.islnk():
+        return "it is a link to a member that is no image before it in the tar; store the image itself"
+    if member.issym():
         return "it is a link inside the tar; store the image itself"
     if not member.isreg() or member.issparse():
         return "it is not a plain file inside the tar"
     return None
-
-
-def _key(folder: str, file_name: str) -> str:
-    """Return WebDataset's key: the path up to the first dot of the file name."""
-    return f"{folder}/{file_name.split('.', 1)[0]}"
 
 
 def _label(data: bytes, *, json_text: bool) -> str | None:
@@ -268,28 +380,57 @@ def _label(data: bytes, *, json_text: bool) -> str | None:
 
 
 def _listing(members: Members) -> FileIndex:
-    """Return the members' images as a list; labeled only if label files name classes."""
-    if members.label_of:
-        kept = [
-            image
-            for image in members.images
-            if is_image_name("." + image[1].partition(".")[2]) and "." not in image[1].partition(".")[2]
-        ]
-        members.ignored += len(members.images) - len(kept)
-        members.images = kept
-    members.images.sort(key=lambda image: (image[0].split("/") if image[0] else [], image[1]))
+    """Return the members' images as a list; labeled only if label files name classes of these images."""
+    images = _without_companions(members)
+    images.sort(key=lambda image: (image.folder.split("/") if image.folder else [], image.file_name))
     builder = FileIndexBuilder()
-    for folder, group in groupby(members.images, key=lambda image: image[0]):
-        images = list(group)
-        builder.add(folder, [image[1] for image in images], (image[2] for image in images))
-    classes = sort_classes(set(members.label_of.values()))
-    number = {name: position for position, name in enumerate(classes)}
-    of_key = {key: number[label] for key, label in members.label_of.items()}
-    labels = (of_key.get(_key(image[0], image[1]), -1) for image in members.images)
+    for folder, group in groupby(images, key=lambda image: image.folder):
+        in_folder = list(group)
+        builder.add(folder, [image.file_name for image in in_folder], (image.size for image in in_folder))
+    label_of = _labels_by_image(members)
+    named = [label_of(image) for image in images]
+    classes = sort_classes({name for name in named if name is not None})
+    number = {name: position for position, name in enumerate(classes)} | {None: -1}
     return builder.finish(
-        labels=np.fromiter(labels, np.int32, len(members.images)),
+        labels=np.fromiter((number[name] for name in named), np.int32, len(images)),
         classes=classes,
-        offsets=np.fromiter((image[3] for image in members.images), np.int64, len(members.images)),
-        skipped=tuple(members.skipped),
-        ignored=members.ignored + (0 if members.images else members.sidecars),  # labels of nothing
+        offsets=np.fromiter((image.offset for image in images), np.int64, len(images)),
+        skipped=tuple(Quarantined(printable(name), reason) for name, reason in members.skipped.items()),
+        ignored=members.ignored + (0 if images else len(members.label_of)),  # labels of nothing
+        passed=tuple(sorted((+members.passed).items())),
     )
+
+
+def _without_companions(members: Members) -> list[TarImage]:
+    """Return the images but those that are another picture of a sample: key.seg.png beside key.jpg.
+
+    A number between the dots (img.2.png beside img.png) counts copies and marks no other picture.
+    """
+    plain = {image.key for image in members.images.values() if image.key == image.stem}
+
+    def companion(image: TarImage) -> bool:
+        between = image.file_name.split(".")[1:-1]
+        return image.key in plain and not all(part.isdecimal() for part in between)
+
+    kept = [image for image in members.images.values() if not companion(image)]
+    members.passed[_COMPANIONS] += len(members.images) - len(kept)
+    return kept
+
+
+def _labels_by_image(members: Members) -> Callable[[TarImage], str | None]:
+    """Return the function from an image to the class that its label file names.
+
+    The label file has the image's name but for the suffix, or else WebDataset's key.
+    """
+    by_key: dict[str, str] = {}
+    for stem, label in members.label_of.items():
+        folder, _, name = stem.rpartition("/")
+        if label is not None:
+            by_key.setdefault(_below(folder, name.partition(".")[0]), label)
+
+    def label_of(image: TarImage) -> str | None:
+        if image.stem in members.label_of and members.label_of[image.stem] is not None:
+            return members.label_of[image.stem]
+        return by_key.get(image.key) if image.key == image.stem else members.label_of.get(image.key)
+
+    return label_of

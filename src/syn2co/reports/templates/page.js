@@ -59,7 +59,7 @@
       const point = event.target.closest(".point");
       if (point) show(point); else hide();
     });
-    chart.addEventListener("pointerleave", hide);
+    chart.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") hide(); });
     chart.addEventListener("focus", () => { if (chart.matches(":focus-visible")) show(points[at]); });
     chart.addEventListener("blur", hide);
     chart.addEventListener("keydown", (event) => {
@@ -72,6 +72,7 @@
       show(points[at]);
     });
   }
+  addEventListener("pointerdown", (event) => { if (!event.target.closest(".point")) hide(); });
   addEventListener("scroll", () => { if (shown) place(); }, { passive: true });
   addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });
 })();

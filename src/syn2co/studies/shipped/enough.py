@@ -48,6 +48,8 @@ study = Study(
         *(against_real(images, 500) for images in (FITTED, FLOW, THEN, VARIED, WEAK)),
         *(against_real(FITTED, number) for number in NUMBERS[1:]),
     ),
+    generators={"flow": {"work": {"count": 2000}}},  # a CPU core samples a few per second
+    variations=1,
     protocols=("knn", "linear", "robustness"),
     evaluation=("robustness.max_images=1000",),
     axis="real images",

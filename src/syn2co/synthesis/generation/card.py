@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,15 +59,14 @@ class _Seen:
     images: int = 0
     cut: int = 0
     labels: bool = False
-    first: dict[str, Any] = field(default_factory=dict)
+    texts: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in FACTS})
+    """Of each fact that every line states, its texts and their numbers of images."""
     prompts: list[str] = field(default_factory=list)
     with_prompt: int = 0
     classes: Counter[str] = field(default_factory=Counter)
-    versions: Counter[str] = field(default_factory=Counter)
     retried: int = 0
 
     def add(self, line: Mapping[str, Any]) -> None:
-        self.first = self.first or dict(line)
         self.images += 1
         self.cut += bool(line.get("prompt_cut"))
         self.retried += bool(line.get("attempt"))
@@ -78,7 +77,14 @@ class _Seen:
                 self.prompts.append(line["prompt"])
         if line["class"] is not None:
             self.classes[line["class"]] += 1
-        self.versions[json.dumps(line["versions"], sort_keys=True)] += 1
+        for name, text in FACTS.items():
+            self.texts[name][text(line)] += 1
+
+    def fact(self, name: str) -> str:
+        """Return what the manifests say of a fact, with numbers of images where they say several things."""
+        texts = self.texts[name].most_common()
+        several = len(texts) > 1
+        return "; ".join(f"{text or 'none'} ({count} images)" if several else text for text, count in texts)
 
 
 def _spread(folder: Path, recipe: Mapping[str, Any], images: int) -> list[dict[str, Any]]:
@@ -90,20 +96,18 @@ def _spread(folder: Path, recipe: Mapping[str, Any], images: int) -> list[dict[s
 
 def card(recipe: Mapping[str, Any], seen: _Seen, skipped: Mapping[str, int]) -> str:
     """Return the data card in Markdown."""
-    about, first = recipe[SET], seen.first
+    about = recipe[SET]
     retried = f"{seen.retried} images took another seed, because the first was refused" if seen.retried else ""
     metadata = {
         "Images": f"{seen.images} of {recipe['size']} x {recipe['size']} px, {_encoding(recipe)}",
-        "Generator": _code(first.get("generator")),
-        "Model": _model(first),
-        "License of the model": _license(first),
+        **{name: seen.fact(name) for name in ("Generator", "Model", "License of the model")},
         "Subjects": _subjects(about, seen),
         "Labels": "used: do not call what is trained on it unsupervised" if seen.labels else "none used",
         "Skipped": _skipped(skipped),
-        "Guidance, steps, sampler": _sampling(first),
+        **{name: seen.fact(name) for name in ("Safety checker", "Guidance, steps, sampler")},
         "Made again": retried,
         "Recipe hash": _code(recipe["hash"]),
-        "Versions": "; ".join(f"{_versions(text)} ({count} images)" for text, count in seen.versions.most_common()),
+        "Versions": seen.fact("Versions"),
     }
     return render(
         "synthesis/generation/templates/card.md.j2",
@@ -156,24 +160,28 @@ def _encoding(recipe: Mapping[str, Any]) -> str:
     return "png" if recipe["format"] == "png" else f"{recipe['format']} of quality {recipe['quality']}"
 
 
-def _model(first: Mapping[str, Any]) -> str:
-    if first.get("model") is None:
+def _model(line: Mapping[str, Any]) -> str:
+    if line.get("model") is None:
         return "none"
-    return (
-        f"{_code(first['model'])}, revision {_code(first['revision'])}"
-        if first.get("revision")
-        else _code(first["model"])
-    )
+    revision = f", revision {_code(line['revision'])}" if line.get("revision") else ""
+    return _code(line["model"]) + revision
 
 
-def _license(first: Mapping[str, Any]) -> str:
-    if first.get("model") is None:
+def _license(line: Mapping[str, Any]) -> str:
+    if line.get("model") is None:
         return ""
-    return (
-        str(first["license"])
-        if first.get("license") is not None
-        else ("**UNKNOWN. Nobody can tell from this card what the images may be used for; ask the model's makers.**")
-    )
+    if line.get("license") is not None:
+        return str(line["license"])
+    return "**UNKNOWN. Nobody can tell from this card what the images may be used for; ask the model's makers.**"
+
+
+def _safety(line: Mapping[str, Any]) -> str:
+    """Return whether a safety checker looked at the image; nothing is said of images that no model made."""
+    if line.get("model") is None:
+        return ""
+    checker = line.get("safety", {}).get("checker")
+    looked = {"on": "the model's own looked at every image", "off": "**switched off: no checker looked at the images**"}
+    return looked.get(checker, "**the model has none: no checker looked at the images**")
 
 
 def _subjects(about: Mapping[str, Any], seen: _Seen) -> str:
@@ -188,14 +196,25 @@ def _skipped(skipped: Mapping[str, int]) -> str:
     return "; ".join(f"{count} ({reason})" for reason, count in sorted(skipped.items())) or "none"
 
 
-def _sampling(first: Mapping[str, Any]) -> str:
-    values = [first.get(name) for name in ("guidance", "steps", "sampler")]
+def _sampling(line: Mapping[str, Any]) -> str:
+    values = [line.get(name) for name in ("guidance", "steps", "sampler")]
     return "" if all(value is None for value in values) else ", ".join(str(value) for value in values)
 
 
-def _versions(text: str) -> str:
-    return ", ".join(f"{name} {version}" for name, version in (json.loads(text) or {}).items())
+def _versions(line: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted((line["versions"] or {}).items()))
 
 
 def _code(value: Any) -> str:
     return f"`{value}`"
+
+
+FACTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "Generator": lambda line: _code(line["generator"]),
+    "Model": _model,
+    "License of the model": _license,
+    "Safety checker": _safety,
+    "Guidance, steps, sampler": _sampling,
+    "Versions": _versions,
+}
+"""Facts of the card that are read from each manifest line."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -86,8 +86,13 @@ def read_captions(path: str) -> TextList:
 
 
 def _captions(path: Path) -> Iterator[str]:
-    lines = _lines(path, "captions")
     suffix = path.suffix.lower()
+    if suffix == ".json":
+        raise DataError(
+            f"captions = {path.name}: one JSON value is not read as captions; write one caption per line, or .jsonl "
+            'with one {"caption": ...} per line'
+        )
+    lines = _lines(path, "captions")
     texts: Iterable[str | None] = (text for _, text in lines)
     if suffix in (".csv", ".tsv"):
         texts = _table(path, lines, "\t" if suffix == ".tsv" else ",")
@@ -143,16 +148,17 @@ def read_classes(given: tuple[str, ...] | str) -> list[ClassName]:
     """Return classes from names, from a file of names or synsets, or those of "imagenet-1k".
 
     A line of a file is a name, a name and a gloss with a tab between them, or an ImageNet synset such as n01440764,
-    whose name and gloss come from timm.
+    whose name and gloss come from timm. A file may also hold one JSON value: a list of names, an object from synsets to
+    anything, from names to their numbers, or from numbers to names (or to a synset and a name).
 
     Raises:
-        DataError: if a file is missing, or a class is empty or given twice.
+        DataError: if a file is missing, a class is empty or given twice, or a JSON value has another form.
         ConfigError: if a synset is unknown.
     """
     if given == "imagenet-1k":
         entries = _synsets(())
     else:
-        texts = list(given) if isinstance(given, tuple) else [text for _, text in _lines(Path(given), "classes")]
+        texts = list(given) if isinstance(given, tuple) else _class_lines(Path(given))
         if not texts:
             raise DataError(f"classes = {_short(given)}: holds no class name; give at least one")
         if any(not text.strip() for text in texts):
@@ -163,6 +169,53 @@ def read_classes(given: tuple[str, ...] | str) -> list[ClassName]:
     if twice:
         raise DataError(f"classes = {_short(given)}: {twice} are the same; name each class once")
     return entries
+
+
+def _class_lines(path: Path) -> list[str]:
+    """Return one text per class, from lines or from a JSON value."""
+    lines = [text for _, text in _lines(path, "classes")]
+    value = _json_value(path, "classes", lines)
+    names = lines if value is None else _json_classes(value)
+    if names is None:
+        raise DataError(
+            f"classes = {path.name}: is JSON of another form than a list of names, or an object from synsets, from "
+            'names to numbers or from numbers to names; write one class per line, or ["cat", "dog"]'
+        )
+    return names
+
+
+def _json_value(path: Path, setting: str, lines: Sequence[str]) -> Any:
+    """Return the one JSON list or object of a file, None for a file of lines."""
+    text = "\n".join(lines).strip()
+    if path.suffix.lower() != ".json" and not text.startswith(("[", "{")):
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        if path.suffix.lower() != ".json":
+            return None
+        raise DataError(f"{setting} = {path.name}: is not JSON ({error}); fix it, or name a text file .txt") from None
+    return value
+
+
+def _json_classes(value: Any) -> list[str] | None:
+    """Return the class names of a JSON value in their order, None for an unknown form."""
+    if isinstance(value, dict) and value:
+        if all(map(SYNSET.fullmatch, value)):
+            return list(value)
+        numbers = list(value.values())
+        if all(type(number) is int for number in numbers):
+            value = sorted(value, key=lambda name: value[name])
+        elif all(name.isdecimal() for name in value):
+            value = [_first_name(value[number]) for number in sorted(value, key=int)]
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return value
+    return None
+
+
+def _first_name(value: Any) -> Any:
+    """Return the synset of ["n01440764", "tench"]; another value as it is."""
+    return value[0] if isinstance(value, list) and value else value
 
 
 def _named(texts: Sequence[str]) -> list[ClassName]:

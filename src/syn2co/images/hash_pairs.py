@@ -30,8 +30,8 @@ def close_pairs(
 ) -> Pairs:
     """Return the pairs (i, j) whose hashes differ in at most `radius` bits, sorted; i < j within one list.
 
-    `second` None compares `first` with itself. Of images with the same hash only the first 16 stand for the others
-    when they are compared, and the search stops at `most` pairs: a set that reaches this is broken as a whole.
+    `second` None compares `first` with itself. Of images of the second list with the same hash only the first 16 stand
+    for the others, and the search stops at `most` pairs: a set that reaches this is broken as a whole.
     """
     within = second is None
     left = _Values.of(first)
@@ -67,8 +67,8 @@ class _Values(NamedTuple):
 def _members(
     left: _Values, right: _Values, u: Int64[np.ndarray, " P"], v: Int64[np.ndarray, " P"]
 ) -> tuple[Int64[np.ndarray, " Q"], Int64[np.ndarray, " Q"]]:
-    """Return all pairs of images for pairs of values, at most 16 images a value."""
-    one, two = np.minimum(left.counts[u], ALIKE), np.minimum(right.counts[v], ALIKE)
+    """Return the pairs of images for pairs of values: all of the left value, at most 16 of the right one."""
+    one, two = left.counts[u], np.minimum(right.counts[v], ALIKE)
     times = one * two
     position = np.arange(int(times.sum())) - np.repeat(np.cumsum(times) - times, times)
     across = np.repeat(two, times)

@@ -1,0 +1,72 @@
+"""Test images that are training images stored again: counted by their hashes, and refused above a share."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+
+from syn2co.core import keyed_rng
+from syn2co.core.errors import EvaluationError
+from syn2co.evaluation.splits import Splits, shared_files
+from syn2co.images.image_set import ImageSet
+from syn2co.images.near_copies import SAME, HashedSet, find_copies
+from syn2co.images.perceptual_hash import turned_bits
+
+COMPARED = 50_000
+"""Most images of each side that are compared, drawn by key."""
+STORED_AGAIN = 0.98
+"""Least correlation of the thumbnails."""
+
+
+def near_overlap(splits: Splits, most: float, *, threads: int) -> list[str]:
+    """Return a note with the number of test images that are training images stored again, as they are or mirrored.
+
+    Files that are equal byte for byte are counted with them against `most`, and noted by `make_splits`. Of a side with
+    more than 50,000 images as many are drawn, and the note says so; the share is then that of all training images.
+
+    Args:
+        splits: both sides of a score.
+        most: largest share of test images that may be training images.
+        threads: threads that decode images.
+
+    Raises:
+        EvaluationError: if a larger share of the test images are training images.
+    """
+    train, test = (_some(images) for images in (splits.train, splits.test))
+    copies = find_copies(hashed(test, threads), hashed(train, threads), SAME, least=STORED_AGAIN).copies
+    equal = set(shared_files(train, test))
+    near = [copy for copy in copies if copy.first not in equal]
+    if not near:
+        return []
+    seen = len(train) / len(splits.train)
+    share = min(1.0, (len(near) + len(equal)) / len(test) / seen)
+    drawn = f" ({len(test)} test and {len(train)} training images were compared)"
+    text = f"{len(near)} of {len(test)} test images are training images stored again" + drawn * (
+        seen < 1 or len(test) < len(splits.test)
+    )
+    if share > most:
+        raise EvaluationError(
+            f"--train and --test: {text}, {len(equal)} more byte for byte (first: {test.name(near[0].first)} is "
+            f"{train.name(near[0].second)}), so they would be scored against themselves; take them out, or allow a "
+            f"larger share with --set max_overlap={min(1.0, np.ceil(share * 1000) / 1000):.3g}"
+        )
+    return [text]
+
+
+def hashed(images: ImageSet, threads: int) -> HashedSet:
+    """Return images with their hashes, as they are and mirrored; images of one color are not compared."""
+
+    def measure(index: int) -> tuple[list[int], bool]:
+        image = images.read(index)
+        return turned_bits(image, 2), bool(cv2.meanStdDev(image)[1].max() >= 2)
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        hashes, usable = zip(*pool.map(measure, range(len(images))), strict=True)
+    return HashedSet(images, np.array(hashes, np.uint64), np.array(usable))
+
+
+def _some(images: ImageSet) -> ImageSet:
+    """Return at most 50,000 of the images."""
+    if len(images) <= COMPARED:
+        return images
+    return images.subset(np.sort(keyed_rng.permutation(len(images), "near overlap", images.fingerprint)[:COMPARED]))

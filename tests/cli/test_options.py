@@ -1,0 +1,76 @@
+"""Options of the command line: several values behind a source, settings given as options, whole summaries."""
+
+import pytest
+
+from syn2co.cli.main import cli
+
+
+def _given(command: str, *words: str) -> dict[str, object]:
+    return cli.commands[command].make_context(command, list(words)).params
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("pretrain", ("--recipe", "demo", "--out", "x")),
+        ("plan", ()),
+        ("generate", ("--out", "x")),
+        ("evaluate", ("run", "--test", "t")),
+        ("evaluate", ("run", "other", "--train", "t")),
+        ("study", ("small", "--train", "t", "--test", "t", "--out", "x")),
+        ("replay", ("set", "id")),
+    ],
+)
+def test_every_source_takes_several_values(command: str, words: tuple[str, ...]) -> None:
+    sources = [option for option in cli.commands[command].params if getattr(option, "metavar", None) == "SRC"]
+    assert sources
+    for source in sources:
+        option, name = source.opts[0], str(source.name)
+        if option in words:
+            continue
+        once = _given(command, *words, option, "a", option, "b c", option, "d")
+        assert once[name] == ("a", "b c", "d")
+        assert _given(command, *words, option, "a", "b c", "d") == once
+        assert _given(command, *words, f"{option}=a", "b c", f"{option}=d") == once
+
+
+def test_arguments_behind_a_source_stay_arguments() -> None:
+    given = _given("study", "--real", "a", "--train", "b", "--test", "c", "small", "--out", "x")
+    assert (given["real"], given["test"], given["study"]) == (("a",), ("c",), "small")
+    given = _given("evaluate", "--train", "a", "--test", "b", "run")
+    assert (given["encoders"], given["test"]) == (("run",), ("b",))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("pretrain", "--batch", "8"), "No such option: --batch; it is a setting: --set training.batch=8"),
+        (("pretrain", "--epochs=3"), "No such option: --epochs; it is a setting: --set training.epochs=3"),
+        (("pretrain", "--base-lr", "--quiet"), "--set optimizer.base_lr=VALUE"),
+        (("pretrain", "--queue.size", "64"), "--set queue.size=64"),
+        (("pretrain", "--size", "32"), "--set views.size=32 or --set encoder.size=32 or --set queue.size=32"),
+        (("demo", "--steps", "3"), "--set training.steps=3"),
+        (("evaluate", "run", "--draws", "3"), "--set few_shot.draws=3"),
+        (("generate", "--program", "leaves"), "--set options.program=leaves"),
+        (("generate", "--per-subject", "2"), "--set per_subject=2"),
+    ],
+)
+def test_a_setting_given_as_an_option_is_pointed_to(run, words, sentence) -> None:
+    code, out, error = run(*words)
+    assert (code, out) == (2, "") and sentence in error
+
+
+def test_an_option_of_the_generator_given_as_a_setting_is_pointed_to(run) -> None:
+    code, _, error = run("plan", "--set", "program=leaves")
+    assert code == 2 and error.endswith("has an option of this name: --set options.program=leaves\n")
+    code, _, error = run("plan", "--set", "progran=leaves")
+    assert code == 2 and "--set progran: there is no such setting" in error
+
+
+def test_the_summaries_are_whole_sentences(run) -> None:
+    _, out, _ = run("--help")
+    listed = " ".join(out.split("Commands:")[1].split())
+    assert "..." not in listed
+    for name, command in cli.commands.items():
+        first = " ".join((command.help or "").split("\n\n")[0].split())
+        assert f"{name} {first}" in listed

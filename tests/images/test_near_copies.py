@@ -1,0 +1,94 @@
+"""Near copies: every ordinary change is found, and images that share one layout are not copies of each other."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from syn2co.data.open import open_images
+from syn2co.images.near_copies import CHANGES, HASHES, HashedSet, find_copies, view_hashes
+from syn2co.images.perceptual_hash import phash_bits, turn, turned_bits
+
+
+def scene(seed: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """A smooth colorful picture, different for each seed."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def hashed(folder: Path, images: list[np.ndarray]) -> HashedSet:
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        assert cv2.imwrite(str(folder / f"{number:03d}.png"), image[..., ::-1])
+    hashes = np.array([view_hashes(image) for image in images], np.uint64)
+    return HashedSet(open_images([folder]), hashes, np.array([image.std() > 2 for image in images]))
+
+
+def crop(image: np.ndarray, share: float) -> np.ndarray:
+    side = round(share * min(image.shape[:2]))
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    return cv2.resize(image[top : top + side, left : left + side], (48, 48), interpolation=cv2.INTER_AREA)
+
+
+def framed(image: np.ndarray, value: int) -> np.ndarray:
+    return cv2.copyMakeBorder(image, 5, 5, 5, 5, cv2.BORDER_CONSTANT, value=(value,) * 3)
+
+
+def stored(image: np.ndarray) -> np.ndarray:
+    decoded = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 70])[1], cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded
+
+
+@pytest.mark.parametrize(
+    "words, change",
+    [
+        ("", stored),
+        ("mirrored", lambda image: image[:, ::-1]),
+        ("half turn", lambda image: image[::-1, ::-1]),
+        ("quarter turn", lambda image: np.rot90(image)),
+        ("inverted", lambda image: 255 - image),
+        ("center square", lambda image: crop(image, 1.0)),
+        ("center square, mirrored", lambda image: crop(image, 1.0)[:, ::-1]),
+        ("center 88 %", lambda image: crop(image, 7 / 8)),
+        ("center 75 %", lambda image: crop(image, 3 / 4)),
+        ("border added", lambda image: framed(image, 255)),
+        ("border added, mirrored", lambda image: stored(framed(image, 255))[:, ::-1]),
+    ],
+)
+def test_a_changed_image_is_found_with_its_change(
+    words: str, change: Callable[[np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
+    second = hashed(tmp_path / "second", [scene(number) for number in range(40)])
+    first = hashed(tmp_path / "first", [np.ascontiguousarray(change(scene(number))) for number in range(12)])
+    found = find_copies(first, second)
+    assert {copy.first: copy.second for copy in found.copies} == {number: number for number in range(12)}
+    assert {copy.change for copy in found.copies} == {words} and found.exact == 0 and found.complete
+
+
+def test_other_images_are_no_copies(tmp_path: Path) -> None:
+    second = hashed(tmp_path / "second", [scene(number) for number in range(60)])
+    assert find_copies(hashed(tmp_path / "first", [scene(100 + number) for number in range(60)]), second).copies == ()
+
+
+def test_images_of_one_layout_are_no_copies_and_a_stored_one_is(tmp_path: Path) -> None:
+    """Handwritten digits: 40 % of the training images agree with a test image by more than 0.9."""
+    sides = [open_images([f"builtin:digits:{split}"]) for split in ("train", "test")]
+    train, test = ([side.read(index) for index in range(0, len(side), 3)] for side in sides)
+    second = hashed(tmp_path / "test", test)
+    assert find_copies(hashed(tmp_path / "train", train), second).copies == ()
+    found = find_copies(hashed(tmp_path / "leaked", [stored(image) for image in test[:30]]), second)
+    assert [copy.second for copy in found.copies] == list(range(30))
+
+
+def test_a_turned_hash_is_that_of_the_turned_image() -> None:
+    for number, bits in enumerate(turned_bits(scene(1))):
+        assert bits == phash_bits(np.ascontiguousarray(turn(scene(1), number)))
+    assert len(view_hashes(scene(1))) == HASHES
+
+
+def test_changes_have_names_of_their_own_but_for_the_two_quarter_turns() -> None:
+    words = [change.words for change in CHANGES]
+    assert len(set(words)) == len(words) - 2 and {words.count("quarter turn"), words.count("transposed")} == {2}

@@ -1,0 +1,49 @@
+"""What a study will cost: by a few real steps, or by its finished cells; a budget keeps to it."""
+
+from pathlib import Path
+
+import pytest
+from tiny_studies import ALONE, HALF, LEVELS, UNTRAINED, tiny_inputs, tiny_study
+
+from syn2co.studies.estimate import estimate_study, expected_costs
+from syn2co.studies.run import begin, run_cells, run_one
+
+
+def test_a_few_steps_tell_the_cost_and_nothing_is_written(tmp_path: Path) -> None:
+    run = begin(tiny_study(LEVELS, seeds=2), tiny_inputs(tmp_path), tmp_path / "study", write=False)
+    estimate = estimate_study(run)
+    assert not (tmp_path / "study").exists()
+    assert (estimate.cells, estimate.finished, len(estimate.seconds)) == (6, 0, 6)
+    by_text = dict(zip(estimate.first, estimate.seconds, strict=True))
+    trained, untrained = by_text[f"images {ALONE}, seed 0"], by_text[f"images {UNTRAINED}, seed 0"]
+    assert trained > untrained > 0 and trained == by_text[f"images {HALF}, seed 1"]
+    text = estimate.text()
+    assert "6 cells, 0 finished, 6 to run; times by 12 steps and the features of 512 images" in text
+    assert "not counted: making the images (fitted), heads and corruptions of the evaluation" in text
+    assert estimate.disk > 100_000
+
+
+def test_finished_cells_tell_the_cost_of_their_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from syn2co.studies import estimate as module
+
+    run = begin(tiny_study(LEVELS), tiny_inputs(tmp_path), tmp_path / "study")
+    for job in run.jobs:
+        if job.cell.levels["images"] != HALF:
+            run_one(run, job, progress=False)
+    monkeypatch.setattr(module, "_measure", lambda *_: pytest.fail("a finished cell tells it"))
+    estimate = estimate_study(run)
+    (alone,) = (job for job in run.jobs if job.cell.levels["images"] == ALONE)
+    assert estimate.seconds == (pytest.approx(run.cost(alone).seconds),)  # type: ignore[union-attr]
+    assert "times by 2 finished cells" in estimate.text() and "not counted" not in estimate.text()
+
+
+def test_untrained_cells_do_not_tell_what_training_costs(tmp_path: Path) -> None:
+    run = begin(tiny_study(LEVELS), tiny_inputs(tmp_path), tmp_path / "study")
+    run_one(run, next(job for job in run.jobs if job.cell.levels["images"] == UNTRAINED), progress=False)
+    assert min(expected_costs(run).values()) > 0
+
+
+def test_a_budget_without_finished_cells_keeps_to_what_is_expected(tmp_path: Path) -> None:
+    run = begin(tiny_study(LEVELS), tiny_inputs(tmp_path), tmp_path / "study")
+    expected = {job.hash: 100.0 for job in run.jobs}
+    assert run_cells(run, budget=150, expected=expected, progress=False).cells == ()  # a comparison takes 200
