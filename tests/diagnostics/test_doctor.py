@@ -213,13 +213,16 @@ def test_each_phase_of_a_run_is_judged_by_its_own_records(by_hand: Make, monkeyp
     assert finding(by_hand(real_loss=[9.0] * 5 + [13.95] * 5, lr=[1e-2] * 5 + [1e-7] * 5), "frozen")
 
 
-def test_broken_images_are_counted(tiny: "Callable[..., Config]", tmp_path: Path) -> None:
+@pytest.mark.parametrize("broken, level", [(3, "info"), (4, "fail")])
+def test_broken_images_are_counted(tiny: "Callable[..., Config]", tmp_path: Path, broken: int, level: str) -> None:
+    """A few of them are no problem, however small the set."""
     images = write_images(tmp_path / "images", 20)
-    (images / "broken.png").write_bytes(b"no picture")
-    config = tiny("training.steps=3", "data.max_broken_share=0.1", f'data.real=["{images.as_posix()}"]')
+    for number in range(broken):
+        (images / f"broken{number}.png").write_bytes(b"no picture")
+    config = tiny("training.steps=3", "data.max_broken_share=0.3", f'data.real=["{images.as_posix()}"]')
     part = finding(train(config, tmp_path / "run"), "broken images")
-    assert part.level == "fail" and part.evidence["quarantined"] == 1
-    assert part.evidence["share"] == pytest.approx(1 / 21)
+    assert part.level == level and part.evidence["quarantined"] == broken
+    assert part.evidence["share"] == pytest.approx(broken / (20 + broken))
 
 
 def test_a_damaged_checkpoint_is_named(tiny: "Callable[..., Config]", tmp_path: Path) -> None:

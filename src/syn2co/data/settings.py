@@ -22,7 +22,7 @@ class DataSettings(Settings):
     max_pixels: int = Field(default=MAX_PIXELS, gt=0)
     """Images with more pixels are quarantined (decompression bombs)."""
     max_broken_share: Share = MAX_BROKEN_SHARE
-    """The run is refused if a larger share of the images cannot be read."""
+    """The run is refused if a larger share of the images cannot be read; up to 3 stop no run, unless it is 0."""
     check: bool = True
     """Decode every image once before training, so that broken ones leave the set; the verdict is cached."""
 

@@ -11,7 +11,7 @@ from statistics import median
 from syn2co.core.findings import Finding
 from syn2co.diagnostics.evidence import Evidence
 from syn2co.diagnostics.suspects import assignment
-from syn2co.images.quarantine import MAX_BROKEN_SHARE
+from syn2co.images.quarantine import FEW_BROKEN, MAX_BROKEN_SHARE
 
 MAX_WAIT = 0.25
 
@@ -87,7 +87,7 @@ def broken_images(evidence: Evidence) -> Iterator[Finding]:
     share = count / (count + images)
     first = max(evidence.quarantined, key=lambda reason: evidence.quarantined[reason])
     reason = f"{count} images ({100 * share:.2g} %) were left out, most often: {first}; quarantine.jsonl lists them"
-    many = share > MAX_BROKEN_SHARE
+    many = share > MAX_BROKEN_SHARE and count > FEW_BROKEN
     limit = assignment("data.max_broken_share", MAX_BROKEN_SHARE)
     advice = (f"repair or remove them; {limit} refuses a run on so many",) if many else ()
     numbers = {"quarantined": count, "share": share}

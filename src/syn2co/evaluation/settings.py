@@ -187,7 +187,7 @@ class EvaluationSettings(Settings):
     workers: int | None = Field(default=None, ge=0)
     """Threads that decode images while the encoder works; 0 decodes in turn with it, null is one a core, at most 16."""
     max_broken_share: Share = MAX_BROKEN_SHARE
-    """Largest share of broken images in a source; more are refused."""
+    """Largest share of broken images in a source; more are refused, but up to 3 only if it is 0."""
     max_overlap: Share = 0.01
     """Largest share of test images that may be training images too, byte for byte or stored again; more are refused,
     fewer are noted."""
