@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test same check lint types reference clean
+.PHONY: demo test slow same check lint types reference clean
 
 demo: $(READY)
 	$(BIN)/syn2co demo --out runs/demo
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 same: $(READY)
 	$(BIN)/python tools/same.py

@@ -26,6 +26,7 @@ from syn2co.studies.inputs import StudyInputs
 from syn2co.studies.results import FAILED, FailedCell, StudyResults, read_study
 from syn2co.studies.run import StudyRun, begin, run_cells
 
+pytestmark = pytest.mark.slow
 STEPS = 200  # some seconds: a signal from outside meets them in the middle
 SETTINGS = (
     "views.size=16", "encoder.name=vit_tiny_patch16_224", "heads.hidden=32", "heads.width=16", "queue.size=64",

@@ -12,6 +12,7 @@ import slurm_node
 import submitit
 from slurm_node import SlurmUnavailable, command, wait_until
 
+pytestmark = pytest.mark.slow
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a job cannot import this file
 
 
