@@ -82,6 +82,7 @@ def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
 
 
 def _speaking_to(output: str, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests in the background
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", DeprecationWarning)
     warnings.filterwarnings("ignore", "This DataLoader will create")  # more processes than cores, on purpose
