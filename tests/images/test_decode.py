@@ -12,7 +12,8 @@ import tifffile
 from PIL import Image, ImageOps, PngImagePlugin
 
 import syn2co.images.decode as decode_module
-from syn2co.images.decode import decode, decoded_bytes, inspect, jpeg_frame, rgb
+from syn2co.images.decode import decode, decoded_bytes, inspect, rgb
+from syn2co.images.jpeg import jpeg_frame
 from syn2co.images.quarantine import BrokenImage
 
 

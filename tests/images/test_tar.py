@@ -18,6 +18,7 @@ from syn2co.data.open import open_images
 from syn2co.images.image_set import ImageSet
 from syn2co.images.quarantine import BrokenImage
 from syn2co.images.sources import tar as tar_module
+from syn2co.images.sources import tar_members
 
 
 def png(value: int, side: int = 4) -> bytes:
@@ -194,7 +195,7 @@ def test_tars_behind_each_other_are_all_read(tmp_path: Path) -> None:
     assert (names(images), values(images), passed) == (["0:0.png", "0:1.png", "0:2.png"], [0, 1, 2], {})
     (tmp_path / "junk.tar").write_bytes(b"".join(parts[:2]) + b"signature")
     images, passed = opened(tmp_path / "junk.tar", tmp_path / "cache")
-    assert values(images) == [0, 1] and passed == {tar_module._BEHIND: 9}
+    assert values(images) == [0, 1] and passed == {tar_members.BEHIND: 9}
 
 
 def test_the_last_of_several_members_of_one_name_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,8 +205,8 @@ def test_the_last_of_several_members_of_one_name_counts(tmp_path: Path, capsys: 
         member.size = len(png(9))
         archive.addfile(member, io.BytesIO(png(9)))
     images, passed = opened(path, tmp_path / "cache")
-    assert (values(images), passed) == ([9, 2], {tar_module._REPLACED: 1})
-    assert f"a.tar: passed over: {tar_module._REPLACED}: 1" in capsys.readouterr().err
+    assert (values(images), passed) == ([9, 2], {tar_members.REPLACED: 1})
+    assert f"a.tar: passed over: {tar_members.REPLACED}: 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["dataset.json", "cat/about.json"])
@@ -226,7 +227,7 @@ def test_other_pictures_of_a_sample_are_passed_over(tmp_path: Path, labels: dict
     members = {"k.jpg": cv2.imencode(".jpg", np.zeros((4, 4), np.uint8))[1].tobytes(), "k.seg.png": png(2)}
     copies = {"m.png": png(4), "m.2.png": png(5)}
     images, passed = opened(make_tar(tmp_path / "a.tar", members | copies | labels), tmp_path / "cache")
-    assert names(images) == ["0:k.jpg", "0:m.2.png", "0:m.png"] and passed == {tar_module._COMPANIONS: 1}
+    assert names(images) == ["0:k.jpg", "0:m.2.png", "0:m.png"] and passed == {tar_members.COMPANIONS: 1}
     assert images.labels.tolist() == ([0, -1, -1] if labels else [-1, -1, -1])
 
 
@@ -234,7 +235,7 @@ def test_system_folders_and_hidden_images_are_passed_over(tmp_path: Path) -> Non
     members = {name: png(1) for name in ("cat/1.png", "__MACOSX/cat/1.png", "cat/._1.png", "cat/@eaDir/1.png")}
     images, passed = opened(make_tar(tmp_path / "a.tar", members), tmp_path / "cache")
     assert names(images) == ["0:cat/1.png"]
-    assert passed == {tar_module.HIDDEN_IMAGES: 1, tar_module.IN_SYSTEM_FOLDERS: 2}
+    assert passed == {tar_members.HIDDEN_IMAGES: 1, tar_members.IN_SYSTEM_FOLDERS: 2}
 
 
 def test_tar_of_tars(tmp_path: Path) -> None:

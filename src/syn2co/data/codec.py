@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from syn2co.images.decode import FORMATS, jpeg_frame
+from syn2co.images.decode import FORMATS
+from syn2co.images.jpeg import jpeg_frame
 from syn2co.images.quarantine import BrokenImage
 from syn2co.images.resize import resize_and_crop
 

@@ -5,7 +5,6 @@ CMYK and transparent images mean the same in every format. Axis letters: H W hei
 """
 
 import io
-import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -14,41 +13,32 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from syn2co.images.jpeg import (
+    JPEG,
+    JpegFrame,
+    has_end,
+    is_readable,
+    jpeg_damage,
+    jpeg_frame,
+    lacks_only_its_end,
+    pixels_alone,
+    standard_scan,
+)
 from syn2co.images.quarantine import MAX_PIXELS, BrokenImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PLANAR, _BITS, _ORIENTATION = 284, 258, 274
 _GRAY, _RGB = 1, 2
-_TAIL = 64
-_SEQUENTIAL = (0xC0, 0xC1)
-_SCAN, _END = 0xDA, 0xD9
-_ALL_COEFFICIENTS = b"\0\x3f\0"
-_TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
-_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])", re.DOTALL)
-# Of 3,000 JPEGs with a byte, 16 bytes or a piece damaged, 1,094 had more data than pixels: all of them by 17 and more.
-_PADDING = 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf")
-_JPEG = b"\xff\xd8\xff"
 NEARLY_BLACK = 16
 """Largest value of an image of 12-bit data in a 16-bit file: 4095 / 257, rounded."""
-_MAGICS = (_JPEG, b"\x89PNG\r\n", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8")
+_MAGICS = (JPEG, b"\x89PNG\r\n", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8")
 _pillow_lock = threading.Lock()
-
-
-class JpegFrame(NamedTuple):
-    """Frame header of a JPEG."""
-
-    height: int
-    width: int
-    bits: int
-    channels: int
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
@@ -65,7 +55,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H
             announces more than `max_pixels` pixels (then nothing is decoded).
     """
     if _plain_jpeg(data, max_pixels) is not None:
-        image = _decode_jpeg(_standard_scan(data))
+        image = _decode_jpeg(standard_scan(data))
         if image is not None:
             return image
     try:
@@ -98,8 +88,8 @@ def inspect(data: bytes, *, keep: bool = False, max_pixels: int = MAX_PIXELS) ->
     """
     frame = _plain_jpeg(data, max_pixels)
     image = decode(data, max_pixels=max_pixels) if frame is None else None
-    if data[:3] == _JPEG and (frame is not None or _readable(jpeg_frame(_pixels_alone(data)))):
-        damage = _jpeg_damage(data)
+    if data[:3] == JPEG and (frame is not None or is_readable(jpeg_frame(pixels_alone(data)))):
+        damage = jpeg_damage(data)
         if damage is not None:
             raise BrokenImage(_words(damage))
     if frame is not None:
@@ -109,55 +99,10 @@ def inspect(data: bytes, *, keep: bool = False, max_pixels: int = MAX_PIXELS) ->
     return Inspected(image.nbytes, image if keep else None, int(image.max()) <= NEARLY_BLACK)
 
 
-def _jpeg_damage(data: bytes) -> ValueError | None:
-    """Return libjpeg's complaint about a JPEG whose pixels are not all there; None if they are.
-
-    libjpeg names its first warning alone, so a file with one is read again without all that warnings may be about and
-    pixels do not come from.
-    """
-    if _complaint(data) is None:
-        return None
-    damage = _complaint(_pixels_alone(data))
-    padding = re.search(r"(\d+) extraneous bytes before marker 0xd9", str(damage))
-    return None if padding and int(padding[1]) <= _PADDING else damage
-
-
-def _complaint(data: bytes) -> ValueError | None:
-    """Return libjpeg's first warning or error."""
-    try:
-        simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=1, min_width=1, min_factor=8, strict=True)
-    except ValueError as error:
-        return error
-    return None
-
-
-def _pixels_alone(data: bytes) -> bytes:
-    """Return tables, frame and scans of a JPEG and an end marker: no comments, and the standard limits of scans.
-
-    A sequential scan holds all 64 coefficients (0 to 63, whole bits) whatever its header says.
-    """
-    kept, position, marker, sequential = [data[:2]], 2, 0, False
-    while marker != _END:
-        match = _MARKER.search(data, position)
-        if marker == _SCAN:
-            kept.append(data[position : match.start() if match else len(data)])
-        if match is None:
-            break
-        marker, start = match[1][0], match.start()
-        position = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-        segment = data[start:position]
-        if marker == _SCAN and sequential:
-            segment = segment[:-3] + _ALL_COEFFICIENTS
-        if marker == _SCAN or marker in _TABLES or marker in _FRAME_MARKERS:
-            kept.append(segment)
-        sequential |= marker in _SEQUENTIAL
-    return b"".join([*kept, b"\xff\xd9"])
-
-
 def _decode_pixels_alone(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 3"] | None:
     """Return the pixels of a PNG with damaged notes or of a JPEG without end; None if they are not all there."""
     if data[:8] != _PNG:
-        return _decode_jpeg(data + b"\xff\xd9") if _lacks_only_its_end(data) else None
+        return _decode_jpeg(data + b"\xff\xd9") if lacks_only_its_end(data) else None
     try:
         return _decode_with_pillow(_chunks_of_pixels(data), max_pixels)
     except BrokenImage:
@@ -175,24 +120,6 @@ def _chunks_of_pixels(data: bytes) -> bytes:
     return b"".join([*kept, b"\0\0\0\0IEND\xaeB`\x82"])
 
 
-def _standard_scan(data: bytes) -> bytes:
-    """Return a sequential JPEG with the standard limits of its first scan: OpenCV prints a line about any other."""
-    position, sequential = 2, False
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker, end = data[position + 1], position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == _SCAN:
-            odd = sequential and data[end - 3 : end] != _ALL_COEFFICIENTS
-            return data[: end - 3] + _ALL_COEFFICIENTS + data[end:] if odd else data
-        sequential |= marker in _SEQUENTIAL
-        position = end
-    return data
-
-
-def _lacks_only_its_end(data: bytes) -> bool:
-    """Return whether a JPEG has all of its pixels and no end marker."""
-    return data[:3] == _JPEG and b"\xff\xd9" not in data[-_TAIL:] and _jpeg_damage(data) is None
-
-
 def _plain_jpeg(data: bytes, max_pixels: int) -> JpegFrame | None:
     """Return the frame of an 8-bit gray or color JPEG that has its end marker; None for anything else.
 
@@ -200,40 +127,10 @@ def _plain_jpeg(data: bytes, max_pixels: int) -> JpegFrame | None:
     end is left to Pillow, which is strict.
     """
     frame = jpeg_frame(data)
-    if frame is None or not _readable(frame) or b"\xff\xd9" not in data[-_TAIL:]:
+    if frame is None or not is_readable(frame) or not has_end(data):
         return None
     check_pixels(frame.width, frame.height, max_pixels)
     return frame
-
-
-def _readable(frame: JpegFrame | None) -> bool:
-    """Return whether a JPEG is one of 8-bit gray or color values."""
-    return frame is not None and frame.bits == 8 and frame.channels in (1, 3)
-
-
-def jpeg_frame(data: bytes) -> JpegFrame | None:
-    """Return size, bits and channels from a JPEG's frame header; None if there is none to be found."""
-    if data[:3] != _JPEG:
-        return None
-    position, end = 2, len(data) - 9
-    while position < end and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker in _FRAME_MARKERS:
-            bits, height, width, channels = data[position + 4], *_two_words(data, position + 5), data[position + 9]
-            return JpegFrame(height, width, bits, channels)
-        if marker == 0xFF:
-            position += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            position += 2
-        else:
-            position += 2 + max(2, int.from_bytes(data[position + 2 : position + 4], "big"))
-    return None
-
-
-def _two_words(data: bytes, position: int) -> tuple[int, int]:
-    """Return two big-endian 16-bit numbers."""
-    four = int.from_bytes(data[position : position + 4], "big")
-    return four >> 16, four & 0xFFFF
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
