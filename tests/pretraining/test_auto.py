@@ -71,7 +71,27 @@ def test_a_run_says_what_was_chosen_and_keeps_it(
     assert losses[0] == losses[1]
     monkeypatch.setattr(auto, "look", lambda *_: pytest.fail("a begun run keeps what was chosen"))
     again = pretrain(Auto(budget=60.0), out=tmp_path / "run", real=image_folder, settings=SMALL, progress=False)
-    assert again.steps == 2 and "auto" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert again.steps == 2 and "the run in run has begun and keeps its length; the budget is not used again" in said
+    pretrain(out=tmp_path / "run", real=image_folder, settings=SMALL, progress=False)
+    assert "auto" not in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="holds a run of another config"):
+        pretrain(out=tmp_path / "run", real=image_folder, settings=[*SMALL, "seed=5"], progress=False)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_cpu_without_bfloat16_trains_in_float32(
+    native: bool, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: native, raising=False)
+    data = Config().data.model_copy(update={"real": (str(image_folder),)})
+    choice = auto.choose(auto.look(data, Config().machine.model_copy(update={"device": "cpu"})))
+    precision = "bfloat16" if native else "float32"
+    assert choice.config.training.precision == precision
+    assert any(line.startswith(f"training.precision = {precision}: the device ") for line in choice.reasons)
 
 
 def _chosen(monkeypatch: pytest.MonkeyPatch, around: Surroundings, budget: float, *settings: str) -> Config:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import slurm_node
 from runs import assert_same_run, metrics, saved_steps
-from slurm_node import SlurmUnavailable, command, wait_until
+from slurm_node import command, wait_until
 from tiny_images import write_images
 
 from syn2co.core.errors import StudyError
@@ -42,15 +42,6 @@ PartitionName=low Nodes=node Default=YES MaxTime=60 PriorityTier=1 GraceTime=60 
 PartitionName=high Nodes=node MaxTime=60 PriorityTier=2 PreemptMode=OFF State=UP
 """
 """End of the configuration of a SLURM whose jobs of `high` preempt those of `low`."""
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[Path]:
-    try:
-        with slurm_node.slurm_node() as folder:
-            yield folder
-    except SlurmUnavailable as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True)

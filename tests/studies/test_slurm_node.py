@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cloudpickle
@@ -14,15 +13,6 @@ from slurm_node import SlurmUnavailable, command, wait_until
 
 pytestmark = pytest.mark.slow
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a job cannot import this file
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[Path]:
-    try:
-        with slurm_node.slurm_node() as folder:
-            yield folder
-    except SlurmUnavailable as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -35,12 +35,12 @@ def find_all_copies(
 
     Images of one color are looked at for equal pixels only.
     """
-    found = find_copies(hashed(first, first_scan), hashed(second, second_scan))
-    best = {copy.first: copy for copy in found.copies}
+    search = find_copies(hashed(first, first_scan), hashed(second, second_scan))
+    best = {copy.first: copy for copy in search.copies}
     for change, pixels in (("mirrored", second_scan.mirrored_pixels), ("", second_scan.pixels)):
         for i, j in zip(*_equal(first_scan.pixels, pixels), strict=True):
             best[i] = Copy(i, j, 1.0, change, True)
-    return CopySearch(tuple(best[i] for i in sorted(best)), found.complete)
+    return CopySearch(tuple(best[i] for i in sorted(best)), search.complete)
 
 
 def hashed(side: AuditedSet, scanned: ImageStatistics) -> HashedSet:
@@ -65,15 +65,15 @@ def find_duplicates(side: AuditedSet, scanned: ImageStatistics) -> Duplicates:
     ignore = flat(scanned)
     different = np.array([index for index in first_of.values() if not ignore[index]], np.int64)
     images = hashed(side, scanned)
-    found = agreements(images, images, SAME[0], different, different)
+    pairs = agreements(images, images, SAME[0], different, different)
     pictures = DisjointSet(different.tolist())
-    alike = found.agreement >= AGREEMENT
-    for i, j in zip(found.first[alike].tolist(), found.second[alike].tolist(), strict=True):
+    alike = pairs.agreement >= AGREEMENT
+    for i, j in zip(pairs.first[alike].tolist(), pairs.second[alike].tolist(), strict=True):
         if not pictures.connected(i, j):
             pictures.merge(i, j)
             within += int(groups[i] == groups[j])
             near += [(i, j)] if groups[i] != groups[j] else []
-    return Duplicates(tuple(exact), tuple(near), within, found.complete)
+    return Duplicates(tuple(exact), tuple(near), within, pairs.complete)
 
 
 def _equal(first: UInt64[np.ndarray, " N"], second: UInt64[np.ndarray, " M"]) -> tuple[list[int], list[int]]:

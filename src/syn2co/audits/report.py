@@ -129,12 +129,12 @@ def _found(search: CopySearch | None, first: AuditedSet, second: AuditedSet | No
 
 def _leak(results: Results) -> dict[str, Any] | None:
     """Return the numbers and names of leaks: found in the pixels, known from the manifests, and by nearness."""
-    found = _found(results.leaks, results.synthetic, results.against)
-    if found is None or results.against is None:
+    copies = _found(results.leaks, results.synthetic, results.against)
+    if copies is None or results.against is None:
         return None
     memory = results.memorized_against
     return {
-        **found,
+        **copies,
         "sources": [[results.synthetic.name(one), results.against.name(two)] for one, two in results.leaked_sources],
         "learned": results.learned_from_against,
         "memorization": None

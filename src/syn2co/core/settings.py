@@ -226,10 +226,10 @@ _POINT = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.])\.(?=\d)|(?<=\d)\.(?![\w.])')
 """A string in quotes, or the point of a number without a digit before or behind it."""
 
 
-def _with_zeros(found: re.Match[str]) -> str:
-    if found[0] != ".":
-        return found[0]
-    before, after = found.string[: found.start()], found.string[found.end() :]
+def _with_zeros(point: re.Match[str]) -> str:
+    if point[0] != ".":
+        return point[0]
+    before, after = point.string[: point.start()], point.string[point.end() :]
     return ("" if before[-1:].isdigit() else "0") + "." + ("" if after[:1].isdigit() else "0")
 
 

@@ -199,9 +199,9 @@ def find_copies(
     for change in changes:
         alike = max(alike, _alike(second, change))
         limit = max(least, 1 - CLOSER * (1 - alike))
-        found = agreements(first, second, change, first.rows(change.first), second.rows(change.second))
-        complete &= found.complete
-        for i, j, value in zip(*(part[found.agreement >= limit].tolist() for part in found[:3]), strict=True):
+        pairs = agreements(first, second, change, first.rows(change.first), second.rows(change.second))
+        complete &= pairs.complete
+        for i, j, value in zip(*(part[pairs.agreement >= limit].tolist() for part in pairs[:3]), strict=True):
             if i not in best or value > best[i].agreement + 0.005:  # the simpler change, unless another is closer
                 best[i] = Copy(i, j, value, change.words, False)
     return CopySearch(tuple(best[i] for i in sorted(best)), complete)
@@ -251,8 +251,8 @@ def _alike(second: HashedSet, change: Change) -> float:
     rows = rows[keyed_rng.permutation(len(rows), "copies", second.images.fingerprint)[:_SAMPLE]]
     if not len(rows):
         return 0.0
-    found = agreements(second, second, change, rows, second.rows(change.second))
-    others = (found.first != found.second) & (found.agreement < _EQUAL)
+    pairs = agreements(second, second, change, rows, second.rows(change.second))
+    others = (pairs.first != pairs.second) & (pairs.agreement < _EQUAL)
     nearest = np.zeros(len(second.images))
-    np.maximum.at(nearest, found.first[others], found.agreement[others])
+    np.maximum.at(nearest, pairs.first[others], pairs.agreement[others])
     return float(np.quantile(nearest[rows], 1 - ALIKE_SHARE))

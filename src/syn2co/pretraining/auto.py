@@ -126,8 +126,12 @@ def _reasons(config: Config, around: Surroundings, large: bool) -> list[str]:
         f"negatives in the {window}: the window of {'300 epochs' if large else 'a short run'}",
         f"training.epochs = {training.epochs:g}: "
         + ("as in the papers" if around.device != "cpu" else f"about {SEEN} images in all, within 15 to 200 epochs"),
-        f"training.precision = {training.precision}: what the device computes in",
+        f"training.precision = {training.precision}: {_why(training.precision)}",
     ]
+
+
+def _why(precision: str) -> str:
+    return "the device multiplies it itself" if precision == "bfloat16" else "the device has no bfloat16 of its own"
 
 
 def look(data: DataSettings, machine: MachineSettings) -> Surroundings:
@@ -147,8 +151,14 @@ def look(data: DataSettings, machine: MachineSettings) -> Surroundings:
     sample = permutation(len(images), "auto", "sizes")[:SAMPLE]
     side = round(median(min(images.read(int(number)).shape[:2]) for number in sample))
     device = choose_device(machine.device).type
-    bfloat16 = device == "cpu" or (device == "cuda" and torch.cuda.is_bf16_supported())
+    bfloat16 = _cpu_has_bfloat16() if device == "cpu" else device == "cuda" and torch.cuda.is_bf16_supported()
     return Surroundings(len(images), side, device, bfloat16)
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Return whether the processor multiplies bfloat16 itself (AVX512-BF16, AMX); elsewhere float32 is faster."""
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public names for these
+    return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
 
 
 def chosen_config(

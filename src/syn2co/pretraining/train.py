@@ -134,6 +134,8 @@ def _choose(
     """Return the config that the run in the folder began with, or else a new choice."""
     begun = begun_config(folder)
     if begun is not None and begun.recipe == AUTO:
+        if auto.budget is not None and distributed.is_main():
+            note(f"auto: the run in {folder.name} has begun and keeps its length; the budget is not used again")
         return begun
     assignments = one_or_many(settings)
     given = Config(recipe=AUTO).with_settings([line for line in assignments if line.lstrip().startswith("data.")])
@@ -363,9 +365,9 @@ def _note_extension(config: Config, schedule: Schedule, total: int, step: int) -
 
 
 def _note_long_warmup(config: Config, schedule: Schedule, total: int) -> None:
-    found = long_warmup(config, schedule.steps_per_epoch, total, schedule.switch_step or 0)
-    if found is not None and distributed.is_main():
-        note(f"{found.reason}; set optimizer.warmup_epochs={found.epochs:.2g} or train longer")
+    warmup = long_warmup(config, schedule.steps_per_epoch, total, schedule.switch_step or 0)
+    if warmup is not None and distributed.is_main():
+        note(f"{warmup.reason}; set optimizer.warmup_epochs={warmup.epochs:.2g} or train longer")
 
 
 def _check_window(config: Config, schedule: Schedule, total: int) -> None:

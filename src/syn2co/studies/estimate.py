@@ -82,7 +82,7 @@ def estimate_study(run: StudyRun) -> StudyEstimate:
         untimed = [
             f"making the images ({name})" for name in sorted({job.images.generator for job in jobs if job.images})
         ]
-        untimed += ["heads and corruptions of the evaluation"]
+        untimed += ["heads and corruptions of the evaluation", *(["other data sets"] if run.inputs.transfer else [])]
     return StudyEstimate(
         cells=len(run.jobs),
         finished=finished,

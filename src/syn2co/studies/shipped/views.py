@@ -12,7 +12,6 @@ study = Study(
         "encoder.options.embed_dims=[32,64,128]",
         "training.steps=3000",
         "mix.epoch_images=8000",
-        "mix.max_real=2000",
     ),
     factors={
         "images": {
