@@ -200,7 +200,7 @@ def test_a_score_that_some_cells_lack_is_noted() -> None:
     results = study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500], no_score=[("half flow", 500, 2, ROBUST)])
     answers = answer(results)
     name = "accuracy on corrupted images"
-    assert f"{name}: no such score in real images 500, images half flow, seed 2" in answers.notes
+    assert f"{name}: no finite score in real images 500, images half flow, seed 2" in answers.notes
     assert (first(answers, ROBUST).difference.seeds, first(answers).difference.seeds) == (2, 3)
 
 
@@ -315,3 +315,16 @@ def test_estimates_are_found_and_the_best_is_named() -> None:
     assert estimate is not None and estimate.percent and estimate.estimate.seeds == 3
     assert estimate.estimate.low < 50 < estimate.estimate.high
     assert len(answers.estimates) == 6 * len(SCORES)
+
+
+def test_a_score_that_is_no_number_is_left_out_and_noted() -> None:
+    """Named defect: one cell with a NaN took the page of all the others with it."""
+    results = study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500])
+    (cell,) = (
+        one for one in results.cells if one.levels == {"real images": "500", "images": "half flow"} and one.seed == 2
+    )
+    rows = tuple(replace(row, values=row.values * np.nan) if row.protocol == "knn" else row for row in cell.report.rows)
+    broken = replace(cell, report=replace(cell.report, rows=rows))
+    answers = answer(replace(results, cells=tuple(broken if one is cell else one for one in results.cells)))
+    assert "k-NN: no finite score in real images 500, images half flow, seed 2" in answers.notes
+    assert first(answers).difference.seeds == 2

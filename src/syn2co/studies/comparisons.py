@@ -109,14 +109,14 @@ class ScoreTable:
         lacking: list[str] = []
         for cell in sorted(results.cells, key=lambda cell: cell.seed):
             row = cell.score(*key)
-            if row is None or not row.values.size:
+            if row is None or not row.values.size or not np.isfinite(row.values).all():
                 lacking.append(f"{text(cell.levels)}, seed {cell.seed}")
                 continue
             self.some: Score = row
             by_seed = self.values.setdefault(frozenset(cell.levels.items()), {})
             by_seed[cell.seed] = row.values.mean(0) if row.values.ndim == 2 else row.values
         if lacking:
-            self.notes.append(f"{shown(key)}: no such score in {first_names(lacking)}")
+            self.notes.append(f"{shown(key)}: no finite score in {first_names(lacking)}")
 
     @property
     def scale(self) -> float:
