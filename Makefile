@@ -4,19 +4,22 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test slow same check lint types reference clean
+.PHONY: demo test slow same mutants check lint types reference clean
 
 demo: $(READY)
 	$(BIN)/syn2co demo --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 same: $(READY)
 	$(BIN)/python tools/same.py
+
+mutants: $(READY)
+	$(BIN)/python tools/mutants.py
 
 check: lint types test
 

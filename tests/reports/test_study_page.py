@@ -115,6 +115,15 @@ def test_without_an_axis_every_cell_is_a_row_of_the_headline(tmp_path: Path) -> 
     assert figure.count('class="point"') == 10
 
 
+def test_an_axis_with_a_level_that_is_no_number_leaves_no_cell_out(tmp_path: Path) -> None:
+    factors = study_pages.study().factors
+    with_all = {**factors, "real images": {**factors["real images"], "all": Level()}}
+    results = study_pages.results(study_pages.study(factors=with_all))
+    page = page_of(results, tmp_path)
+    figure = page[page.index('id="headline-wide-d"') :].split("</svg>")[0]
+    assert figure.count('class="point"') == len(labels_of(answer(results)).combinations)
+
+
 def test_best_and_not_resolved_against_it_by_hand(answers: StudyAnswers) -> None:
     """8,000 real images: 66.0, 66.2 and 66.0 true points are not told apart; 500 are 9 points behind."""
     labels = labels_of(answers)

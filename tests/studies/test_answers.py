@@ -229,6 +229,14 @@ def test_exploratory_differences_are_against_the_baseline_at_the_same_number() -
     assert all(result.question is None for result in explored)
 
 
+def test_where_contrasts_run_along_the_axis_so_do_exploratory_differences() -> None:
+    from syn2co.studies.shipped.ratio import study
+
+    names = [pair.name for pair in exploratory_comparisons(study)]
+    assert names[0] == "0.1 instead of 0"
+    assert "0.5 instead of 0, real images 4000" in names and "4000 instead of 500, synthetic share 0" in names
+
+
 def test_enough_says_where_faking_stops_to_help_and_what_it_is_worth() -> None:
     """At 500 the mix scores what 1,000 real images alone do: halfway to 2,000 on the logarithm."""
     answers = answer(

@@ -177,6 +177,10 @@ def test_run_and_generator_take_the_same_images(tmp_path: Path, broken: bool) ->
             Level(images="real", settings=("mix.ratio=0.5",)),
             "images x, seed 0: mix.ratio: needs synthetic images",
         ),
+        (
+            Level(images="then", source="fitted", share=0.1),  # known before any image is made
+            "images x, seed 0: mix.then = 0.1: leaves less than one epoch of 2 steps",
+        ),
         (Level(settings=("seed=7",)), "seed = 7: is set by the study, which runs seeds 0, 1, ..; leave it out"),
     ],
 )
@@ -185,8 +189,16 @@ def test_a_cell_that_cannot_be_is_refused(one: Level, sentence: str) -> None:
         job_of("x", tiny_study({ALONE: LEVELS[ALONE], "x": one}))
 
 
+def test_an_unknown_setting_of_a_level_names_the_cell() -> None:
+    study = tiny_study({ALONE: LEVELS[ALONE], "x": Level(settings=("mix.rato=0.5",))})
+    with pytest.raises(ConfigError, match="images x, seed 0: --set mix.rato: there is no such setting"):
+        job_of("x", study)
+
+
 def test_an_unknown_setting_is_refused() -> None:
-    with pytest.raises(ConfigError, match="trainin.steps: there is no such setting; did you mean training.steps"):
+    with pytest.raises(
+        ConfigError, match="^--set trainin.steps: there is no such setting; did you mean training.steps"
+    ):
         job_of(ALONE, settings=("trainin.steps=3",))
     with pytest.raises(ConfigError, match="presicion: there is no such setting; did you mean precision"):
         job_of(ALONE, evaluation=("presicion=1",))

@@ -115,3 +115,18 @@ def test_dots_in_names_of_levels_part_nothing() -> None:
     factors = {"share": {"0.5": Level(), "1.50": Level()}}
     with pytest.raises(ValidationError, match=re.escape("no level '0.50'; did you mean 0.5?")):
         study(factors=factors, baseline={"share": "0.50"})
+
+
+def test_a_name_that_two_factors_share_comes_with_its_factor() -> None:
+    levels = {"none": Level(), "all": Level()}
+    study = Study(
+        name="x", title="?", recipe="demo", factors={"negatives": levels, "views": {"none": Level(), "weak": Level()}},
+        baseline={"negatives": "none", "views": "none"},
+    )  # fmt: skip
+    names = [cell.level_names for cell in study.cells([0])]
+    assert names == [
+        ["negatives none", "views none"],
+        ["negatives none", "weak"],
+        ["all", "views none"],
+        ["all", "weak"],
+    ]

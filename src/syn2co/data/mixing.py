@@ -30,6 +30,21 @@ def image_index(sample_ids: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     return sample_ids & ((1 << _INDEX_BITS) - 1)
 
 
+def switch_epoch(share: float, *, total_steps: int, steps_per_epoch: int) -> int:
+    """Return the epoch whose beginning is nearest to the end of this share of the steps.
+
+    Raises:
+        ConfigError: if less than one epoch is left on either side of it.
+    """
+    epoch = round(share * total_steps / steps_per_epoch)
+    if epoch < 1 or total_steps - epoch * steps_per_epoch < steps_per_epoch:
+        raise ConfigError(
+            f"mix.then = {share:g}: leaves less than one epoch of {steps_per_epoch} steps for the synthetic or the "
+            f"real images of {total_steps} steps; shorten mix.epoch_images or train longer"
+        )
+    return epoch
+
+
 @dataclass(frozen=True)
 class Variations:
     """The variations of each real image: those of image i are `images[starts[i]:starts[i + 1]]`."""
@@ -83,12 +98,7 @@ class Mixer:
         Raises:
             ConfigError: if less than one epoch is left on either side of the nearest end of an epoch.
         """
-        epoch = round(share * total_steps / steps_per_epoch)
-        if epoch < 1 or total_steps - epoch * steps_per_epoch < steps_per_epoch:
-            raise ConfigError(
-                f"mix.then = {share:g}: leaves less than one epoch of {steps_per_epoch} steps for the synthetic or the "
-                f"real images of {total_steps} steps; shorten mix.epoch_images ({self.length} now) or train longer"
-            )
+        epoch = switch_epoch(share, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         return replace(self, share=MixSchedule(kind="step", start=1, stop=0, epochs=epoch))
 
     def order(self, epoch: int) -> Int64[np.ndarray, " E"]:

@@ -34,7 +34,7 @@ def headline(answers: "StudyAnswers", labels: StudyLabels) -> Markup | None:
     levels = study.factors[study.axis]
     positions = {name: at for name in levels if (at := _position(name, levels[name].real_images)) is not None}
     curves, guides = _curves(answers, labels, key, positions)
-    if not curves:
+    if not curves or len(positions) < len(levels):  # a level that is no number has no place on the axis
         return _cells(answers, labels, key)
     used = sorted({point.x for curve in curves for point in curve.points})
     chart = LineChart(

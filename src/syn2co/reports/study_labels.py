@@ -43,8 +43,9 @@ class StudyLabels:
         return " · ".join(self.level(factor, levels[factor]) for factor in self.factors if factor in levels)
 
     def level(self, factor: str, name: str) -> str:
-        """Return a level in words: a number is followed by its factor."""
-        return f"{name} {factor}" if _NUMBER.fullmatch(name) else name
+        """Return a level in words: a number is followed by its factor, a name that two factors share as well."""
+        shared = sum(name in levels for levels in self.results.study.factors.values()) > 1
+        return f"{name} {factor}" if shared or _NUMBER.fullmatch(name) else name
 
     def score(self, key: ScoreKey) -> str:
         """Return a score in words, such as "k-NN on cifar100, top-1 (%)"."""

@@ -8,7 +8,7 @@ from json import dumps
 from pathlib import Path
 
 from syn2co.core.errors import ConfigError, StudyError
-from syn2co.data.mixing import choose_mode
+from syn2co.data.mixing import choose_mode, switch_epoch
 from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.recipes import recipe
@@ -91,7 +91,7 @@ def cell_job(cell: Cell, inputs: StudyInputs) -> CellJob:
         StudyError: if its levels do, such as mixed images without a source.
     """
     level = cell.level
-    config = recipe(cell.study.recipe).with_settings([*cell_settings(cell), *inputs.settings])
+    config = _config(cell, inputs)
     if config.seed != cell.seed:
         raise StudyError(f"seed = {config.seed}: is set by the study, which runs seeds 0, 1, ..; leave it out")
     images, synthetic = None, ()
@@ -110,6 +110,16 @@ def cell_job(cell: Cell, inputs: StudyInputs) -> CellJob:
     return job
 
 
+def _config(cell: Cell, inputs: StudyInputs) -> Config:
+    """Return the config of a cell's run; an error that its levels cause names the cell."""
+    base = recipe(cell.study.recipe)
+    try:
+        return base.with_settings([*cell_settings(cell), *inputs.settings])
+    except ConfigError as error:
+        base.with_settings([*cell.study.settings, *inputs.settings])
+        raise ConfigError(f"{cell.text}: {error}") from None
+
+
 def _refuse_impossible(job: CellJob) -> None:
     """Refuse a cell whose run would be refused: a contradictory mix, or more real images than there are."""
     cell, images, mix, data = job.cell, job.images, job.config.mix, job.config.data
@@ -117,6 +127,9 @@ def _refuse_impossible(job: CellJob) -> None:
         return
     try:
         choose_mode(mix, real=bool(data.real), synthetic=bool(data.synthetic) or images is not None)
+        steps, batch = job.config.training.steps, job.config.training.batch
+        if mix.then is not None and mix.epoch_images and steps:  # else only the images tell
+            switch_epoch(mix.then, total_steps=steps, steps_per_epoch=max(1, mix.epoch_images // batch))
     except ConfigError as error:
         raise StudyError(f"{cell.text}: {error}") from None
     most = max(mix.max_real or 0, (images and images.max_real) or 0)

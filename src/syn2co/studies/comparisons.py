@@ -188,18 +188,36 @@ def primary_comparisons(study: Study) -> list[CellPair]:
 
 
 def exploratory_comparisons(study: Study) -> list[CellPair]:
-    """Return every other cell against the baseline at the same level of the axis."""
+    """Return every other cell against the one that has the baseline's levels of what the contrasts vary."""
     primary = [(pair.one, pair.other) for pair in primary_comparisons(study)]
+    cells = list(study.combinations())
     pairs = []
-    for levels in study.combinations():
-        other = study.complete({study.axis: levels[study.axis]} if study.axis else {})
+    for levels in cells:
+        other = _counterpart(study, levels, cells)
         if levels != other and (levels, other) not in primary and (other, levels) not in primary:
             changed = [factor for factor in levels if levels[factor] != other[factor]]
             name = " and ".join(f"{levels[factor]} instead of {other[factor]}" for factor in changed)
-            if study.axis:
-                name += f", {study.axis} {levels[study.axis]}"
-            pairs.append(CellPair(name, None, levels, other))
+            kept = [
+                factor
+                for factor in levels
+                if factor not in changed and (factor == study.axis or levels[factor] != study.baseline[factor])
+            ]
+            pairs.append(
+                CellPair(", ".join([name, *(f"{factor} {levels[factor]}" for factor in kept)]), None, levels, other)
+            )
     return pairs
+
+
+def _counterpart(study: Study, levels: Levels, cells: Sequence[Levels]) -> Levels:
+    """Return the cell that differs in what the contrasts vary; without one, the baseline at the level of the axis."""
+    varied = {
+        factor for pair in primary_comparisons(study) for factor in levels if pair.one[factor] != pair.other[factor]
+    }
+    treatment = varied - {study.axis} or varied
+    other = {factor: study.baseline[factor] if factor in treatment else levels[factor] for factor in levels}
+    if other != levels and other in cells:
+        return other
+    return study.complete({study.axis: levels[study.axis]} if study.axis else {})
 
 
 def sentence(result: ContrastResult) -> str:

@@ -183,6 +183,15 @@ class Cell(NamedTuple):
         return Level(**{"images": "real", **merged})
 
     @property
+    def level_names(self) -> list[str]:
+        """Names of the levels, each with its factor where another factor has a level of that name."""
+        factors = self.study.factors
+        return [
+            level if sum(level in levels for levels in factors.values()) == 1 else f"{factor} {level}"
+            for factor, level in self.levels.items()
+        ]
+
+    @property
     def text(self) -> str:
         """The levels and the seed in words."""
         return f"{text(self.levels)}, seed {self.seed}"
