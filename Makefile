@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test slow same mutants check lint types reference clean
+.PHONY: demo test slow same mutants fuzz check lint types reference clean
 
 demo: $(READY)
 	$(BIN)/syn2co demo --out runs/demo
@@ -20,6 +20,9 @@ same: $(READY)
 
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py
+
+fuzz: $(READY)
+	$(BIN)/python tools/fuzz.py
 
 check: lint types test
 

@@ -1,6 +1,6 @@
 """Hits and false alarms of the audit's search for leaks: kinds of change x kinds of images, before and after.
 
-    python benchmarks/near_copies.py [--images 60] [--folder KIND=TRAIN,TEST]
+    python benchmarks/near_copies.py [--images 40] [--folder KIND=TRAIN,TEST]
 
 before    the images as they are and mirrored, correlation of at least 0.9 whatever the images are like
 after     `syn2co.images.near_copies.find_copies`
@@ -41,6 +41,12 @@ def crop(image: Image, share: float) -> Image:
     return cv2.resize(image[top : top + height, left : left + width], image.shape[1::-1])
 
 
+def corner(image: Image, share: float) -> Image:
+    """Return the lower left corner, a share of both sides, at the size of the image."""
+    height, width = (round(share * side) for side in image.shape[:2])
+    return cv2.resize(image[image.shape[0] - height :, :width], image.shape[1::-1])
+
+
 def rotate(image: Image, degrees: float) -> Image:
     """Return the image turned, its edges mirrored."""
     height, width = image.shape[:2]
@@ -66,7 +72,12 @@ CHANGES: dict[str, Callable[[Image], Image]] = {
     "quarter turn": lambda image: np.ascontiguousarray(np.rot90(image)),
     "upside down": lambda image: np.ascontiguousarray(image[::-1, ::-1]),
     "inverted": lambda image: 255 - image,
+    "corner, 94 %": lambda image: corner(image, 15 / 16),
+    "corner, 88 %": lambda image: corner(image, 7 / 8),
+    "corner, 75 %": lambda image: corner(image, 3 / 4),
+    "corner, 80 %": lambda image: corner(image, 4 / 5),
     "rotated by 5 degrees": lambda image: rotate(image, 5),
+    "rotated by 10 degrees": lambda image: rotate(image, 10),
 }
 
 
@@ -87,8 +98,8 @@ def before(first: HashedSet, second: HashedSet) -> dict[int, int]:
     """Return the copies at a fixed threshold, as they are or mirrored."""
     best: dict[int, tuple[float, int]] = {}
     for change in SAME:
-        found = agreements(first, second, change, first.rows(0), second.rows(0))
-        for i, j, value in zip(*(part.tolist() for part in found[:3]), strict=True):
+        pairs = agreements(first, second, change, first.rows(0), second.rows(0))
+        for i, j, value in zip(*(part.tolist() for part in pairs[:3]), strict=True):
             if value >= AGREEMENT:
                 best[i] = max(best.get(i, (0.0, 0)), (value, j))
     return {i: j for i, (_, j) in best.items()}
@@ -99,23 +110,25 @@ def after(first: HashedSet, second: HashedSet) -> dict[int, int]:
     return {copy.first: copy.second for copy in find_copies(first, second).copies}
 
 
-def changed(test: HashedSet, rows: np.ndarray, how: Callable[[Image], Image], folder: Path) -> HashedSet:
-    """Return the changed images of some rows, as a set of files."""
+def changed(test: HashedSet, rows: np.ndarray, folder: Path) -> HashedSet:
+    """Return the images of some rows as a set of files, all of them under one change after the other."""
     folder.mkdir()
-    for number, row in enumerate(rows.tolist()):
-        cv2.imwrite(str(folder / f"{number:05d}.png"), how(test.images.read(row))[..., ::-1])
+    for number, how in enumerate(CHANGES.values()):
+        for slot, row in enumerate(rows.tolist()):
+            path = folder / f"{number:02d}-{slot:05d}.png"
+            assert cv2.imwrite(str(path), how(test.images.read(row))[..., ::-1])
     return with_hashes(open_images([folder], cache="never"))
 
 
 def measure(train: HashedSet, test: HashedSet, count: int, folder: Path) -> list[tuple[str, str, str]]:
     """Return the rows of one kind of images: a change, hits before and after; the last row has the false alarms."""
     rows = permutation(len(test.images), "near copies")[:count]
+    leaked = changed(test, rows, folder)
+    copies = [search(leaked, test) for search in (before, after)]
     table = []
-    for number, (name, how) in enumerate(CHANGES.items()):
-        leaked = changed(test, rows, how, folder / str(number))
-        hits = [
-            sum(search(leaked, test).get(i) == row for i, row in enumerate(rows.tolist())) for search in (before, after)
-        ]
+    for number, name in enumerate(CHANGES):
+        numbered = list(enumerate(rows.tolist(), start=number * len(rows)))
+        hits = [sum(part.get(i) == row for i, row in numbered) for part in copies]
         table.append((name, f"{hits[0]} of {len(rows)}", f"{hits[1]} of {len(rows)}"))
     alarms = [len(search(train, test)) for search in (before, after)]
     table.append(("false alarms", f"{alarms[0]} of {len(train.images)}", f"{alarms[1]} of {len(train.images)}"))
@@ -167,8 +180,8 @@ def kinds(folder: Path, given: list[str]) -> dict[str, tuple[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=60, help="test images that are changed")
-    parser.add_argument("--most", type=int, default=2000, help="images of each side")
+    parser.add_argument("--images", type=int, default=40, help="test images that are changed")
+    parser.add_argument("--most", type=int, default=1000, help="images of each side")
     parser.add_argument("--kinds", help="kinds of images, with commas between; all without it")
     parser.add_argument("--folder", action="append", default=[], metavar="KIND=TRAIN,TEST")
     arguments = parser.parse_args()
@@ -181,11 +194,9 @@ def main() -> None:
             for spec in specs:
                 images = open_images([spec], cache="never")
                 sides.append(hashed(images, permutation(len(images), "near copies side")[: arguments.most]))
-            work = folder / f"changed-{kind}"
-            work.mkdir()
             print(f"\n{kind}: {len(sides[0].images)} training and {len(sides[1].images)} test images")
-            for change, hits, found in measure(sides[0], sides[1], arguments.images, work):
-                print(f"| {change} | {hits} | {found} |", flush=True)
+            for change, *hits in measure(sides[0], sides[1], arguments.images, folder / f"changed-{kind}"):
+                print(f"| {change} | {hits[0]} | {hits[1]} |", flush=True)
 
 
 if __name__ == "__main__":

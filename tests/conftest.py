@@ -77,6 +77,18 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`launched(RANK=1, WORLD_SIZE=2)`: the variables of torchrun, with these values."""
+
+    def start(**variables: object) -> None:
+        complete = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29500, **variables}
+        for name, value in complete.items():
+            monkeypatch.setenv(name, str(value))
+
+    return start
+
+
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A test that leaves the number of threads changed would make later ones slow or unequal in the last bits."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from syn2co.models.export import export as export
     from syn2co.models.load import load_encoder as load_encoder
     from syn2co.pretraining.config import Config as Config
+    from syn2co.pretraining.planner import estimate as estimate
     from syn2co.pretraining.recipes import recipe as recipe
     from syn2co.pretraining.recipes import recipes as recipes
     from syn2co.pretraining.train import pretrain as pretrain
@@ -47,6 +48,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "models.export": ["export"],
         "models.load": ["load_encoder"],
         "pretraining.config": ["Config"],
+        "pretraining.planner": ["estimate"],
         "pretraining.recipes": ["recipe", "recipes"],
         "pretraining.train": ["pretrain"],
         "reports.audit": ["audit"],
@@ -77,6 +79,7 @@ __all__ = [
     "demo",
     "doctor",
     "embed",
+    "estimate",
     "evaluate",
     "export",
     "generate",

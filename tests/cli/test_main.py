@@ -2,10 +2,14 @@
 """The command line: every command, one-sentence errors, exit statuses, and a help that costs no torch."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
+
+from syn2co.core.processes import LEAVE
 
 
 def test_help_imports_no_torch():
@@ -156,7 +160,7 @@ def test_one_image_and_an_unreadable_one(run, config_file, tmp_path):
     (tmp_path / "one" / "class-0" / "00.png").write_bytes(b"no image")
     code, _, error = run("pretrain", "--quiet", "--config", config_file, "--out", tmp_path / "other", "--set",
                          f'data.real=["{tmp_path / "one"}"]')  # fmt: skip
-    assert code == 2 and error.startswith("DataError: none of the 1 images can be read")
+    assert code == 2 and error.startswith("BrokenSet: none of the 1 images can be read")
 
 
 def test_ctrl_c_before_training(monkeypatch, run, config_file, tmp_path):
@@ -187,3 +191,49 @@ def test_the_public_names():
         assert getattr(syn2co, name) is not None
     with pytest.raises(AttributeError, match="No syn2co attribute train_me"):
         syn2co.train_me  # noqa: B018
+
+
+def test_left_over_variables_of_a_launcher_silence_nothing(run, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    assert run("recipes", "no-such")[2].startswith("ConfigError: ")
+
+
+@pytest.mark.parametrize("number", LEAVE)
+def test_a_signal_to_leave_ends_any_command_in_order(number, run, monkeypatch):
+    import syn2co.pretraining.recipes as recipes
+
+    cleaned = []
+
+    def told(_):
+        try:
+            signal.raise_signal(number)
+        except Exception:  # such as a loop that goes on without what has failed
+            return
+        finally:
+            cleaned.append(number)
+
+    monkeypatch.setattr(recipes, "recipe", told)
+    code, _, error = run("recipes", "demo")
+    assert code == 143 and cleaned == [number]
+    name = signal.Signals(number).name
+    assert error == f"ended by {name}; what was finished is kept, and used by the same command\n"
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full is Linux's")
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_standard_output_on_a_full_disk_is_one_sentence(buffered):
+    environment = os.environ | {"PYTHONUNBUFFERED": buffered}
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "syn2co", "recipes"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    assert done.returncode == 2
+    assert done.stderr == "standard output: cannot be written (No space left on device); give it another place\n"
+
+
+def test_a_reader_who_has_gone_is_no_error_to_read():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "syn2co", "recipes"], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")

@@ -3,6 +3,7 @@
 import pytest
 
 from syn2co.cli.main import cli
+from syn2co.cli.options import SourceCommand
 
 
 def _given(command: str, *words: str) -> dict[str, object]:
@@ -19,6 +20,7 @@ def _given(command: str, *words: str) -> dict[str, object]:
         ("evaluate", ("run", "other", "--train", "t")),
         ("study", ("small", "--train", "t", "--test", "t", "--out", "x")),
         ("replay", ("set", "id")),
+        ("audit", ("set",)),
     ],
 )
 def test_every_source_takes_several_values(command: str, words: tuple[str, ...]) -> None:
@@ -32,6 +34,15 @@ def test_every_source_takes_several_values(command: str, words: tuple[str, ...])
         assert once[name] == ("a", "b c", "d")
         assert _given(command, *words, option, "a", "b c", "d") == once
         assert _given(command, *words, f"{option}=a", "b c", f"{option}=d") == once
+
+
+def test_every_command_with_a_source_takes_several() -> None:
+    sources = {
+        name
+        for name, command in cli.commands.items()
+        if "SRC" in {o.metavar for o in command.params if o.param_type_name == "option"}
+    }
+    assert sources == {name for name, command in cli.commands.items() if isinstance(command, SourceCommand)} - {"demo"}
 
 
 def test_arguments_behind_a_source_stay_arguments() -> None:

@@ -7,8 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from syn2co.core import files
 from syn2co.core.errors import FileError
-from syn2co.core.files import atomic_file, public_path, why_not_written, write_atomically, write_whole
+from syn2co.core.files import (
+    atomic_file,
+    exclusively,
+    is_temporary,
+    public_path,
+    remove_temporaries,
+    why_not_written,
+    write_atomically,
+    write_whole,
+)
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -50,22 +60,23 @@ def test_a_file_appears_at_the_end_of_the_block(tmp_path: Path) -> None:
     with atomic_file(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
-        assert {found.name for found in tmp_path.iterdir()} == {"rows.csv", ".rows.csv.tmp"}
+        assert temporary.name.startswith(".rows.csv.") and is_temporary(temporary.name)
+        assert {file.name for file in tmp_path.iterdir()} == {"rows.csv", temporary.name}
     assert path.read_text() == "new"
     assert [found.name for found in tmp_path.iterdir()] == ["rows.csv"]
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="tells a folder from a file by /proc")
 def test_the_file_is_flushed_before_the_rename_and_the_folder_after_it(tmp_path: Path, calls: list[str]) -> None:
-    with atomic_file(tmp_path / "a", temporary=tmp_path / "mine") as temporary:
+    with atomic_file(tmp_path / "a") as temporary:
         temporary.write_text("text")
-    assert calls == ["file", "mine -> a", "folder"]
+    assert calls == ["file", f"{temporary.name} -> a", "folder"]
 
 
 def test_a_cache_is_renamed_and_not_flushed(tmp_path: Path, calls: list[str]) -> None:
     with atomic_file(tmp_path / "a", durable=False) as temporary:
         temporary.write_text("text")
-    assert calls == [".a.tmp -> a"]
+    assert calls == [f"{temporary.name} -> a"]
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
@@ -89,10 +100,49 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_share_that_flushes_no_folders_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _fail_at(monkeypatch, 2, OSError(errno.EINVAL, "Invalid argument"))
-    write_whole(tmp_path / "a", "new")
-    assert (tmp_path / "a").read_text() == "new"
+@pytest.mark.parametrize("call, error", [(1, errno.EINVAL), (1, errno.ENOTSUP), (2, errno.EINVAL), (2, errno.EIO)])
+def test_a_share_that_flushes_nothing_is_no_error(
+    call: int, error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "_NOTED", set())
+    for name in ("a", "b"):
+        _fail_at(monkeypatch, call, OSError(error, os.strerror(error)))
+        write_whole(tmp_path / name, "new")
+        assert (tmp_path / name).read_text() == "new"
+    what = "files" if call == 1 else "folders"
+    assert capsys.readouterr().err.count(f"note: {what} cannot be flushed to this disk") == 1, "said once"
+
+
+def test_a_disk_that_loses_data_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fail_at(monkeypatch, 1, OSError(errno.EIO, os.strerror(errno.EIO)))
+    with pytest.raises(OSError, match="Input/output error"):
+        write_whole(tmp_path / "a", "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_link_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's folder may hold links under any name that can be foreseen, and under that one by chance."""
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "0a1b2c3d")
+    (tmp_path / "run" / ".a.0a1b2c3d.tmp").symlink_to(tmp_path / "victim")
+    with pytest.raises(FileExistsError):
+        write_whole(tmp_path / "run" / "a", "new")
+    with pytest.raises(FileExistsError), open(tmp_path / "run" / ".a.0a1b2c3d.tmp", "w", opener=exclusively):
+        pass
+    monkeypatch.undo()
+    (tmp_path / "run" / ".a.tmp").symlink_to(tmp_path / "victim")
+    (tmp_path / "run" / "a").symlink_to(tmp_path / "victim")
+    write_whole(tmp_path / "run" / "a", "new")
+    assert (tmp_path / "victim").read_text() == "precious" and not (tmp_path / "run" / "a").is_symlink()
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "a") as first, atomic_file(tmp_path / "a") as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / "a").read_text() == "first", "whoever ends last"
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_text_is_utf_8_with_the_line_ends_that_it_has(tmp_path: Path) -> None:
@@ -120,3 +170,14 @@ def test_the_reason_of_a_full_disk_and_of_another_error() -> None:
 ])  # fmt: skip
 def test_a_published_path_does_not_tell_where_it_lies(text: str, public: str) -> None:
     assert public_path(text) == public
+
+
+def test_whoever_is_alone_deletes_what_killed_processes_left(tmp_path: Path) -> None:
+    for name in (".a.0a1b2c3d.tmp", ".a.tmp", ".b.0a1b2c3d.tmp", "a.tmp"):
+        (tmp_path / name).write_text("half")
+    write_whole(tmp_path / "a", "new")
+    assert len(list(tmp_path.iterdir())) == 5
+    write_whole(tmp_path / "a", "new", alone=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.0a1b2c3d.tmp", "a", "a.tmp"]
+    remove_temporaries(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.tmp"]

@@ -1,5 +1,6 @@
 """Locks: held by one, told to the others, freed by the end of the block and by the death of the process."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from syn2co.core import locks
+from syn2co.core import files, locks
 from syn2co.core.errors import ConfigError
 from syn2co.core.locks import hold, is_held, only_run_in
 
@@ -83,6 +84,35 @@ def test_a_lock_that_may_not_be_opened_counts_as_free(tmp_path: Path, monkeypatc
         pass
 
 
+def test_a_disk_without_locks_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Unsupported(locks.FileLock):
+        def acquire(self, *arguments: object, **named: object) -> None:  # type: ignore[override]
+            raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks, "FileLock", Unsupported)
+    monkeypatch.setattr(files, "_NOTED", set())
+    for wait in (False, True):
+        with hold(tmp_path / "lock", wait=wait) as held:
+            assert held
+    assert capsys.readouterr().err.count("note: files cannot be locked on this disk") == 1
+
+
+def test_a_lock_that_is_left_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.1)
+    waiting = threading.Thread(target=lambda: hold(tmp_path / "lock", wait=True).__enter__(), daemon=True)
+    with hold(tmp_path / "lock", wait=True):
+        waiting.start()
+        waiting.join(0.5)
+    waiting.join(5)
+    said = capsys.readouterr().err
+    assert said.startswith(f"note: waiting for another process that holds {tmp_path / 'lock'}; if that was killed on")
+    assert said.endswith(f"another machine and its lock is left, delete {tmp_path.name}/lock\n")
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     refused = pytest.raises(ConfigError, match=r"--out run: cannot be written \(.*\); choose another folder")
@@ -91,7 +121,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_defect_12_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
-    refused = pytest.raises(ConfigError, match=r"--out run: another run is writing to this folder")
+    refused = pytest.raises(ConfigError, match=r"another run is writing to this .* delete run/\.lock$")
     with only_run_in(tmp_path / "run"), refused, only_run_in(tmp_path / "run"):
         pass
     with only_run_in(tmp_path / "run"):

@@ -1,5 +1,13 @@
 """Which image when, on which rank, by which worker: a function of (seed, step) and nothing else."""
 
+import errno
+import multiprocessing
+import multiprocessing.shared_memory
+import multiprocessing.synchronize
+import os
+import signal
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +15,12 @@ from tiny_images import write_images
 
 from syn2co.core import keyed_rng
 from syn2co.core.errors import ConfigError, DataError
+from syn2co.data import loader
 from syn2co.data.loader import Schedule, batches
 from syn2co.data.open import open_images
 from syn2co.data.settings import ViewsSettings
 from syn2co.data.views import two_views
+from syn2co.runtime import signals
 
 VIEWS = ViewsSettings(size=16)
 
@@ -106,3 +116,61 @@ def test_an_image_that_vanishes_is_named(workers, tmp_path):
     schedule = Schedule(8, 8, 1, 1, seed=0)
     with pytest.raises(DataError, match=gone):
         list(batches(images, VIEWS, schedule, range(0, 1), rank=0, workers=workers))
+
+
+def _killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stopped() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _told_and_stopped() -> None:
+    os.kill(os.getppid(), signal.SIGTERM)
+    _stopped()
+
+
+def _starved() -> None:
+    raise MemoryError
+
+
+def _crowded(*_: object, **__: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="loading processes are forked")
+@pytest.mark.parametrize("act, kind, sentence", [
+    (_killed, DataError, r"^machine.workers = 2: a process .* died \(exit status -9; .*\); use fewer workers"),
+    (_starved, DataError, r"^machine.workers = 2: a process .* died \(out of memory\); use fewer workers"),
+    (_stopped, DataError, "^machine.workers = 2: no batch came for [0-9] s, although .* live; see whether the disk"),
+    (_told_and_stopped, signals.Interrupted, "^$"),
+])  # fmt: skip
+def test_no_end_of_a_loading_process_is_waited_for(act, kind, sentence, image_folder, monkeypatch):
+    images = open_images([image_folder])
+    schedule = Schedule(len(images), 8, 1, 1, seed=0)
+    monkeypatch.setattr(loader, "one_view", lambda *_, **__: act())
+    monkeypatch.setattr(loader, "PATIENCE_SECONDS", 0.5 if act is _stopped else 60)
+    before = multiprocessing.active_children()
+    with pytest.raises(kind, match=sentence), signals.Interrupts():
+        list(batches(images, VIEWS, schedule, range(0, 3), rank=0, workers=2))
+    assert multiprocessing.active_children() == before, "a loading process stays behind"
+
+
+def test_loading_processes_that_cannot_be_started(image_folder, monkeypatch):
+    images = open_images([image_folder])
+    schedule = Schedule(len(images), 8, 1, 1, seed=0)
+    monkeypatch.setattr(os, "pipe", _crowded)
+    with pytest.raises(DataError, match=r"^machine.workers = 12: .* cannot be started \(Too many open files\)"):
+        list(batches(images, VIEWS, schedule, range(0, 1), rank=0, workers=12))
+
+
+def test_no_batch_goes_through_the_shared_memory_of_the_system(image_folder, monkeypatch):
+    """A container has 64 MB of it, or none that can be written; semaphores lie there too."""
+    images = open_images([image_folder])
+    schedule = Schedule(len(images), 8, 1, 1, seed=0)
+    for name in ("SemLock", "SharedMemory"):
+        for module in (multiprocessing.synchronize, multiprocessing.shared_memory):
+            monkeypatch.setattr(module, name, _crowded, raising=False)
+    monkeypatch.setattr(torch.Tensor, "share_memory_", _crowded)
+    assert len(list(batches(images, VIEWS, schedule, range(0, 3), rank=0, workers=2))) == 3

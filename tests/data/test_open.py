@@ -4,18 +4,25 @@ import json
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
+import tarfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from syn2co.core.errors import DataError
+from syn2co.core.paths import PathError
 from syn2co.data import open as opening
-from syn2co.data.open import expand_braces, open_images
+from syn2co.data.named_source import expand_braces
+from syn2co.data.open import open_images
 from syn2co.images import check as check_module
 from syn2co.images import pixel_cache as cache_module
 from syn2co.images.image_set import ImageSet
@@ -68,7 +75,11 @@ def test_a_source_of_one_class_has_it_and_not_its_subfolders(tmp_path: Path, ope
     second = fill(tmp_path / "b", dog__indoors__3=png(3), dog__outdoors__4=png(4))
     images = opened(first, second)
     assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 1, 1, 1]
-    assert opened(second).classes == ("indoors", "outdoors")
+    assert opened(second).classes == opened(second / "dog").classes == ("indoors", "outdoors")
+    images = opened(first, second / "dog")
+    assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 1, 1, 1]
+    fill(tmp_path / "c/dog", cat__1=png(5), dog__1=png(6))
+    assert opened(first, tmp_path / "c/dog").labels.tolist() == [0, 1, 0, 1]
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -104,8 +115,8 @@ def test_quarantine_is_written_only_if_there_is_one(tmp_path: Path, opened: Open
     lines = (tmp_path / "broken.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"name": "0:b.png", "reason": "the file is empty (0 bytes)"}]
     (root / "b.png").unlink()
-    opened(root).write_quarantine(tmp_path / "none.jsonl")
-    assert not (tmp_path / "none.jsonl").exists()
+    opened(root).write_quarantine(tmp_path / "broken.jsonl")
+    assert not (tmp_path / "broken.jsonl").exists()
 
 
 def test_too_many_broken_images(tmp_path: Path, opened: Opener) -> None:
@@ -123,7 +134,7 @@ def test_too_many_broken_images(tmp_path: Path, opened: Opener) -> None:
     lines = [json.loads(line) for line in Path(listed[1]).read_text().splitlines()]
     assert lines == [{"name": f"0:{n}.png", "reason": "the file is empty (0 bytes)"} for n in range(4)]
     (tmp_path / "file").write_text("a file where the cache folder should be")
-    with pytest.raises(DataError, match=r"0:2.png: [^;]*; 0:3.png\)"):
+    with pytest.raises(DataError, match=r"0:2.png: [^;]*; the others are 0:3.png\)"):
         opened(root, max_broken_share=0.39, cache_dir=tmp_path / "file")
 
 
@@ -233,9 +244,39 @@ def test_12_bit_values_in_16_bit_files_are_noted(
         opened(root, cache="never")
         said = capsys.readouterr().err
         assert "data: 2 of 3 images are nearly black, with no value above 16 of 255; 16-bit values count from" in said
+        assert said.rstrip().endswith(f"name the source 12bit:{root}")
     fill(root, d=files["c"])
     opened(root)
     assert "nearly black" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cache", ["always", "never"])
+def test_12_bit_values_are_read_where_the_source_says_so(
+    tmp_path: Path, opened: Opener, capsys: pytest.CaptureFixture[str], cache: str
+) -> None:
+    deep = np.linspace(0, 4095, 64).reshape(8, 8).astype(np.uint16)
+    expected = np.rint(deep * (255 / 4095)).astype(np.uint8)
+    colors = np.stack([deep, deep[::-1], deep.T], axis=2)
+    root = fill(tmp_path / "data", gray=cv2.imencode(".png", deep)[1].tobytes(), plain=png(77))
+    fill(root, color=cv2.imencode(".png", colors)[1].tobytes())
+    for name, planar in (("planar", "separate"), ("mixed", "contig")):
+        bands = np.moveaxis(colors, 2, 0) if planar == "separate" else colors
+        tifffile.imwrite(root / f"{name}.tif", bands, photometric="rgb", planarconfig=planar)
+    images = opened(f"12bit:{root}", cache=cache)
+    read = {images.name(index)[2:].partition(".")[0]: images.read(index) for index in range(len(images))}
+    assert (read["gray"] == expected[..., None]).all() and (read["plain"] == 77).all()
+    as_rgb = np.stack([expected, expected[::-1], expected.T], axis=2)
+    np.testing.assert_array_equal(read["planar"], as_rgb)
+    np.testing.assert_array_equal(read["mixed"], as_rgb)
+    np.testing.assert_array_equal(read["color"], as_rgb[..., ::-1])  # OpenCV writes BGR
+    assert "nearly black" not in capsys.readouterr().err and images.dark == 0
+    assert len({opened(f"{bits}{root}", max_broken_share=1.0).fingerprint for bits in ("", "12bit:", "14bit:")}) == 3
+    with pytest.raises(DataError, match=r"none of .* values up to 4095, and 11bit: counts to 2047; name more bits"):
+        opened(f"11bit:{fill(tmp_path / 'deep', a=(root / 'gray.png').read_bytes())}")
+    with pytest.raises(
+        DataError, match=r"8bit:.*: 16-bit files hold values of 9 to 16 bits; name one of these, as in 12"
+    ):
+        opened(f"8bit:{root}")
 
 
 def test_progress_is_reported(tmp_path: Path, opened: Opener) -> None:
@@ -270,6 +311,44 @@ def test_cache_is_given_up_above_the_budget(
     images = opened(fill(tmp_path / "data", **files), workers=workers)
     assert images.nbytes_cache == 0
     assert values(images) == [n % 256 for n in range(300)]
+
+
+def test_ctrl_c_ends_the_check_after_one_image(tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not after a batch, which may take a minute."""
+    read: list[int] = []
+
+    def slow(self: FolderSource, row: int) -> bytes:
+        read.append(row)
+        if len(read) == 10:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(0.01)
+        return pixels
+
+    pixels = png(77)
+    monkeypatch.setattr(FolderSource, "load", slow)
+    root = fill(tmp_path / "data", **{f"{n:04d}": pixels for n in range(600)})
+    with pytest.raises(KeyboardInterrupt):
+        opened(root, workers=2, cache="never")
+    assert len(read) < 60
+
+
+def test_a_sparse_file_of_any_size_is_broken(tmp_path: Path, opened: Opener) -> None:
+    root = fill(tmp_path / "data", good=png(77))
+    with open(root / "huge.png", "wb") as file:
+        file.truncate(30 * 2**30)
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(root / "good.png", "good.png")
+        member = tarfile.TarInfo("huge.png")
+        member.size = 30 * 2**30
+        archive.fileobj.write(member.tobuf())  # type: ignore[union-attr]
+        archive.fileobj.seek(member.size, os.SEEK_CUR)  # type: ignore[union-attr]
+        archive.offset += 512 + member.size
+    for source in (root, tmp_path / "a.tar"):
+        (quarantined,) = opened(source).quarantined
+        assert quarantined == (
+            "0:huge.png",
+            "it has 32,212,254,720 bytes, and no image file of more than 2,147,483,648 is read",
+        )
 
 
 def test_auto_budget_is_at_most_2_gib() -> None:
@@ -324,12 +403,25 @@ def test_index_is_small(tmp_path: Path, opened: Opener) -> None:
         ("{08..11}.tar", ["08.tar", "09.tar", "10.tar", "11.tar"]),
         ("x{9..11}", ["x9", "x10", "x11"]),
         ("{a,b}-{0..1}", ["a-0", "a-1", "b-0", "b-1"]),
-        ("a{3..1}", []),
+        ("a{3..1}", ["a3", "a2", "a1"]),
+        ("{09..11..x", ["{09..11..x"]),
         ("{x}", ["{x}"]),
     ],
 )
 def test_braces(pattern: str, expected: list[str]) -> None:
     assert expand_braces(pattern) == expected
+
+
+def test_a_line_break_in_a_path(tmp_path: Path, opened: Opener) -> None:
+    root = tmp_path / "two\nlines"
+    for number, name in enumerate(("a", "b")):
+        fill(root / name, **{f"{number}": png(number + 100)})
+        with tarfile.open(root / f"{name}.tar", "w") as archive:
+            archive.add(root / name / f"{number}.png", f"{number}.png")
+    assert values(opened(root / "a", root / "b")) == values(opened(root / "a.tar", root / "b.tar")) == [100, 101]
+    assert values(opened(f"{root}/{{a,b}}.tar")) == [100, 101]
+    with pytest.raises(DataError, match=r"two\nlines/a: this source is given twice"):
+        opened(root / "a", root / "a")
 
 
 def test_same_source_twice(tmp_path: Path, opened: Opener) -> None:
@@ -350,8 +442,27 @@ def test_same_source_twice(tmp_path: Path, opened: Opener) -> None:
         ("{}/dta", r"dta: there is no such folder or tar file; did you mean .*data\?"),
         ("{}/x*.tar", r"x\*\.tar: no file matches; correct the pattern"),
         ("{}/x{{0..3}}.tar", r"x0\.tar: no file matches; correct the pattern '.*x\{{0\.\.3\}}\.tar'"),
+        ("{}/x{{0..1000000}}.tar", r"x\{{0\.\.1000000\}}\.tar: a range may name at most 1,000,000 files; correct it"),
         ("{}/notes.txt", r"notes.txt: an image source must be a folder or a \.tar file, and this is another file"),
         ("{}/data/a.png", r"a.png: an image source must be a folder or a \.tar file"),
+        (
+            "{}/pipe",
+            r"pipe: an image source must be a folder or a \.tar file, and this is a pipe, a socket or a device",
+        ),
+        (
+            "{}/folder*",
+            r"folder.tar: an image source must be a folder or a \.tar file, and this is a folder; correct it",
+        ),
+        ("{}/dangling", r"dangling: this is a link to nothing; correct the link"),
+        (
+            "{}/loop",
+            r"loop: cannot be reached \(Too many levels of symbolic links\); a link on the way leads to itself",
+        ),
+        ("[" * 3000, r"^\[{200}\.\.\.: no file matches; correct the pattern '\[{200}\.\.\.'\.$"),
+        (
+            "{}/" + "x" * 300,
+            r"x\.\.\.: cannot be reached \(File name too long\); this file system takes no name as long",
+        ),
         ("torchvison:CIFAR10", r"torchvison: is not a kind of image source; .* did you mean torchvision:\?"),
         (
             "s3://bucket/x",
@@ -364,7 +475,11 @@ def test_same_source_twice(tmp_path: Path, opened: Opener) -> None:
 def test_bad_specs(tmp_path: Path, opened: Opener, spec: str, message: str) -> None:
     fill(tmp_path / "data", a=png(1))
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match=message.replace("{{", "{").replace("}}", "}")):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder.tar").mkdir()
+    for name in ("dangling", "loop"):
+        (tmp_path / name).symlink_to("loop" if name == "loop" else "nothing")
+    with pytest.raises((DataError, PathError), match=message.replace("{{", "{").replace("}}", "}")):
         opened(spec.format(tmp_path))
 
 

@@ -58,6 +58,25 @@ def test_the_fingerprint_depends_on_the_manifests_and_not_on_the_place(tmp_path)
     assert open_images(here).fingerprint == open_images(there).fingerprint != open_images(other).fingerprint
 
 
+@pytest.mark.parametrize("linked", ["files", "folder"])
+def test_a_set_of_links_into_a_store_is_the_same_set(linked, tmp_path):
+    """As the hub's cache, git-annex and DVC keep files: under a hash, and linked from the folder."""
+    plain = write_set(tmp_path / "plain", IMAGES, described())
+    there, store = tmp_path / "set", tmp_path / "store"
+    shutil.copytree(plain, store)
+    if linked == "folder":
+        there.symlink_to(store)
+    else:
+        there.mkdir()
+        for number, path in enumerate(sorted(store.iterdir())):
+            (there / path.name).symlink_to(path.rename(store / f"{number * 7919:032x}"))
+    images, copied = open_images(there), open_images(plain)
+    assert images.fingerprint == copied.fingerprint and images.labels.tolist() == copied.labels.tolist()
+    for index in range(10):
+        np.testing.assert_array_equal(images.read(index), IMAGES[index])
+        assert images.name(index) == copied.name(index)
+
+
 def test_a_set_that_grows_keeps_names_and_groups(tmp_path):
     small = open_images(write_set(tmp_path / "small", IMAGES[:4], described()[:4]))
     large = open_images(write_set(tmp_path / "large", IMAGES, described()))
@@ -93,7 +112,7 @@ BROKEN = {
     "a shard that is not made yet": (lambda root: [(root / f"000002.{kind}").unlink() for kind in ("tar", "jsonl")], r"1 of 3 shards are not finished .* is 000002\)"),
     "the first shard in the making": (only_begun, r"3 of 3 shards are not finished .* is 000000\)"),
     "grown": (lambda root: edit(root / "recipe.json", '"count": 10', '"count": 12'), r"set/000002.jsonl: it has 2 lines and recipe.json plans 4 images of this shard, so the set is not finished; run the same `syn2co generate` again"),
-    "recipe": (lambda root: (root / "recipe.json").write_text("{"), r"set/recipe.json: is damaged; restore it"),
+    "recipe": (lambda root: (root / "recipe.json").write_text("{"), r"set/recipe.json: is damaged \(it is not JSON .*\); restore it"),
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import pytest
 from runs import forget_waiting
@@ -223,6 +224,20 @@ def test_broken_images_are_counted(tiny: "Callable[..., Config]", tmp_path: Path
     part = finding(train(config, tmp_path / "run"), "broken images")
     assert part.level == level and part.evidence["quarantined"] == broken
     assert part.evidence["share"] == pytest.approx(broken / (20 + broken))
+
+
+def test_12_bit_values_read_as_16_are_a_finding(tiny: "Callable[..., Config]", tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 20)
+    for path in sorted(images.rglob("*.png")):
+        deep = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert deep is not None
+        cv2.imwrite(str(path), deep.astype(np.uint16) * 16)
+    for spec, dark in ((str(images), True), (f"12bit:{images}", False)):
+        run = train(tiny("training.steps=3", f'data.real=["{spec}"]'), tmp_path / f"run{dark}")
+        checks = diagnosed(run).checks
+        assert ("dark images" in checks) is dark
+    part = finding(tmp_path / "runTrue", "dark images")
+    assert part.level == "warn" and part.evidence == {"dark": 20} and "12bit:SOURCE" in part.advice[0]
 
 
 def test_a_damaged_checkpoint_is_named(tiny: "Callable[..., Config]", tmp_path: Path) -> None:
@@ -464,8 +479,9 @@ def test_metrics_that_cannot_be_read_are_one_sentence(by_hand: Make) -> None:
     from syn2co.core.errors import ConfigError
 
     run = by_hand()
-    (run / "metrics.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"its metrics\.jsonl cannot be read .*; restore it from a copy"):
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").mkdir()
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl: cannot be read \(Is a directory\); fix that and try again"):
         diagnosed(run)
 
 

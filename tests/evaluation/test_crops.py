@@ -109,15 +109,14 @@ def test_an_interrupt_ends_the_threads_soon(images):
     assert time.monotonic() - started < 10  # all of it would take 20 s
 
 
-def test_threads_by_default_are_the_cores_of_this_rank(monkeypatch):
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: range(12), raising=False)
+def test_threads_by_default_are_the_cores_of_this_rank(launched, monkeypatch):
+    monkeypatch.setattr("syn2co.core.cpus.available_cpus", lambda: 12)
     assert decoding_threads(None) == 12
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "5")
+    launched(LOCAL_WORLD_SIZE=5)
     assert decoding_threads(None) == 2
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "64")
+    launched(LOCAL_WORLD_SIZE=64)
     assert decoding_threads(None) == 1
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    monkeypatch.delattr(module.os, "sched_getaffinity")
-    monkeypatch.setattr(module.os, "cpu_count", lambda: 96)
+    monkeypatch.setattr("syn2co.core.cpus.available_cpus", lambda: 96)
     assert decoding_threads(None) == 16
     assert [decoding_threads(given) for given in (0, 1, 40)] == [0, 1, 40]

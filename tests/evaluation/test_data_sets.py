@@ -7,7 +7,7 @@ import pytest
 from evaluation_folders import paint
 from torchvision_layouts import write_all
 
-from syn2co.core.errors import DataError
+from syn2co.core.errors import DataError, EvaluationError
 from syn2co.data.open import open_images
 from syn2co.evaluation.data_sets import DATA_SETS, available, folder_data_set, named, size_notes
 from syn2co.evaluation.splits import make_splits, refuse_overlap
@@ -65,7 +65,9 @@ def test_each_data_set_opens_from_torchvisions_layout(root: Path, tmp_path: Path
 def test_training_and_validation_images_are_joined(root: Path, tmp_path: Path) -> None:
     flowers = named("flowers102").at(root)
     assert len(open_images(flowers.train, cache_dir=tmp_path)) == 5
-    with pytest.raises(ValueError, match="torchvision:Flowers102:val: this source is given as --train and as --test"):
+    with pytest.raises(
+        EvaluationError, match="torchvision:Flowers102:val: this source is given as --train and as --test"
+    ):
         refuse_overlap(*(open_images(spec, cache_dir=tmp_path) for spec in (flowers.train, f"{flowers.test[:-4]}val")))
 
 

@@ -1,6 +1,7 @@
 """The cache of clean features: found again, bounded, cleared, never trusted if damaged, and no condition of a score."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from syn2co.evaluation.protocols import protocol
 from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.models.encoder import build_encoder
 from syn2co.reports.evaluation import evaluate
+from syn2co.runtime.signals import ends_on_signals
 
 BYTES = 4 * 100 + 132  # 100 float32 values, the .npy header, the checksum
 
@@ -22,6 +24,15 @@ def test_the_second_time_nothing_is_made(tmp_path: Path) -> None:
     assert torch.equal(kept.fetch(("a", 1), lambda: features), features)
     assert torch.equal(FeatureCache(10_000, tmp_path).fetch(("a", 1), lambda: pytest.fail("made again")), features)
     assert torch.equal(kept.fetch(("a", 2), lambda: features + 1), features + 1), "another key is another file"
+
+
+def test_a_signal_keeps_the_features_that_are_finished(tmp_path: Path) -> None:
+    features, kept = torch.arange(100.0), FeatureCache(10_000, tmp_path)
+    with pytest.raises(SystemExit, match="143"), ends_on_signals():
+        kept.fetch(("a",), lambda: features)
+        kept.fetch(("b",), lambda: signal.raise_signal(signal.SIGTERM) or features)
+    assert torch.equal(kept.fetch(("a",), lambda: pytest.fail("made again")), features)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_damaged_header_is_no_error(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ import base64
 import csv
 import io
 import json
+import re
 import zlib
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from syn2co.core.errors import EvaluationError
 from syn2co.evaluation.results import EvaluationReport
@@ -101,6 +103,13 @@ def test_values_survive_the_file() -> None:
     assert unpacked.reshape(2, 3) == pytest.approx(draws)
 
 
+def test_one_encoder_alone_is_compared_with_none() -> None:
+    alone, both = report(row("a", [1, 0])), report(row("a", [1, 0]), row("b", [1, 1]))
+    assert "minus this" not in alone.to_markdown() and "| a minus this |" in both.to_markdown()
+    lines = [line for line in alone.to_markdown().splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+
+
 def test_names_with_marks_end_no_table() -> None:
     from rich.console import Console
 
@@ -109,7 +118,14 @@ def test_names_with_marks_end_no_table() -> None:
     with console.capture() as capture:
         console.print(strange.table())
     assert "[/x] | <b>" in capture.get()
-    assert "| [/x] \\| <b> |" in strange.to_markdown()
+    assert "| \\[/x\\] \\| &lt;b> |" in strange.to_markdown()
+    name = "<script>x</script> [a](javascript:b) | `c`"
+    named = EvaluationReport(
+        (row(name, [1, 0], data=name, protocol=name, metric=name, setting=name), row("b", [0, 1], data=name)), (name,),
+        {"train": [name], "test": [name], "precision": name}, {name: (name,)},
+    )  # fmt: skip
+    rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render(named.to_markdown())
+    assert not re.search(r"<(script|a|b|code)\b", rendered) and rendered.count("&lt;script") > 5
 
 
 def test_many_scores_have_a_column_per_encoder() -> None:

@@ -87,8 +87,8 @@ def broken(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{", "evaluation.json: is damaged (Expecting property name"),
-        ("\udc80", "evaluation.json: is damaged ('utf-8' codec can't decode"),
+        ("{", "evaluation.json: is damaged (it is not JSON (Expecting property name"),
+        ("\udc80", "evaluation.json: is damaged (it is not UTF-8 text)"),
         ("[]", "evaluation.json: has format None, this version reads 2; evaluate again"),
         (broken(format=3), "evaluation.json: has format 3, this version reads 2; evaluate again"),
         (broken(row={"n_test": 23}), "evaluation.json: is damaged (ValueError: 16 values for 23 test images)"),
@@ -96,11 +96,17 @@ def broken(**changes: Any) -> str:
         (broken(row={"correct": "xy"}), "evaluation.json: is damaged (ValueError"),
         (broken(row={"correct": None}), "evaluation.json: is damaged (KeyError: 'values')"),
         (broken(row={"correct": None, "values": "AAAA"}), "evaluation.json: is damaged (error: Error -3"),
-        (broken(row={"protocol": None}), "evaluation.json: is damaged (TypeError"),
-        (broken(row={"n_test": None}), "evaluation.json: is damaged (KeyError: 'n_test')"),
+        (
+            broken(row={"protocol": None}),
+            "evaluation.json: is damaged (it does not fit: scores: 0: protocol: field",
+        ),
+        (
+            broken(row={"n_test": None}),
+            "evaluation.json: is damaged (it does not fit: scores: 0: n_test: field",
+        ),
         (broken(row={"color": "red"}), "evaluation.json: is damaged (TypeError"),
-        (broken(classes=[]), "evaluation.json: is damaged (AttributeError"),
-        (broken(scores=None), "evaluation.json: is damaged (TypeError"),
+        (broken(classes=[]), "evaluation.json: is damaged (it does not fit: classes: input"),
+        (broken(scores=None), "evaluation.json: is damaged (it does not fit: scores: input"),
     ],
 )
 def test_a_damaged_or_foreign_file_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:

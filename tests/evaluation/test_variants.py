@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from evaluation_folders import COLORS, TINY, paint, task_on
@@ -127,6 +129,28 @@ def test_training_images_in_a_variant_are_refused(root, tmp_path):
     message = "variants.imagenet-sketch: 15 of 15 images are training images too, byte for byte.*--set max_overlap=1"
     with pytest.raises(EvaluationError, match=message):
         variants(task(root, variants={"imagenet-sketch": str(tmp_path / "sketch")}))
+
+
+def test_training_images_stored_again_in_a_variant_are_counted_and_refused_above_a_share(root, tmp_path):
+    """Four of 14 sketches are training images as JPEG, one of them mirrored."""
+    for name in (IDS["blue"], IDS["green"]):
+        for side, seed in (("train", 0), ("sketch", 1)):
+            (tmp_path / side / name).mkdir(parents=True, exist_ok=True)
+            for number in range(5):
+                coarse = np.random.default_rng((seed, number, *name.encode())).integers(0, 256, (6, 6, 3), np.uint8)
+                image = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC)
+                assert cv2.imwrite(str(tmp_path / side / name / f"{number}.png"), image)
+                if side == "train" and number < 2:
+                    (tmp_path / "sketch" / name).mkdir(parents=True, exist_ok=True)
+                    again = image[:, ::-1] if number else image
+                    assert cv2.imwrite(str(tmp_path / "sketch" / name / f"again{number}.jpg"), again)
+    given = {"variants": {"imagenet-sketch": str(tmp_path / "sketch")}}
+    test = wear_ids(paint(tmp_path / "test", {"blue": 2, "green": 2}, seed=3))
+    message = "variants.imagenet-sketch: 4 of 14 test images are training images stored again.*--set max_overlap=0.286"
+    with pytest.raises(EvaluationError, match=message):
+        variants(task_on(pixels(), tmp_path / "train", test, **given))
+    (row,) = variants(task_on(pixels(), tmp_path / "train", test, **given, max_overlap=0.286))
+    assert "imagenet-sketch: 4 of 14 test images are training images stored again" in row.notes
 
 
 def test_an_unknown_variant_is_refused(root):

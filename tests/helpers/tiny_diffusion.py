@@ -77,8 +77,8 @@ def unclip(folder: Path) -> Path:
     return folder
 
 
-def dit(folder: Path) -> Path:
-    """Save a DiTPipeline of 1000 classes and a null class, of which four have names; "crane" names two of them."""
+def dit(folder: Path, *, classes: int = 1000) -> Path:
+    """Save a DiTPipeline of so many classes and a null class; four have names, and "crane" names two of them."""
     import torch
 
     diffusers = _library()
@@ -86,7 +86,7 @@ def dit(folder: Path) -> Path:
     torch.manual_seed(0)
     transformer = diffusers.DiTTransformer2DModel(
         num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2, sample_size=16,
-        patch_size=4, num_embeds_ada_norm=1000, norm_num_groups=4,
+        patch_size=4, num_embeds_ada_norm=classes, norm_num_groups=4,
     )  # fmt: skip
     pipe = diffusers.DiTPipeline(transformer=transformer, vae=_vae(), scheduler=diffusers.DDIMScheduler())
     pipe.save_pretrained(folder)
@@ -94,6 +94,167 @@ def dit(folder: Path) -> Path:
     names = {"0": "tench, Tinca tinca", "1": "goldfish", "134": "crane, wading bird", "517": "crane, machine"}
     index.write_text(json.dumps({**json.loads(index.read_text()), "id2label": names}))
     return folder
+
+
+def stable_diffusion_3(folder: Path) -> Path:
+    """Save a StableDiffusion3Pipeline: a transformer, flow matching, two CLIP text encoders and a T5."""
+    diffusers = _library()
+    _seed()
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=SIDE // 2, patch_size=2, in_channels=4, out_channels=4, num_layers=1, attention_head_dim=8,
+        num_attention_heads=2, joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=32,
+        pos_embed_max_size=32,
+    )  # fmt: skip
+    words = tokenizer()
+    pipe = diffusers.StableDiffusion3Pipeline(
+        transformer=transformer, vae=_shifted_vae(), scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        text_encoder=_text_encoder(projected=True), tokenizer=words, text_encoder_2=_text_encoder(projected=True),
+        tokenizer_2=words, text_encoder_3=_t5(32), tokenizer_3=_t5_tokenizer(),
+    )  # fmt: skip
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def flux(folder: Path) -> Path:
+    """Save a FluxPipeline: packed latents, guidance as an input of the transformer, CLIP and T5."""
+    diffusers = _library()
+    _seed()
+    transformer = diffusers.FluxTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=0, attention_head_dim=16, num_attention_heads=1,
+        joint_attention_dim=32, pooled_projection_dim=16, axes_dims_rope=(4, 4, 8), guidance_embeds=True,
+    )  # fmt: skip
+    pipe = diffusers.FluxPipeline(
+        transformer=transformer, vae=_shifted_vae(), scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        text_encoder=_text_encoder(), tokenizer=tokenizer(), text_encoder_2=_t5(32), tokenizer_2=_t5_tokenizer(),
+    )  # fmt: skip
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def pixart_sigma(folder: Path) -> Path:
+    """Save a PixArtSigmaPipeline: a transformer with cross-attention to a T5."""
+    diffusers = _library()
+    _seed()
+    transformer = diffusers.PixArtTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=1, norm_num_groups=4,
+        cross_attention_dim=16, caption_channels=32, sample_size=SIDE // 2, patch_size=2,
+        use_additional_conditions=False,
+    )  # fmt: skip
+    pipe = diffusers.PixArtSigmaPipeline(
+        transformer=transformer, vae=_vae(), scheduler=diffusers.DPMSolverMultistepScheduler(**_NOISE),
+        text_encoder=_t5(32), tokenizer=_t5_tokenizer(),
+    )  # fmt: skip
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def sana(folder: Path) -> Path:
+    """Save a SanaPipeline: linear attention, a deep-compression autoencoder, Gemma 2, and a solver of flow matching."""
+    diffusers = _library()
+    _seed()
+    transformer = diffusers.SanaTransformer2DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, num_layers=1,
+        num_cross_attention_heads=2, cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=16,
+        sample_size=SIDE // 2,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderDC(
+        latent_channels=4, attention_head_dim=2, encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+        encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1), encoder_qkv_multiscales=((), ()),
+        decoder_qkv_multiscales=((), ()), encoder_block_types="ResBlock", decoder_block_types="ResBlock",
+    )  # fmt: skip
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
+    )
+    pipe = diffusers.SanaPipeline(
+        transformer=transformer, vae=vae, scheduler=scheduler, text_encoder=_gemma(), tokenizer=_gemma_tokenizer()
+    )
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def ddpm(folder: Path, *, channels: int = 3) -> Path:
+    """Save a DDPMPipeline, which draws pixels of nothing in particular."""
+    diffusers = _library()
+    pipe = diffusers.DDPMPipeline(_pixel_unet(channels), diffusers.DDPMScheduler())
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def ddim(folder: Path) -> Path:
+    """Save a DDIMPipeline of gray pictures."""
+    diffusers = _library()
+    pipe = diffusers.DDIMPipeline(_pixel_unet(1), diffusers.DDIMScheduler())
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def single_file(folder: Path, file: Path) -> Path:
+    """Save UNet, VAE and text encoder of a tiny Stable Diffusion in one file, by the names of the original code."""
+    from safetensors.torch import load_file, save_file
+
+    unet, vae, text = (
+        load_file(next((folder / part).glob("*.safetensors"))) for part in ("unet", "vae", "text_encoder")
+    )
+    tensors = {f"model.diffusion_model.{_original(name, _UNET, _RESNET)}": tensor for name, tensor in unet.items()}
+    for name, tensor in vae.items():
+        linear = ".attentions." in name and tensor.ndim == 2  # the original has convolutions of one pixel
+        tensors[f"first_stage_model.{_original(name, _VAE, ())}"] = tensor[:, :, None, None] if linear else tensor
+    prefix = "cond_stage_model.transformer.text_model."
+    tensors |= {f"{prefix}{name.removeprefix('text_model.')}": tensor for name, tensor in text.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+    return file
+
+
+def lora(folder: Path, file: Path) -> Path:
+    """Save LoRA weights of rank 2 for the query projections of the UNet in a folder."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    _seed()
+    weights = load_file(next((folder / "unet").glob("*.safetensors")))
+    tensors: dict[str, Any] = {}
+    for name, tensor in weights.items():
+        if name.endswith("attn2.to_q.weight"):
+            layer = f"unet.{name.removesuffix('.weight')}"
+            tensors[f"{layer}.lora_A.weight"] = torch.randn(2, tensor.shape[1])
+            tensors[f"{layer}.lora_B.weight"] = torch.randn(tensor.shape[0], 2) * 5
+    save_file(tensors, file)
+    return file
+
+
+_UNET = (
+    ("time_embedding.linear_1", "time_embed.0"), ("time_embedding.linear_2", "time_embed.2"),
+    ("conv_in", "input_blocks.0.0"), ("conv_norm_out", "out.0"), ("conv_out", "out.2"),
+    ("down_blocks.0.resnets.0", "input_blocks.1.0"), ("down_blocks.0.downsamplers.0.conv", "input_blocks.2.0.op"),
+    ("down_blocks.1.resnets.0", "input_blocks.3.0"), ("down_blocks.1.attentions.0", "input_blocks.3.1"),
+    ("mid_block.resnets.0", "middle_block.0"), ("mid_block.attentions.0", "middle_block.1"),
+    ("mid_block.resnets.1", "middle_block.2"),
+    ("up_blocks.0.resnets.0", "output_blocks.0.0"), ("up_blocks.0.attentions.0", "output_blocks.0.1"),
+    ("up_blocks.0.resnets.1", "output_blocks.1.0"), ("up_blocks.0.attentions.1", "output_blocks.1.1"),
+    ("up_blocks.0.upsamplers.0", "output_blocks.1.2"),
+    ("up_blocks.1.resnets.0", "output_blocks.2.0"), ("up_blocks.1.resnets.1", "output_blocks.3.0"),
+)  # fmt: skip
+"""Modules of the tiny UNet, and their names in the original code."""
+_RESNET = (
+    ("norm1", "in_layers.0"), ("conv1", "in_layers.2"), ("time_emb_proj", "emb_layers.1"), ("norm2", "out_layers.0"),
+    ("conv2", "out_layers.3"), ("conv_shortcut", "skip_connection"),
+)  # fmt: skip
+_VAE = (
+    ("encoder.down_blocks.", "encoder.down."), ("downsamplers.0.conv", "downsample.conv"),
+    ("decoder.up_blocks.0.", "decoder.up.1."), ("decoder.up_blocks.1.", "decoder.up.0."),
+    ("upsamplers.0.conv", "upsample.conv"), ("mid_block.resnets.0", "mid.block_1"),
+    ("mid_block.resnets.1", "mid.block_2"), ("mid_block.attentions.0", "mid.attn_1"), ("resnets.", "block."),
+    ("conv_norm_out", "norm_out"), ("conv_shortcut", "nin_shortcut"), ("group_norm", "norm"), ("to_q.", "q."),
+    ("to_k.", "k."), ("to_v.", "v."), ("to_out.0.", "proj_out."),
+)  # fmt: skip
+
+
+def _original(name: str, modules: tuple[tuple[str, str], ...], resnet: tuple[tuple[str, str], ...]) -> str:
+    """Return the name of a tensor in the original code of Stable Diffusion."""
+    for ours, theirs in (*modules, *(resnet if ".resnets." in name else ())):
+        name = name.replace(ours, theirs)
+    return name
 
 
 def _library() -> Any:
@@ -200,3 +361,63 @@ def _safety_checker(threshold: float) -> Any:
     torch.nn.init.normal_(checker.concept_embeds)
     torch.nn.init.constant_(checker.concept_embeds_weights, threshold)
     return checker
+
+
+def _seed() -> None:
+    import torch
+
+    torch.manual_seed(6)
+
+
+def _pixel_unet(channels: int) -> Any:
+    _seed()
+    return _library().UNet2DModel(
+        sample_size=SIDE, in_channels=channels, out_channels=channels, layers_per_block=1, block_out_channels=(8, 8),
+        norm_num_groups=4, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+        attention_head_dim=4,
+    )  # fmt: skip
+
+
+def _shifted_vae() -> Any:
+    vae = _vae()
+    vae.register_to_config(shift_factor=0.1, scaling_factor=0.1)
+    return vae
+
+
+def _t5_tokenizer() -> Any:
+    """Return a T5 tokenizer of 64 tokens a prompt: `WORDS` are one token each, other words one a letter."""
+    from transformers import T5Tokenizer
+
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    letters = [(chr(code), -3.0) for code in range(ord("a"), ord("z") + 1)]
+    words = [(f"\u2581{word}", -1.0) for word in WORDS]
+    return T5Tokenizer(vocab=[*special, *words, *letters], extra_ids=0, model_max_length=64)
+
+
+def _t5(width: int) -> Any:
+    from transformers import T5Config, T5EncoderModel
+
+    _seed()
+    config = T5Config(
+        vocab_size=64, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2, relative_attention_num_buckets=8
+    )
+    return T5EncoderModel(config).eval()
+
+
+def _gemma_tokenizer() -> Any:
+    from transformers import GemmaTokenizer
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581"]
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    return GemmaTokenizer(vocab={piece: number for number, piece in enumerate([*special, *letters])}, merges=[])
+
+
+def _gemma() -> Any:
+    from transformers import Gemma2Config, Gemma2Model
+
+    _seed()
+    config = Gemma2Config(
+        vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, sliding_window=64,
+    )  # fmt: skip
+    return Gemma2Model(config).eval()

@@ -1,6 +1,7 @@
 """Decoding: every format and mode as Pillow reads it, and a reason in words for what cannot be read."""
 
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,16 @@ def test_16_bit_is_scaled_not_clipped(suffix: str) -> None:
     np.testing.assert_array_equal(image, expected)
     color = decode(cv2.imencode(suffix, np.repeat(deep[..., None], 3, axis=2))[1].tobytes())
     assert np.abs(color - expected).max() <= 1
+
+
+def test_deep_values_take_little_more_memory_than_the_picture() -> None:
+    """A file of 300 kB may hold 169 megapixels; as float64 throughout they took 5.4 GB."""
+    data = encoded(Image.fromarray(np.tile(np.arange(2000, dtype=np.uint16) * 32, (2000, 1))), "PNG")
+    tracemalloc.start()
+    picture = decode(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert picture[0, 1999, 0] == round(1999 * 32 / 257) and peak < 3.5 * picture.nbytes
 
 
 def test_other_depths_by_hand() -> None:

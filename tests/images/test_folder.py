@@ -1,7 +1,10 @@
 """A folder as a source: what is found, in which order, under which label, and what is remembered."""
 
+import errno
+import io
 import os
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 
 from syn2co.core.errors import DataError
+from syn2co.core.paths import PathError
 from syn2co.data.open import open_images
 from syn2co.images.index_cache import default_cache_dir
 from syn2co.images.quarantine import BrokenImage
@@ -112,6 +116,35 @@ def test_odd_file_names(tmp_path: Path) -> None:
     assert [int(images.read(index)[0, 0, 0]) for index in range(3)] == [5, 3, 5]
 
 
+def test_class_names_are_the_same_in_every_spelling(tmp_path: Path) -> None:
+    """Composed letters and accents behind letters (macOS), in folders, tars and label files; odd bytes are escaped."""
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    put(tmp_path / "a" / composed / "1.png", 1)
+    put(tmp_path / "a/b/1.png", 2)
+    put(tmp_path / "b" / apart / "1.png", 3)
+    put(tmp_path / "b/b/2.png", 4)
+    pixels = (tmp_path / "a/b/1.png").read_bytes()
+    for name, members in (("folders", {f"{apart}/5.png": pixels, "b/6.png": pixels}), ("labels", {"5.png": pixels})):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            for path, data in {**members, **({"5.cls": apart.encode()} if name == "labels" else {})}.items():
+                member = tarfile.TarInfo(path)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    sources = [tmp_path / name for name in ("a", "b", "folders.tar", "labels.tar")]
+    images = open_images(sources, cache_dir=tmp_path / "cache")
+    assert images.classes == ("b", composed) and images.labels.tolist() == [0, 1, 0, 1, 0, 1, 1]
+    odd = tmp_path / "c" / "\udcffcat"
+    try:
+        odd.mkdir(parents=True)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    put(odd / "1.png", 7)
+    put(tmp_path / "c/dog/1.png", 8)
+    images = open_images(tmp_path / "c", cache_dir=tmp_path / "cache")
+    assert images.classes == ("\\xffcat", "dog") and len(images.fingerprint) == 32
+    assert int(images.read(0)[0, 0, 0]) == 8 and int(images.read(1)[0, 0, 0]) == 7
+
+
 def test_vanished_file_is_broken(tmp_path: Path) -> None:
     path = put(tmp_path / "data/cat/1.png")
     images = open_images(tmp_path / "data", cache="never", cache_dir=tmp_path / "cache")
@@ -120,15 +153,23 @@ def test_vanished_file_is_broken(tmp_path: Path) -> None:
         images.read(0)
 
 
-def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "advice"), [(errno.EACCES, r"\(Permission denied\); change the perm"), (errno.EIO, r"error\); fix that")]
+)
+def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, advice: str) -> None:
     put(tmp_path / "data/1.png")
 
     def refuse(path: str) -> None:
-        raise PermissionError(13, "Permission denied")
+        raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr(folder_module.os, "scandir", refuse)
-    with pytest.raises(DataError, match=r"data.*: this folder cannot be read \(Permission denied\); fix its perm"):
-        scan_folder(tmp_path / "data")
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module.os, "scandir", refuse)
+        with pytest.raises(PathError, match=rf"data: cannot be reached .*{advice}"):
+            scan_folder(tmp_path / "data")
+    with pytest.raises(
+        PathError, match=r"gone: cannot be reached \(No such file or directory\); fix that, or give ano"
+    ):
+        scan_folder(tmp_path / "gone")
 
 
 def test_an_unreadable_subfolder_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

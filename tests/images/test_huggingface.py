@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from tiny_images import picture
 
@@ -41,6 +43,66 @@ def test_hf_splits(hf: Any, tmp_path: Path) -> None:
     assert test.labels.tolist() == [-1, 0] and int(test.read(0)[0, 0, 0]) == 120
     with pytest.raises(DataError, match=r"saved:val: this data set cannot be opened \(its splits are train, test\)"):
         open_images(f"hf:{tmp_path / 'saved'}:val", cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("label", "classes"),
+    [("number", ("0", "1", "2")), ("text", ("ant", "dog")), ("class", ("ant", "dog"))],
+)
+def test_hf_files_of_any_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str, classes: object) -> None:
+    """Parquet by `datasets` and by others, whose columns have no type Image or ClassLabel; a file and a folder."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    encoded = [cv2.imencode(".png", np.asarray(picture(40 * n)))[1].tobytes() for n in range(3)]
+    kinds: dict[str, tuple[str, Any, list[Any]]] = {
+        "number": ("label", datasets.Value("int64"), [0, 2, None]),
+        "text": ("class_name", datasets.Value("string"), ["dog", "ant", None]),
+        "class": ("kind", datasets.ClassLabel(names=["dog", "ant"]), [0, 1, -1]),
+    }
+    name, kind, values = kinds[label]
+    rows = [{"bytes": data} for data in encoded]
+    image = {
+        "number": (datasets.Value("binary"), encoded),
+        "text": (
+            {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
+            [{"bytes": b} for b in encoded],
+        ),
+        "class": (datasets.Image(), rows),
+    }[label]
+    (tmp_path / "set").mkdir()
+    stored = datasets.Dataset.from_dict(
+        {"picture": image[1], name: values}, features=datasets.Features({"picture": image[0], name: kind})
+    )
+    stored.to_parquet(tmp_path / "set/test-00000.parquet")
+    folder = open_images(f"hf:{tmp_path / 'set'}:test", cache_dir=tmp_path / "cache")
+    assert folder.classes == classes and folder.labels.tolist()[2] == -1
+    assert [folder.classes[n] for n in folder.labels[:2]] == {"number": ["0", "2"]}.get(label, ["dog", "ant"])
+    assert [int(folder.read(row)[0, 0, 0]) for row in range(3)] == [0, 40, 80]
+    file = open_images(f"hf:{tmp_path / 'set/test-00000.parquet'}", cache_dir=tmp_path / "cache")
+    assert file.fingerprint == folder.fingerprint
+
+
+def test_hf_folder_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    for number, name in enumerate(("train/cat/1", "train/dog/2")):
+        (tmp_path / "set" / name).parent.mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "set" / f"{name}.png"), np.asarray(picture(40 * number)))
+    images = open_images(f"hf:{tmp_path / 'set'}", cache_dir=tmp_path / "cache")
+    assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 1]
+    assert int(images.read(1)[0, 0, 0]) == 40
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"notes.txt:train: this data set cannot be opened \(a file must end in .parq"):
+        open_images(f"hf:{tmp_path / 'notes.txt'}", cache_dir=tmp_path / "cache")
+
+
+def test_hf_configurations_are_named(hf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names, split: asked.append((*names, split)) or hf)
+    assert len(open_images("hf:someone/pets:large:test", cache_dir=tmp_path)) == 4
+    assert asked == [("someone/pets", "large", "test")]
 
 
 def test_hf_by_name(hf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from syn2co.images import index_cache
 from syn2co.images.index import (
     FileIndex,
     FileIndexBuilder,
@@ -103,3 +104,18 @@ def test_memory_stays_below_100_bytes_an_image() -> None:
     found = builder.finish()
     # 20 for directory, start, size and label; at most 18 for the name
     assert found.nbytes / len(found) == pytest.approx(38, abs=2)
+
+
+def test_an_account_without_a_home_folder_gets_a_temporary_cache(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container whose user has no line in /etc/passwd."""
+    monkeypatch.delenv("SYN2CO_CACHE")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    folders = {index_cache.default_cache_dir() for _ in range(2)}
+    index_cache._temporary_cache.cache_clear()
+    (folder,) = folders
+    assert folder.is_absolute() and folder.name.startswith("syn2co-cache-")
+    assert capsys.readouterr().err.count("note: this account has no home folder, so nothing is remembered") == 1

@@ -117,6 +117,16 @@ def test_shards(tmp_path: Path, pattern: str) -> None:
     assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 1, 0]
 
 
+@pytest.mark.parametrize("folder", ["set [v2]", "set {a,b}", "set *"])
+def test_marks_of_a_pattern_in_the_name_of_a_folder(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    for shard in range(2):
+        make_tar(tmp_path / folder / f"{shard}.tar", {"0.png": png(shard)})
+    for pattern in ("*.tar", "{0..1}.tar", "[01].tar"):
+        images = open_images(str(tmp_path / folder / pattern), cache_dir=tmp_path / "cache")
+        assert values(images) == [0, 1]
+
+
 def test_more_shards_than_descriptors_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tar_module, "_KEPT_OPEN", 1)
     for shard in range(3):
@@ -214,6 +224,23 @@ def test_label_files_of_no_image_leave_the_folders_as_classes(tmp_path: Path, na
     members = {"cat/a.v1.png": png(1), "dog/b.v1.png": png(2), name: b'{"class": "animals"}'}
     images, _ = opened(make_tar(tmp_path / "a.tar", members), tmp_path / "cache")
     assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 1]
+
+
+def test_a_label_file_of_few_images_leaves_the_folders_as_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    animals = b'{"class": "animals"}'
+    members = {"cat/1.png": png(1), "dog/2.png": png(2)}
+    described = {"a": {"cat/1.json": animals}, "b": {"dataset.png": png(3), "dataset.json": animals}}
+    for name, more in described.items():
+        images, _ = opened(make_tar(tmp_path / f"{name}.tar", members | more), tmp_path / "cache")
+        assert images.classes == ("cat", "dog") and images.labels.tolist()[-2:] == [0, 1]
+    said = capsys.readouterr().err
+    assert "a.tar: passed over: label files, since more images (2) lie in class folders: 1" in said
+    make_tar(tmp_path / "c.tar", {"cat/3.png": png(1), "dog/4.png": png(2)})
+    assert open_images(str(tmp_path / "[ac].tar"), cache_dir=tmp_path / "cache").labels.tolist() == [0, 1, 0, 1]
+    both = {"cat/1.png": png(1), "cat/1.cls": b"7", "dog/2.png": png(2), "dog/2.cls": b"8"}
+    assert open_images(make_tar(tmp_path / "d.tar", both), cache_dir=tmp_path / "cache").classes == ("7", "8")
 
 
 def test_dotted_names_have_their_own_label_files(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_stl10_images_stand_upright(root: Path, tmp_path: Path) -> None:
 
 def test_joined_splits_are_two_places(root: Path, tmp_path: Path) -> None:
     images = open_images(f"torchvision:{root}/DTD:train+val", cache_dir=tmp_path)
-    assert images.sources[0].identity == "torchvision:DTD:train\ntorchvision:DTD:val"
+    assert images.sources[0].identity == "torchvision:DTD:train\0torchvision:DTD:val"
     with pytest.raises(DataError, match="torchvision:DTD:val: this source is given twice; name it once"):
         open_images([f"torchvision:{root}/DTD:{split}" for split in ("train+val", "val")], cache_dir=tmp_path)
 

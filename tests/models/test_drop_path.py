@@ -28,6 +28,35 @@ def test_whole_images_are_dropped_and_the_rest_scaled():
     torch.testing.assert_close(out[2:], branch[2:] / 0.75)
 
 
+def test_rows_of_one_image_share_its_draw():
+    layer = KeyedDropPath(0.5)
+    layer.uniforms = torch.tensor([0.1, 0.9])
+    assert layer(torch.ones(6, 1)).flatten().tolist() == [0, 0, 0, 2, 2, 2]
+    with pytest.raises(AssertionError, match="the rows of an image together"):
+        layer(torch.ones(5, 1))
+
+
+@pytest.mark.parametrize(
+    "name, size, options",
+    [("mobilevit_xxs", 64, {}), ("tnt_s_patch16_224", 32, {"depth": 2, "embed_dim": 48, "num_heads_outer": 2})],
+)
+def test_networks_that_fold_patches_into_the_batch_drop_whole_images(name, size, options):
+    """Dropped everywhere, image 1 has the features that it has alone; image 0 has those without drop path, scaled."""
+    encoder = build_encoder(EncoderSettings(name=name, size=size, options=options), seed=0, drop_path=0.5).train()
+    for layer in encoder.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.eval()  # it would mix the images
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    uniforms = torch.tensor([0.999, 0.0]).repeat(len(encoder.drop_layers), 1)
+    assert len(uniforms)
+    with torch.no_grad():
+        set_drop_path(encoder.drop_layers, uniforms)
+        both = encoder(images)
+        for number in range(2):
+            set_drop_path(encoder.drop_layers, uniforms[:, number : number + 1])
+            torch.testing.assert_close(both[number : number + 1], encoder(images[number : number + 1]))
+
+
 def test_the_law_is_that_of_the_rate():
     images = torch.arange(40_000)
     layer = KeyedDropPath(0.3)

@@ -1,14 +1,16 @@
 """Encoders by their timm name, the two branches, and what comes back from a checkpoint."""
 
+import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from syn2co.core.errors import CheckpointError, ConfigError
+from syn2co.core.errors import CheckpointError, ConfigError, Syn2CoError
 from syn2co.models.batch_norm import SyncBatchNorm
 from syn2co.models.encoder import build_encoder
 from syn2co.models.heads import Branch, build_branches, head
@@ -68,12 +70,43 @@ def test_an_unknown_name_is_answered_with_near_ones():
 
 
 def test_options_that_timm_refuses():
-    with pytest.raises(ConfigError, match="encoder: timm's test_vit refuses its options .*color"):
-        build_encoder(_settings(options={"color": 3}), seed=0)
+    with pytest.raises(ConfigError, match="encoder.options.dept = 3: is no option .* of test_vit; did you mean depth"):
+        build_encoder(_settings(options={"dept": 3}), seed=0)
+    with pytest.raises(ConfigError, match="encoder.options.qqqqqqqq = 3: is no option .* of test_vit; remove it"):
+        build_encoder(_settings(options={"qqqqqqqq": 3}), seed=0)
     with pytest.raises(ConfigError, match="encoder: timm cannot build test_vit at views.size = 32 with .*num_heads"):
         build_encoder(_settings(options={"num_heads": 5}), seed=0)
     with pytest.raises(ConfigError, match="encoder: timm's dla46_c refuses its options .*; set encoder.drop_path=0"):
         build_encoder(_settings("dla46_c"), seed=0, drop_path=0.2)
+
+
+def test_options_never_read_a_file_or_fetch(tmp_path, monkeypatch):
+    """Parameters of timm.create_model and of its loading, from settings, a checkpoint, and a folder of timm's hub."""
+    import inspect
+
+    import timm
+
+    loading = {"pretrained_strict", "pretrained_filter_fn", "pretrained_custom_load", "features_only", "kwargs_filter"}
+    given = inspect.signature(timm.create_model).parameters.keys() - {"model_name", "kwargs"} | loading
+    assert {"pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"} <= given
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("it was passed on"))
+    for option in sorted(given):
+        options, sentence = (
+            {option: "evil.pth"},
+            f"encoder.options.{option} = evil.pth: is no option of the architecture",
+        )
+        with pytest.raises(ConfigError, match=sentence):
+            build_encoder(_settings(options=options), seed=0)
+        folder = tmp_path / option
+        folder.mkdir()
+        config = {"architecture": "test_vit", "model_args": options, "pretrained_cfg": {"input_size": [3, 32, 32]}}
+        (folder / "config.json").write_text(json.dumps(config))
+        save_file({"x": torch.zeros(1)}, folder / "model.safetensors")
+        state = {"encoder": {**_settings().model_dump(mode="json"), "options": options}, "config_hash": "0"}
+        save_checkpoint(folder / "run", 1, {"online.x": torch.zeros(1)}, state, keep=1)
+        for source in (folder, folder / "run"):
+            with pytest.raises(Syn2CoError, match=sentence):
+                load_encoder(source)
 
 
 def test_weights_depend_on_the_seed_alone():

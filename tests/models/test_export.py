@@ -17,7 +17,7 @@ import syn2co
 from syn2co.core.errors import CheckpointError, ConfigError, EvaluationError, FileError
 from syn2co.core.locks import hold
 from syn2co.models import onnx_file
-from syn2co.models.card import markdown, model_card
+from syn2co.models.card import model_card
 from syn2co.models.encoder import build_encoder
 from syn2co.models.export import timm_crop_pct
 from syn2co.models.export_folder import export_folder
@@ -441,6 +441,8 @@ def test_labels_are_told_wherever_they_went_in(state, labels):
 
 
 def test_names_cannot_break_the_card():
-    assert markdown("a|b\n# <i>`c`</i> [d](e)") == "a\\|b \\# \\<i\\>\\`c\\`\\</i\\> \\[d\\](e)"
+    encoder = build_encoder(TINY, seed=0)
+    encoder.provenance = {"weights": "a|b\n# <i>`c`</i> [d](e)"}
+    assert "# a\\|b \\# &lt;i>\\`c\\`&lt;/i> \\[d\\](e)\n" in model_card(encoder, {}, [])
     names = ["/data/birds", "builtin:digits:train", "hf:/sets/cars", "torchvision:CIFAR10", "timm:vit:/x/y.pth"]
     assert source_names(names) == ["birds", "builtin:digits:train", "hf:cars", "torchvision:CIFAR10", "timm:vit:y.pth"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from objective_literal import unit
 
-from syn2co.objective import info_nce, unit_rows
+from syn2co.objective import info_nce, same_group, unit_rows
 
 
 def test_info_nce_by_hand() -> None:
@@ -24,6 +24,11 @@ def test_info_nce_is_the_sum_of_the_paper() -> None:
         positive = math.exp(float(query[i] @ key[i]) / 0.2)
         negatives = sum(math.exp(float(query[i] @ n) / 0.2) for n in queue)
         assert float(loss) == pytest.approx(-math.log(positive / (positive + negatives)), abs=1e-12)
+
+
+def test_a_query_of_nobodys_group_meets_every_key() -> None:
+    masked = same_group(torch.tensor([5, -1]), torch.tensor([5, 7, -1]))
+    assert masked.tolist() == [[True, False, False], [False, False, False]], "the first keys are of nobody's group too"
 
 
 def test_info_nce_refuses_a_temperature_of_zero() -> None:

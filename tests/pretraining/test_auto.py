@@ -1,6 +1,7 @@
 """The recipe auto: what it chooses from images and machine, that it says so, and that a run keeps it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from syn2co.core.errors import ConfigError
 from syn2co.pretraining import auto
 from syn2co.pretraining.auto import Auto, Surroundings, choose, chosen_config
 from syn2co.pretraining.config import Config, load_config
+from syn2co.pretraining.speed import StepSpeed
 from syn2co.pretraining.train import pretrain
 
 SMALL = (
@@ -97,7 +99,7 @@ def test_a_cpu_without_bfloat16_trains_in_float32(
 def _chosen(monkeypatch: pytest.MonkeyPatch, around: Surroundings, budget: float, *settings: str) -> Config:
     """Return the config for a budget on a machine that takes two seconds per step."""
     monkeypatch.setattr(auto, "look", lambda *_: around)
-    monkeypatch.setattr(auto, "_measure", lambda *_: auto._StepSpeed(2.0, 10))
+    monkeypatch.setattr(auto, "measure_speed", lambda *_: StepSpeed(2.0, 10))
     return chosen_config(Auto(budget), Config().data, settings, trial=lambda *_: None)
 
 
@@ -130,7 +132,7 @@ def test_budgets_that_cannot_be(
         _chosen(monkeypatch, Surroundings(300, 64, "cpu", True), budget, *settings)
 
 
-def test_a_budget_is_refused_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+def test_a_budget_is_refused_under_torchrun(launched: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    launched(WORLD_SIZE=2)
     with pytest.raises(ConfigError, match="budget: is timed in one process, not under torchrun; set training.steps"):
         _chosen(monkeypatch, Surroundings(300, 64, "cpu", True), 60.0)

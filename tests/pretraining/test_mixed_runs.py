@@ -434,7 +434,7 @@ def test_a_run_killed_in_both_phases_ends_like_one_that_was_not(phases, tmp_path
 def test_a_switch_that_leaves_no_epoch_on_one_side_is_refused(phases, tmp_path):
     config, _ = phases
     sentence = (
-        r"mix.then = 0.05: leaves less than one epoch of 2 steps .* of 12 steps; shorten mix.epoch_images or train longer"
+        r"mix.then = 0.05: leaves less than one epoch of 2 steps .* of 12 steps; shorten mix.epoch_images or train"
     )
     with pytest.raises(ConfigError, match=sentence):
         _train(config.with_settings(["mix.then=0.05"]), tmp_path / "run")

@@ -42,6 +42,8 @@ def _largest_difference(one: Path, two: Path) -> dict[str, float]:
     for here, there in zip(metrics(one), metrics(two), strict=True):
         assert here.keys() == there.keys()
         found["loss"] = max(found.get("loss", 0.0), abs(here["loss"] - there["loss"]))
+        logged = here.keys() - {"images_per_second", "data_wait"}  # stds among them: of the global batch
+        assert {name: here[name] for name in logged} == pytest.approx({name: there[name] for name in logged}, rel=1e-6)
     return found
 
 
@@ -108,6 +110,44 @@ def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on_bit_for_bit(tiny, tm
     assert_same_run(_on_ranks(config, run), whole)
 
 
+def test_a_rank_that_is_killed_ends_the_others_with_one_sentence(tiny, tmp_path):
+    processes = start_ranks(2, train_slowly, tiny().to_json(), str(tmp_path / "run"), 0.2)
+    end = time.monotonic() + 60
+    while len(metrics(tmp_path / "run")) < 1 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert processes[1].pid is not None
+    os.kill(processes[1].pid, signal.SIGKILL)
+    assert [finish(process) for process in processes] == [2, -9]
+    [sentence] = [line for line in said(processes[0]).splitlines() if not line.startswith("note:")]
+    assert sentence.startswith("TrainingError: rank 0: another rank is gone or does not answer; see what it says")
+
+
+def _train_without_a_disk_on_rank_1(config: str, out: str) -> None:
+    import syn2co.data.loader as loader
+    from syn2co.core.errors import DataError
+
+    one_view, seen = loader.one_view, list[None]()
+
+    def view(*args, **named):
+        seen.append(None)
+        if len(seen) > 2 * 8 and os.environ["RANK"] == "1":  # in the third step: two views of four images a step
+            raise DataError("the disk is gone")
+        return one_view(*args, **named)
+
+    loader.one_view = view
+    train(config, out)
+
+
+def test_images_that_one_rank_cannot_load_end_all_of_them_with_the_state_saved(tiny, tmp_path):
+    config, run = tiny("machine.save_steps=1000"), tmp_path / "run"
+    processes = start_ranks(2, _train_without_a_disk_on_rank_1, config.to_json(), str(run))
+    assert [finish(process) for process in processes] == [2, 2]
+    assert "DataError: the images of another rank could not be loaded; it says why" in said(processes[0])
+    assert "DataError: the disk is gone" in said(processes[1])
+    assert saved_steps(run) == [2] == [metrics(run)[-1]["step"]]
+    assert_same_run(_on_ranks(config, run), _on_ranks(config, tmp_path / "whole"))
+
+
 def _train_with_a_nan_on_rank_1(config: str, out: str) -> None:
     import syn2co.pretraining.loop as loop
 
@@ -169,13 +209,30 @@ def test_ranks_that_do_not_share_the_run_folder_are_told(tiny, tmp_path):
     assert "rank 1 does not find the checkpoint that rank 0 resumes from" in said(processes[1])
 
 
-def test_torchrun_itself(tiny, tmp_path):
-    """The command of the documentation, with its own start and end of the process group."""
-    (tmp_path / "tiny.json").write_text(tiny("training.steps=4").to_json())
+KILLED_ONCE = """
+import os, signal
+if os.environ.get("RANK") == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    import syn2co.pretraining.loop as loop
+    take, taken = loop.training_step, []
+    def step(*args, **named):
+        taken.append(None)
+        if len(taken) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return take(*args, **named)
+    loop.training_step = step
+"""
+
+
+def test_torchrun_itself_starts_a_killed_rank_again(tiny, tmp_path):
+    """The command of the documentation; the second attempt must not meet what the first one left in the store."""
+    (tmp_path / "tiny.json").write_text(tiny("training.steps=4", "machine.save_steps=1").to_json())
+    (tmp_path / "sitecustomize.py").write_text(KILLED_ONCE)
     torchrun = (sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    command = (*torchrun, "-m", "syn2co", "pretrain", "--config", "tiny.json", "--out", "run", "--quiet")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    command = (*torchrun, "--max-restarts", "1", "-m", "syn2co", "pretrain", "--config", "tiny.json", "--out", "run")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*command, "--quiet"], cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+    assert "exitcode: -9" in done.stderr and "Traceback" not in done.stderr
     assert done.stdout.count("run: 4 steps done.") == 1, "only the first rank speaks"
     assert_same_run(tmp_path / "run", _on_ranks(tiny("training.steps=4"), tmp_path / "other"))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -23,6 +24,8 @@ from runs import (
 from tiny_images import write_images
 
 from syn2co.core import keyed_rng
+from syn2co.core.errors import DataError
+from syn2co.data import loader
 
 STEPS = 12  # of the tiny config: four epochs of three
 LONG = ("training.steps=40", "machine.save_steps=3", "training.micro_batches=2")
@@ -55,6 +58,12 @@ def test_stopping_after_any_step_changes_nothing(stop, tiny, whole, tmp_path, mo
     assert left.value.code == 143
     assert saved_steps(tmp_path / "run")[-1] == stop
     assert_same_run(_train(tiny(), tmp_path / "run"), whole)
+
+
+def test_equal_runs_are_equal_files(tiny, tmp_path):
+    runs = [_train(tiny("training.steps=3", "negatives.start=0"), tmp_path / name) for name in ("one", "two")]
+    one, two = ((run / "checkpoints" / "step-000000003.safetensors").read_bytes() for run in runs)
+    assert one == two
 
 
 @pytest.mark.parametrize("workers", [0, 2, 4])
@@ -284,6 +293,44 @@ def _train_in_a_group(config: str, out: str) -> None:
     train_slowly(config, out, 0.03)
 
 
+def _vanish(images: Path) -> None:
+    images.rename(images.with_name("elsewhere"))
+
+
+def _kill(images: Path) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stop(images: Path) -> None:
+    """As on a disk that does not answer; somebody then ends the run."""
+    os.kill(os.getppid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("act, kind", [(_vanish, DataError), (_kill, DataError), (_stop, SystemExit)])
+def test_the_state_is_saved_when_no_images_come(act, kind, tiny, image_folder, tmp_path, monkeypatch):
+    """In the fourth step, while its second micro-batch is loaded."""
+    shutil.copytree(image_folder, tmp_path / "images")
+    config = tiny(f'data.real=["{tmp_path / "images"}"]', "machine.cache=never", "machine.save_steps=1000",
+                  "machine.workers=1", "training.micro_batches=2", "training.steps=5")  # fmt: skip
+    expected = _train(config, tmp_path / "whole")
+    one_view, seen = loader.one_view, list[None]()
+
+    def view(*args, **named):
+        seen.append(None)
+        if len(seen) == 3 * 16 + 11:  # 16 views a step
+            act(tmp_path / "images")
+        return one_view(*args, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(kind):
+        patch.setattr(loader, "one_view", view)
+        _train(config, tmp_path / "run")
+    assert saved_steps(tmp_path / "run") == [3] == [metrics(tmp_path / "run")[-1]["step"]]
+    if act is _vanish:
+        (tmp_path / "elsewhere").rename(tmp_path / "images")
+    assert_same_run(_train(config, tmp_path / "run"), expected)
+
+
 def test_a_killed_run_with_loading_processes_can_be_restarted_at_once(tiny, tmp_path):
     """Neither the lock nor the loading processes outlive it (hundreds of them once filled a machine's memory)."""
     run, config = tmp_path / "run", tiny("machine.workers=2").to_json()
@@ -324,7 +371,7 @@ def test_a_second_ctrl_c_leaves_at_once(tiny, tmp_path):
 def test_a_kill_while_the_config_is_written_does_not_spoil_the_folder(tiny, tmp_path):
     run = tmp_path / "run"
     assert finish(start(train_and_die, tiny().to_json(), str(run), "before config.json", 1)) == -signal.SIGKILL
-    assert {path.name for path in run.iterdir()} == {".lock", ".config.json.tmp"}
+    assert sorted(path.name[:13] for path in run.iterdir()) == [".config.json.", ".lock"]
     assert finish(start(train, tiny().to_json(), str(run))) == 0
     assert json.loads((run / "config.json").read_text())["hash"] == tiny().hash
 

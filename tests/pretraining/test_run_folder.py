@@ -97,7 +97,10 @@ def test_defect_12_two_runs_in_one_folder_at_the_same_time(tiny, tmp_path):
         assert first.exitcode is None
     second = start(train, tiny().to_json(), str(run))
     assert finish(second) == 2
-    assert said(second) == "ConfigError: --out run: another run is writing to this folder; choose another one\n"
+    assert said(second) == (
+        "ConfigError: --out run: another run is writing to this folder; choose another one, or if that was killed on "
+        "another machine and its lock is left, delete run/.lock\n"
+    )
     with pytest.raises(ConfigError, match="--out run: another run is writing to this folder"):
         _train(tiny(), run)
     assert finish(first) == 0
@@ -176,6 +179,20 @@ def test_a_checkpoint_of_another_run_is_refused(tiny, tmp_path):
             r"queue of shape \(50, 16\) in the checkpoint: must",
         ),
         (lambda t: t.pop("queue1.groups"), "holds no queue of view 1; it cannot be resumed"),
+        (lambda t: t.update({"queue1.pointer": torch.tensor(60)}), "queue: its pointer 60 is no slot of 60 in the"),
+        (lambda t: t.update({"queue1.pointer": torch.empty(0)}), "queue: its keys, groups or pointer are of another"),
+        (
+            lambda t: t.update({"target.projector.0.bias": torch.zeros(32, dtype=torch.int64)}),
+            "tensor 'target.projector.0.bias' is of int64 in the checkpoint, but of float32 in this model",
+        ),
+        (
+            lambda t: t.update({"optimizer.projector.0.bias.step": torch.empty(0)}),
+            "optimizer.projector.0.bias: is not the state of AdamW in the checkpoint; give an earlier one",
+        ),
+        (
+            lambda t: t.update({"optimizer.projector.0.bias.exp_avg": torch.zeros(32).double()}),
+            "optimizer.projector.0.bias: is not the state of AdamW in the checkpoint; give an earlier one",
+        ),
     ],
 )
 def test_a_checkpoint_of_another_shape_is_refused(change, sentence, tiny, tmp_path):
@@ -187,6 +204,35 @@ def test_a_checkpoint_of_another_shape_is_refused(change, sentence, tiny, tmp_pa
     save_checkpoint(run, 12, found.tensors, found.state, keep=2)
     with pytest.raises(CheckpointError, match=sentence):
         _train(tiny(), run)
+
+
+@pytest.mark.parametrize(
+    ("forged", "sentence"),
+    [
+        ({"steps_per_epoch": 4}, "has steps_per_epoch = 4, and this run 3; it was changed after it was written"),
+        ({"total_steps": 99}, "has total_steps = 99, and this run 12; it was changed after it was written"),
+        (None, r"holds no state of a run \(it does not fit: total_steps: field required\); take it out of this folder"),
+    ],
+)
+def test_a_forged_state_is_refused(forged, sentence, tiny, tmp_path):
+    from syn2co.runtime.checkpoint import load_checkpoint, save_checkpoint
+
+    run = _train(tiny(), tmp_path / "run")
+    saved = load_checkpoint(run)
+    save_checkpoint(run, 12, saved.tensors, {} if forged is None else saved.state | forged, keep=2)
+    with pytest.raises(CheckpointError, match=sentence):
+        _train(tiny(), run)
+
+
+def test_damaged_metrics_do_not_stop_a_resume(tiny, tmp_path, monkeypatch, capsys):
+    whole, run = _train(tiny(), tmp_path / "whole"), tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        interrupt_at(patch, 7, signal.SIGTERM)
+        _train(tiny(), run)
+    lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(b"".join([*lines[:2], b'{"loss": "\xff"}\n', b'{"epoch": 1}\n', *lines[2:]]))
+    assert_same_run(_train(tiny(), run), whole)
+    assert "metrics.jsonl: 2 lines are damaged and are left out" in capsys.readouterr().err
 
 
 def test_another_machine_is_reported(tiny, tmp_path, capsys):
@@ -209,8 +255,16 @@ def test_broken_images_are_listed_in_the_run_folder(tiny, tmp_path):
     run = _train(config, tmp_path / "run")
     (line,) = (run / "quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["name"] == "0:class-0/00.png"
-    with pytest.raises(DataError):
-        _train(config.with_settings(["data.max_broken_share=0"]), tmp_path / "other")
+    strict, other = config.with_settings(["data.max_broken_share=0"]), tmp_path / "other"
+    with pytest.raises(DataError, match=rf"1 of 26 images .*; all are listed in {other}/quarantine.jsonl\); fix"):
+        _train(strict, other)
+    (line,) = (other / "quarantine.jsonl").read_text().splitlines()
+    assert json.loads(line)["name"] == "0:class-0/00.png"
+    with pytest.raises(DataError, match=f"{tmp_path / 'auto'}/quarantine.jsonl"):
+        pretrain(out=tmp_path / "auto", real=images, settings="data.max_broken_share=0", progress=False)
+    write_images(images)
+    _train(strict, other)
+    assert not (other / "quarantine.jsonl").exists()
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def test_a_folder_of_nothing_is_refused(tmp_path: Path) -> None:
 def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "study.json").write_text("{")
-    with pytest.raises(StudyError, match=r"s/study.json: is damaged"):
+    with pytest.raises(StudyError, match=r"s/study.json: is not JSON"):
         report(tmp_path / "s")
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "evaluation.json").write_text('{"format": 1}')

@@ -5,7 +5,12 @@ import resource
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+
+from syn2co.core.errors import TrainingError
+from syn2co.runtime.allocator import lack_named
 
 SCRIPT = """
 import resource, sys
@@ -31,3 +36,20 @@ def test_freed_blocks_are_used_again_without_page_faults() -> None:
 
     pages = 8 * (64 << 20) // resource.getpagesize()
     assert faults("keep") < pages / 4
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError(), np._core._exceptions._ArrayMemoryError((10**6, 10**6), np.dtype("f8")),  # type: ignore[attr-defined]
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 12000000000768 bytes."),
+])  # fmt: skip
+def test_a_lack_of_memory_is_one_sentence(error: Exception) -> None:
+    sentence = r"^memory is used up \(.+\); lower queue.size, views.size or training.batch, or raise"
+    with pytest.raises(TrainingError, match=sentence), lack_named():
+        raise error
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), lack_named():
+        raise RuntimeError("shapes do not fit")

@@ -81,9 +81,17 @@ def test_the_last_ones_are_kept(tmp_path):
     ]  # fmt: skip
 
 
+def test_equal_states_are_equal_files(tmp_path):
+    """safetensors writes the metadata in the order of a hash map, which is another one each time."""
+    saved = set()
+    for number in range(8):
+        saved.add(_save(tmp_path / str(number), 1).read_bytes())
+    assert len(saved) == 1
+
+
 def test_what_killed_saves_left_is_removed(tmp_path):
     _save(tmp_path, 1)
-    for name in ("step-000000002.tmp", ".tmpAbCdEf"):
+    for name in ("step-000000002.tmp", ".tmpAbCdEf", ".step-000000002.safetensors.0a1b2c3d.tmp"):
         (tmp_path / "checkpoints" / name).write_bytes(b"half")
     (tmp_path / "checkpoints" / "mine.txt").write_text("kept")
     _save(tmp_path, 3)
@@ -244,7 +252,7 @@ def test_a_really_full_disk_leaves_the_earlier_ones(small_disk):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "checkpoints").write_text("a file in the way")
-    with pytest.raises(CheckpointError, match="could not be saved .*File exists.*; the earlier checkpoints are intact"):
+    with pytest.raises(CheckpointError, match="could not be saved .*File exists.*; there is none yet"):
         _save(tmp_path, 1)
 
 
@@ -272,3 +280,27 @@ def test_a_checkpoint_of_another_layout_says_which_version_wrote_it(tmp_path, mo
     for where in (path, tmp_path):
         with pytest.raises(CheckpointError, match=sentence):
             load_checkpoint(where)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"step": None}, {"step": -1}, {"step": 10**30}, {"step": True}, {"averages": [1]}, {"averages": {"loss": [1]}},
+        {"averages": "x"}, {"encoder": []}, {"mix": None}, {"mix": {"generators": "x"}}, {"init": None}, {"machine": 3},
+        {"config": {"data": "x"}}, {"config_hash": 7}, {"total_steps": "3"}, {"format": "1"}, {"images": 0.5},
+    ],
+)  # fmt: skip
+def test_a_forged_state_under_a_right_checksum_is_damage(forged, tmp_path):
+    """A checksum tells damage, not forgery; an earlier checkpoint counts then."""
+    save_checkpoint(tmp_path, 1, {}, {}, keep=2)
+    save_checkpoint(tmp_path, 2, {}, forged, keep=2)
+    assert load_checkpoint(tmp_path).state["step"] == 1
+    with pytest.raises(CheckpointError, match="step-000000002.safetensors: is damaged or not a checkpoint of syn2co"):
+        load_checkpoint(tmp_path / "checkpoints" / "step-000000002.safetensors")
+
+
+def test_tensors_that_share_memory_are_saved(tmp_path):
+    """Networks with tied weights, such as coat_tiny: one tensor under two names."""
+    tied = torch.arange(6.0)
+    path = save_checkpoint(tmp_path, 1, {"one": tied, "two": tied, "part": tied[:2]}, {}, keep=2)
+    assert_same_tensors(load_checkpoint(path).tensors, {"one": tied, "two": tied, "part": tied[:2]})

@@ -1,6 +1,6 @@
 """Devices, and processes that load images."""
 
-import os
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -25,9 +25,9 @@ def test_a_device_that_is_not_there(name: str, message: str, monkeypatch: pytest
     assert choose_device("auto") == CPU
 
 
-def test_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 32)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+def test_workers(launched: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syn2co.core.cpus.available_cpus", lambda: 32)
+    launched(LOCAL_WORLD_SIZE=4)
     assert choose_workers(MachineSettings(workers=3), CPU, cached=True) == 3
     assert choose_workers(MachineSettings(), CPU, cached=True) == 0
     assert choose_workers(MachineSettings(), CPU, cached=False) == 4

@@ -1,7 +1,10 @@
 """What ranks say to each other: identities on one rank, real gloo processes on two."""
 
 import json
+import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,16 +35,16 @@ def test_no_process_group_for_a_single_process():
         assert not torch.distributed.is_initialized()
 
 
-def test_mps_has_no_ranks(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+def test_mps_has_no_ranks(launched):
+    launched(WORLD_SIZE=2)
     with pytest.raises(ConfigError, match="machine.device = mps: torch has no collectives for it"):
         distributed.session("mps").__enter__()
 
 
-def test_local_rank_is_torchruns(monkeypatch):
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert distributed.local_rank() == 0
+def test_local_rank_is_torchruns(launched, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "3")
+    assert distributed.local_rank() == 0, "left over, alone"
+    launched(LOCAL_RANK=3)
     assert distributed.local_rank() == 3
 
 
@@ -69,14 +72,19 @@ def _talk(folder: str) -> None:
             "gradient": values.grad.tolist(),
         }
         distributed.barrier()
+        group: Any = torch.distributed.group.WORLD
+        group._get_backend(torch.device("cpu"))._set_default_timeout(timedelta(seconds=0.5))
+        found["first"] = distributed.main_first(lambda: time.sleep(0 if me else 1.5) or time.monotonic())
         (Path(folder) / f"{me}.json").write_text(json.dumps(found))
 
 
 def test_two_ranks(tmp_path):
     for process in start_ranks(2, _talk, str(tmp_path)):
         assert finish(process) == 0
-    for rank in range(2):
-        found = json.loads((tmp_path / f"{rank}.json").read_text())
+    said = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    first = [found.pop("first") for found in said]
+    assert first[0] < first[1], "rank 1 waits for rank 0, for longer than a collective may take"
+    for rank, found in enumerate(said):
         assert found["who"] == [rank, 2, rank == 0, True]
         assert found["rows"] == [[0, 0], [0, 0], [0, 0], [1, 1]]
         assert found["none"] == [0, 1]

@@ -1,17 +1,68 @@
-"""Signals are remembered, and a second Ctrl-C acts at once."""
+"""Signals are remembered; a second Ctrl-C acts at once, and any other second signal unless it came with the first."""
 
+import os
 import signal
+import sys
+from collections.abc import Callable
 
 import pytest
 
+from syn2co.core.processes import LEAVE
+from syn2co.runtime import signals
 from syn2co.runtime.signals import Interrupts
 
 
 def test_signals_are_remembered_and_a_second_ctrl_c_acts_at_once() -> None:
+    assert len(LEAVE) == (4 if sys.platform != "win32" else 1)
+    for number in LEAVE:
+        before = signal.getsignal(number)
+        with Interrupts() as interrupts:
+            assert signals.received() == 0
+            signal.raise_signal(number)
+            assert interrupts.received == signals.received() == number
+            signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(number) == before and signals.received() == 0
+
+
+@pytest.mark.parametrize("number", LEAVE)
+def test_a_second_signal_acts_once_it_is_no_echo_of_the_first(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schedulers send one to each process, and torchrun hands its own on: two at a time are one order."""
+    now = 100.0
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now)
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGTERM)
-        assert interrupts.received == signal.SIGTERM
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        signal.raise_signal(number)
+        assert interrupts.received == number
+        now += 1.1
+        with pytest.raises(SystemExit) as left:
+            signal.raise_signal(number)
+        assert left.value.code == 143
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_nohup_keeps_its_word() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGHUP)
+        assert interrupts.received == 0 and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_rank_whose_torchrun_is_gone_leaves(launched: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    for variables in ({}, {"TORCHELASTIC_RUN_ID": "none"}):
+        launched(WORLD_SIZE=2, **variables)
+        with Interrupts(), monkeypatch.context() as patch:
+            assert signals.received() == 0
+            patch.setattr(os, "getppid", lambda: 1)
+            assert signals.received() == (signal.SIGTERM if variables else 0), "nohup's parent may go"
+
+
+def test_leaving() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        signals.leave(signal.SIGINT)
+    with pytest.raises(SystemExit, match="143"):
+        signals.leave(LEAVE[-1])

@@ -190,6 +190,7 @@ def test_sources_are_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.M
         f"{tmp_path}/a", f"{tmp_path}/b", "gone", "builtin:digits:test", f"{tmp_path}/lr=0.1",
         f"cars={tmp_path}/a,{tmp_path}/b",
     )  # fmt: skip
+    assert as_specs("12bit:a") == (f"12bit:{tmp_path}/a",)
 
 
 def test_a_preview_writes_nothing(tmp_path: Path) -> None:

@@ -197,9 +197,9 @@ def test_another_study_is_not_merged(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         (None, "s: holds no study.json, so it is no study; give the --out of `syn2co study`"),
-        ("", "s/study.json: is damaged (Expecting value"),
-        ("[]", "s/study.json: is damaged (list indices"),
-        ("{}", "s/study.json: is damaged ('study'); restore it"),
+        ("", "s/study.json: is not JSON (Expecting value"),
+        ("[]", "s/study.json: does not fit: input should be a valid dictionary"),
+        ("{}", "s/study.json: does not fit: study: field required; restore it"),
         ('{"study": {"name": "x"}}', "s/study.json: is damaged (title = dict: field required); restore it"),
     ],
 )

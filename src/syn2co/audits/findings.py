@@ -32,7 +32,10 @@ def _leak(results: Results) -> Iterator[Finding]:
         return
     leaks, count = results.leaks, len(results.synthetic)
     varied, leaked = len(results.leaked_sources), len(results.leaked)
-    known = f" By their manifest {_images(varied)} {_are(varied)} variations of evaluation images." * bool(varied)
+    known = (
+        f" By their manifest {_images(varied)} {_are(varied, 'a variation', 'variations')} of evaluation images."
+        * bool(varied)
+    )
     known += " The generator learned from the evaluation images." * results.learned_from_against
     if leaked or results.learned_from_against:
         yield Finding(
@@ -50,12 +53,12 @@ def _leak(results: Results) -> Iterator[Finding]:
 
 def _near_evaluation(results: Results) -> Iterator[Finding]:
     """Say whether the images lie nearer to single evaluation images than these lie to each other."""
-    memory = results.memorized_against
-    if memory is None:
+    if results.near_against is None:
         return
+    memory = results.near_against.memorization
     words = (
         f"{100 * memory.share:.1f} % of the images lie conspicuously near one evaluation image; among evaluation "
-        f"images it is {100 * TAIL:.0f} % by definition."
+        f"images it is {100 * TAIL:.0f} % by definition ({results.near_against.words.partition(':')[0]})."
     )
     if memory.low <= 2 * TAIL:
         yield Finding("near evaluation", "pass", words)
@@ -98,8 +101,8 @@ def _copies(results: Results) -> Iterator[Finding]:
     yield Finding(
         "copies",
         level,
-        f"{_at_least(taken)}{_images(len(taken.copies))} of {count} {_are(len(taken.copies))} copies of real images "
-        f"({taken.exact} pixel by pixel, {taken.near} changed{_changes(taken)}).{ordered}",
+        f"{_at_least(taken)}{_images(len(taken.copies))} of {count} {_are(len(taken.copies), 'a copy', 'copies')} of "
+        f"real images ({taken.exact} pixel by pixel, {taken.near} changed{_changes(taken)}).{ordered}",
         advice=("Do not publish them as new images; train the generator shorter or on more images.",),
     )
 
@@ -148,7 +151,10 @@ def _dead(results: Results) -> Iterator[Finding]:
         listed = ", ".join(f"{len(rows)} {kind}" for kind, rows in kinds.items() if rows)
         level: Level = "fail" if total > DEAD_SHARE * count else "warn"
         yield Finding(
-            "blank", level, f"{_images(total)} of {count} show nothing: {listed}.", advice=("Leave them out.",)
+            "blank",
+            level,
+            f"{_images(total)} of {count} {'shows' if total == 1 else 'show'} nothing: {listed}.",
+            advice=("Leave them out.",),
         )
     else:
         yield Finding("blank", "pass", "No image is black, of one color or white noise.")
@@ -214,5 +220,5 @@ def _images(count: int) -> str:
     return f"{count} image" if count == 1 else f"{count} images"
 
 
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
+def _are(count: int, one: str = "", several: str = "") -> str:
+    return f"is {one}".strip() if count == 1 else f"are {several}".strip()

@@ -13,7 +13,9 @@ from jaxtyping import Int64
 from syn2co.core import keyed_rng
 from syn2co.core.errors import Syn2CoError
 from syn2co.core.files import public_path
-from syn2co.data.open import SCHEMES, open_images
+from syn2co.core.paths import lies_there, user_path
+from syn2co.data.named_source import SCHEMES
+from syn2co.data.open import open_images
 from syn2co.data.stored_set import RECIPE, StoredSetSource, is_stored_set
 from syn2co.images.image_set import ImageSet
 from syn2co.synthesis.sets.dataset_folder import read_recipe
@@ -118,8 +120,8 @@ def _below(images: ImageSet, index: int) -> str:
 
 def _refuse_empty(spec: str | Path) -> None:
     """Refuse a data set folder without a shard."""
-    folder = Path(spec).expanduser()
-    if (folder / RECIPE).is_file() and not is_stored_set(folder):
+    folder = user_path(spec)
+    if lies_there(folder / RECIPE) and not is_stored_set(folder):
         raise AuditError(f"{folder}: this data set folder has no shard yet; finish `syn2co generate` first")
 
 

@@ -132,14 +132,19 @@ def _leak(results: Results) -> dict[str, Any] | None:
     copies = _found(results.leaks, results.synthetic, results.against)
     if copies is None or results.against is None:
         return None
-    memory = results.memorized_against
+    near = results.near_against
     return {
         **copies,
         "sources": [[results.synthetic.name(one), results.against.name(two)] for one, two in results.leaked_sources],
         "learned": results.learned_from_against,
         "memorization": None
-        if memory is None
-        else {"share": memory.share, "low": memory.low, "threshold": memory.threshold},
+        if near is None
+        else {
+            "share": near.memorization.share,
+            "low": near.memorization.low,
+            "threshold": near.memorization.threshold,
+            "space": near.space,
+        },
     }
 
 

@@ -4,6 +4,7 @@ Axis letters: N images, D features.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -49,6 +50,15 @@ class RealComparison:
 
 
 @dataclass(frozen=True)
+class NearAgainst:
+    """Nearness of synthetic images to single evaluation images, and the features in which it was measured."""
+
+    memorization: Memorization
+    words: str
+    space: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Results:
     """The numbers of one audit; what needs real or evaluation images is None without them."""
 
@@ -64,7 +74,7 @@ class Results:
     """Synthetic images that the manifest calls variations of an evaluation image, and that image."""
     learned_from_against: bool
     """Whether the recipe says that the generator learned from the evaluation images."""
-    memorized_against: Memorization | None
+    near_against: NearAgainst | None
     """Nearness of synthetic images to single evaluation images."""
     taken: CopySearch | None
     """Copies of training images."""

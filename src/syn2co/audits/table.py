@@ -38,10 +38,9 @@ def _counted(results: Results) -> list[Row]:
     if results.leaks is not None:
         table.append(Row("leaks, exact + near", f"{results.leaks.exact} + {results.leaks.near}", "", "0"))
         table.append(Row("variations of evaluation images", f"{len(results.leaked_sources)}", "", "0"))
-    if results.memorized_against is not None:
-        table.append(
-            Row("near one evaluation image", f"{100 * results.memorized_against.share:.1f} %", "1.0 %", "up to 2 %")
-        )
+    if results.near_against is not None:
+        share = 100 * results.near_against.memorization.share
+        table.append(Row("near one evaluation image", f"{share:.1f} %", "1.0 %", "up to 2 %"))
     if results.taken is not None:
         good = f"0; bad above {100 * COPIED_SHARE:.0f} %"
         table.append(Row("copies of real, exact + near", f"{results.taken.exact} + {results.taken.near}", "", good))

@@ -6,20 +6,17 @@ from typing import Any
 import click
 
 from syn2co.audits.limits import MAX_IMAGES
+from syn2co.cli.options import SourceCommand, UserPath
 
 
-@click.command()
+@click.command(cls=SourceCommand)
 @click.argument("synthetic", nargs=-1, required=True)
-@click.option("--real", multiple=True, metavar="SRC", help="Images that the generator may have seen; repeatable.")
-@click.option(
-    "--against", multiple=True, metavar="SRC", help="Evaluation images that must not occur (leak); repeatable."
-)
+@click.option("--real", multiple=True, metavar="SRC", help="Images that the generator may have seen; several.")
+@click.option("--against", multiple=True, metavar="SRC", help="Evaluation images that must not occur (leak); several.")
 @click.option(
     "--encoder", metavar="RUN", help="Compare in the features of a run folder, checkpoint, timm:NAME or reference."
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the report; default runs/audit/NAME-OF-FIRST-SOURCE."
-)
+@click.option("--out", type=UserPath(), help="Folder of the report; default runs/audit/NAME-OF-FIRST-SOURCE.")
 @click.option(
     "--max-images", default=MAX_IMAGES, show_default=True, help="Images of each side whose features are compared."
 )

@@ -1,11 +1,10 @@
 """`syn2co export`: encoders for other libraries. One library call."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from syn2co.cli.options import branch_option
+from syn2co.cli.options import UserPath, branch_option
 
 _NEXT = {
     "timm": 'timm.create_model("local-dir:{folder}", pretrained=True, num_classes=0)',
@@ -17,9 +16,9 @@ _NEXT = {
 @click.command()
 @click.argument("run")
 @click.option("--to", required=True, type=click.Choice(list(_NEXT)), help="Library that shall load it.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder; export/timm, hf or onnx in the run if left out.")
+@click.option("--out", type=UserPath(), help="Folder; export/timm, hf or onnx in the run if left out.")
 @branch_option
-@click.option("--scores", type=click.Path(path_type=Path), help="An evaluation.json for the model card of hf.")
+@click.option("--scores", type=UserPath(), help="An evaluation.json for the model card of hf.")
 @click.option("--trust", is_flag=True, help="Read a file of weights that is a pickle too; tensors alone.")
 def export(run: str, **options: Any) -> None:
     """Write the encoder of RUN for timm, transformers or onnxruntime, with equal features.

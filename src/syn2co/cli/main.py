@@ -1,5 +1,7 @@
 """The command line: thin, every command is one library call. Heavy imports stay inside the commands."""
 
+import errno
+import io
 import os
 import sys
 
@@ -9,6 +11,7 @@ from syn2co.cli import audits, encoders, reports, runs, scores, sets, studies
 from syn2co.cli.ranks import first_rank
 from syn2co.core.errors import Syn2CoError
 from syn2co.core.versions import __version__
+from syn2co.runtime.signals import Terminated, ends_on_signals
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -63,14 +66,21 @@ for _command in (
 
 
 def main() -> None:
-    """Run the command line: 0 done, 2 an error that the user can fix, 130 and 143 after Ctrl-C and SIGTERM.
+    """Run the command line: 0 done, 2 an error that the user can fix, 130 after Ctrl-C, 143 after SIGTERM and its like.
+
+    SIGTERM's like are SIGHUP, SIGUSR1 and SIGUSR2. 1 is a reader of the output who has gone.
 
     Idle threads sleep instead of spinning: another busy process on the machine then costs training a quarter of its
     speed, not two thirds (two cores).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # class names in a terminal of another alphabet
     try:
-        cli(standalone_mode=False)
+        with ends_on_signals():
+            cli(standalone_mode=False)
+            sys.stdout.flush()
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
@@ -82,3 +92,22 @@ def main() -> None:
         sys.exit(2)
     except (KeyboardInterrupt, click.exceptions.Abort):
         sys.exit(130)
+    except SystemExit as left:
+        if isinstance(left.__cause__, Terminated):  # whoever saves before he leaves has said so
+            click.echo(f"ended by {left.__cause__}; what was finished is kept, and used by the same command", err=True)
+        raise
+    except OSError as error:
+        _leave_without_output(error)
+        raise
+
+
+def _leave_without_output(error: OSError) -> None:
+    """Leave if it is standard output that failed: a full disk, or a reader who has gone."""
+    try:
+        os.write(1, b"\n")
+    except OSError:
+        with open(os.devnull, "w") as nowhere:  # Python would fail once more when it flushes at the end
+            os.dup2(nowhere.fileno(), 1)
+        if error.errno != errno.EPIPE:
+            click.echo(f"standard output: cannot be written ({error.strerror}); give it another place", err=True)
+        sys.exit(1 if error.errno == errno.EPIPE else 2)  # 1 as click

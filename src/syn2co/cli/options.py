@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from syn2co.core.paths import user_path
 from syn2co.images.quarantine import MAX_BROKEN_SHARE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -21,6 +23,15 @@ _SETTINGS = {
     "evaluate": ("syn2co.evaluation.settings", "EvaluationSettings"),
 }
 """Module and class of the settings that --set of a command changes; imported for errors alone."""
+
+
+class UserPath(click.ParamType):
+    """A path, with ~ expanded where the shell leaves it, as in --out=~/runs."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return user_path(value)
 
 
 class Duration(click.ParamType):

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import click
 
+from syn2co.cli.options import UserPath
+
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder or NAME.html; default: beside the data.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=UserPath())
+@click.option("--out", type=UserPath(), help="Folder or NAME.html; default: beside the data.")
 def report(paths: tuple[Path, ...], out: Path | None) -> None:
     """Write one page for each PATH: a run, a study, an audit or an evaluation.
 
@@ -20,7 +22,7 @@ def report(paths: tuple[Path, ...], out: Path | None) -> None:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=UserPath())
 def compare(runs: tuple[Path, ...]) -> None:
     """Put runs side by side: settings that differ, training, health, scores; or show the cells of a study."""
     from rich.console import Console

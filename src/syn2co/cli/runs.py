@@ -1,4 +1,4 @@
-"""The commands for runs: pretrain, doctor, demo, recipes, settings. Each is one library call."""
+"""The commands for runs: pretrain, estimate, doctor, demo, recipes, settings. Each is one library call."""
 
 from inspect import cleandoc
 from pathlib import Path
@@ -6,15 +6,13 @@ from typing import Any
 
 import click
 
-from syn2co.cli.options import Duration, SourceCommand
+from syn2co.cli.options import Duration, SourceCommand, UserPath
 from syn2co.cli.ranks import first_rank
 
 
 @click.command(cls=SourceCommand)
 @click.option("--recipe", help="Named complete settings; `syn2co recipes` lists them [auto].")
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="JSON settings, such as a run's config.json."
-)
+@click.option("--config", "config_file", type=UserPath(), help="JSON settings, such as a run's config.json.")
 @click.option(
     "--real",
     "real",
@@ -29,9 +27,7 @@ from syn2co.cli.ranks import first_rank
     metavar="SRC",
     help="Synthetic images: data set of `syn2co generate`, procedural:PROGRAM:COUNT; several.",
 )
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes the run."
-)
+@click.option("--out", required=True, type=UserPath(), help="Run folder; the same command resumes the run.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting; repeatable.")
 @click.option("--budget", type=Duration(), help="Time that the recipe auto fits its steps to, such as 2h or 90m.")
 @click.option("--extend", is_flag=True, help="Make the finished run in --out longer: --set training.epochs=N.")
@@ -90,8 +86,27 @@ def _config(recipe: str | None, config_file: Path | None, budget: float | None, 
     return Auto(budget)
 
 
+@click.command(cls=SourceCommand)
+@click.argument("recipe", required=False)
+@click.option("--config", "config_file", type=UserPath(), help="JSON settings in place of RECIPE.")
+@click.option("--real", multiple=True, metavar="SRC", help="Real images, which are counted; several.")
+@click.option("--images", type=click.IntRange(1), help="Number of images, in place of their sources.")
+@click.option("--kind", help="Kind of GPU, such as h100 or a100 [this machine, by a few steps].")
+@click.option("--gpus", type=click.IntRange(1), default=1, show_default=True, help="GPUs of that kind.")
+@click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print all values as JSON.")
+def estimate(recipe: str | None, config_file: Path | None, as_json: bool, **options: Any) -> None:
+    """Say what a run of RECIPE will take: hours, memory of each device, disk, and what that rests on."""
+    if (recipe is None) == (config_file is None):
+        raise click.UsageError("give either RECIPE or --config FILE")
+    from syn2co.pretraining.planner import estimate as plan
+
+    result = plan(config_file or str(recipe), **options)
+    click.echo(result.to_json() if as_json else result.text())
+
+
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
 @click.option("--json", "as_json", is_flag=True, help="Print the findings and their numbers as JSON.")
 def doctor(run: Path, as_json: bool) -> None:
     """Say in words whether the run folder RUN is healthy, and what to change if it is not."""
@@ -102,7 +117,7 @@ def doctor(run: Path, as_json: bool) -> None:
 
 
 @click.command(cls=SourceCommand)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option("--out", type=UserPath(), default=Path("runs/demo"), show_default=True)
 @click.option("--pretrain-only", is_flag=True, help="One longer run on the photographs alone, about five minutes.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting of the recipe; repeatable.")
 def demo(out: Path, pretrain_only: bool, settings: tuple[str, ...]) -> None:
@@ -154,4 +169,4 @@ def settings(name: str | None, as_json: bool) -> None:
         click.echo(click.wrap_text(setting.meaning, 100, "    ", "    "))
 
 
-COMMANDS = (pretrain, doctor, demo, recipes, settings)
+COMMANDS = (pretrain, estimate, doctor, demo, recipes, settings)

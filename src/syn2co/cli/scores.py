@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from syn2co.cli.options import SourceCommand, branch_option, extraction_options
+from syn2co.cli.options import SourceCommand, UserPath, branch_option, extraction_options
 from syn2co.cli.ranks import first_rank
+from syn2co.core.paths import lies_there, user_path
 
 PROTOCOLS = (
     "knn", "linear", "linear-augmented", "linear-moby-as-released", "few-shot", "fine-tune", "fine-tune-few",
@@ -34,7 +35,7 @@ PROTOCOLS = (
 @click.option(
     "--baselines/--no-baselines", default=True, show_default=True, help="Score raw pixels and a random encoder too."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for tables (JSON, CSV, Markdown) and pictures.")
+@click.option("--out", type=UserPath(), help="Folder for tables (JSON, CSV, Markdown) and pictures.")
 @click.option(
     "--seed",
     default=0,
@@ -69,7 +70,9 @@ def evaluate(
 
     names = [name.strip() for name in protocols.split(",") if name.strip()]
     sets = [
-        name.strip() for item in transfer for name in ([item] if "=" in item or _is_folder(item) else item.split(","))
+        name.strip()
+        for item in transfer
+        for name in ([item] if "=" in item or lies_there(user_path(item)) else item.split(","))
     ]
     chosen = EvaluationSettings.parse(settings).with_settings(assignments)
     report = run(
@@ -89,7 +92,7 @@ def evaluate(
 @click.command()
 @click.argument("encoder")
 @click.argument("images", nargs=-1, required=True, metavar="SRC...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, NAME.parquet.")
+@click.option("--out", required=True, type=UserPath(), help="File to write, NAME.parquet.")
 @click.option("--tokens", is_flag=True, help="Write the patch tokens instead of pooled features.")
 @branch_option
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
@@ -121,13 +124,6 @@ def embed(
         )
         left_out = f"; {done.left_out} broken images left out" if done.left_out else ""
         click.echo(f"{done.path}: {done.images} images, {shape} each{left_out}")
-
-
-def _is_folder(text: str) -> bool:
-    try:
-        return bool(text) and Path(text).expanduser().is_dir()
-    except (OSError, RuntimeError):  # too long for a name, or the home folder of nobody
-        return False
 
 
 @click.command()

@@ -1,7 +1,6 @@
 """The commands for synthetic images: plan, generate, verify, replay. Each is one library call."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any
 
 import click
 
-from syn2co.cli.options import SourceCommand
+from syn2co.cli.options import SourceCommand, UserPath
 from syn2co.core.errors import ConfigError
+from syn2co.core.launcher import launcher
 
 
 def _recipe_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -24,9 +24,7 @@ def _recipe_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--vary", is_flag=True, default=None, help="Make variations of the real images."),
         click.option("--real", multiple=True, metavar="SRC", help="Real images to learn from or to vary; several."),
         click.option("--max-real", type=click.IntRange(min=1), help="Use only so many of them, as mix.max_real does."),
-        click.option(
-            "--config", "config_file", type=click.Path(path_type=Path), help="JSON settings, such as a recipe.json."
-        ),
+        click.option("--config", "config_file", type=UserPath(), help="JSON settings, such as a recipe.json."),
         click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting; repeatable."),
         click.option("--workers", type=click.IntRange(min=0), help="Processes that make images [0: this one]."),
     ]
@@ -40,8 +38,12 @@ def _settings(
 ) -> Any:
     """Return the settings of a command: the file's, then the named options, then --set in order."""
     from syn2co.synthesis.sets.settings import SynthesisSettings, load_settings
+    from syn2co.synthesis.sets.spec import refuse_unnamed_file
 
     base = SynthesisSettings() if config_file is None else load_settings(config_file)
+    named_here = named.get("generator") or any(text.partition("=")[0].strip() == "generator" for text in settings)
+    if config_file is not None and not named_here:
+        refuse_unnamed_file(base.generator, f"--config {config_file.name}")
     values = base.model_dump(mode="json")
     values |= {name: value for name, value in named.items() if value is not None}
     values["work"] |= {name: value for name, value in (("workers", workers), ("count", count)) if value is not None}
@@ -80,7 +82,7 @@ def _write_lines(out: Path, lines: Iterable[str]) -> None:
 @click.command(cls=SourceCommand)
 @_recipe_options
 @click.option("--json", "as_json", is_flag=True, help="Print the jobs, one JSON object per line.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the jobs to this JSONL file.")
+@click.option("--out", type=UserPath(), help="Write the jobs to this JSONL file.")
 def plan(real: tuple[str, ...], as_json: bool, out: Path | None, **options: Any) -> None:
     """Show what would be made: how many images and shards, the first jobs, disk and time."""
     from syn2co.synthesis.generation.plan import open_real
@@ -103,7 +105,7 @@ def plan(real: tuple[str, ...], as_json: bool, out: Path | None, **options: Any)
 
 @click.command(cls=SourceCommand)
 @_recipe_options
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; the same command resumes the set.")
+@click.option("--out", required=True, type=UserPath(), help="Folder; the same command resumes the set.")
 @click.option("--shard", metavar="I/N", help="Make part I (from 1) of N; auto: by torchrun's rank or the SLURM task.")
 @click.option("--dry-run", is_flag=True, help="Show what would be made, and make nothing.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -124,15 +126,15 @@ def generate(real: tuple[str, ...], out: Path, shard: str | None, dry_run: bool,
 
     from syn2co.synthesis.generation.generate import generate as run
 
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
-    done = run(settings, out, real=real, shard=shard, progress=first and not quiet)
-    skipped = f", {done.skipped} skipped and listed in skipped.jsonl" if done.skipped else ""
+    done = run(settings, out, real=real, shard=shard, progress=launcher().local_rank == 0 and not quiet)
+    again = "--set work.retry_skipped=8 tries them again"
+    skipped = f", {done.skipped} skipped and listed in skipped.jsonl ({again})" if done.skipped else ""
     state = "complete" if done.complete else f"{done.shards} shards done, others are missing"
     click.echo(f"{out}: {done.images} of {done.planned} images{skipped}, {decimal(done.bytes)}, {state}")
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=UserPath())
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def verify(out: Path, quiet: bool) -> None:
     """Check every file, image and manifest line of the data set OUT; exit 2 if something is wrong."""
@@ -145,12 +147,12 @@ def verify(out: Path, quiet: bool) -> None:
 
 
 @click.command(cls=SourceCommand)
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=UserPath())
 @click.argument("id")
 @click.option("--real", multiple=True, metavar="SRC", help="The real images, if the image is a variation; several.")
 @click.option("--generator", help="Where your own path.py:function lies now.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Such as options.model=PATH; repeatable.")
-@click.option("--out", "to", type=click.Path(path_type=Path), help="Write the image made now to this PNG file.")
+@click.option("--out", "to", type=UserPath(), help="Write the image made now to this PNG file.")
 def replay(
     out: Path, id: str, real: tuple[str, ...], generator: str | None, settings: tuple[str, ...], to: Path | None
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from syn2co.cli.options import Duration, SourceCommand
+from syn2co.cli.options import Duration, SourceCommand, UserPath
 
 
 @click.command(cls=SourceCommand)
@@ -17,7 +17,7 @@ from syn2co.cli.options import Duration, SourceCommand
 @click.option(
     "--transfer", multiple=True, metavar="NAME", help="Another data set: cifar10, a folder, or NAME=TRAIN,TEST."
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; the same command goes on in it.")
+@click.option("--out", required=True, type=UserPath(), help="Folder; the same command goes on in it.")
 @click.option("--dry-run", is_flag=True, help="Show cells, time by a few real steps, and disk; run nothing.")
 @click.option("--budget", type=Duration(), help="Begin no comparison that would not end in this time, such as 2h.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Cells at the same time [1; on a cluster its limit].")

@@ -1,8 +1,10 @@
 """Errors for the user: one sentence that names the setting or path, the value seen, what is allowed, what to do."""
 
 
-class Syn2CoError(ValueError):
+class Syn2CoError(Exception):
     """Something that the user can fix; the command line prints it in one line and exits with 2.
+
+    It is no `ValueError`: code that expects one, of a parser say, must not take this error for it and pass over it.
 
     Ranks that find the same error say it once; `one_rank` marks what one rank alone has met, so that it speaks.
     """

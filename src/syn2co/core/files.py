@@ -3,10 +3,15 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from syn2co.core.errors import FileError
+
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+"""Errors by which a file system says that it cannot do something at all."""
+_NOTED: set[str] = set()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -32,31 +37,35 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise FileError(f"{path.name}: cannot be written ({error.strerror}); nothing was changed") from None
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes, *, alone: bool = False) -> None:
     """Write a file whole or not at all; for callers who word the system's error themselves.
 
     Args:
         path: the file; folders that lack are made.
         content: bytes, or a text that is written as UTF-8 with the line ends that it has.
+        alone: as of `atomic_file`.
 
     Raises:
         OSError: if it cannot be written; what was there stays as it is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    with atomic_file(path, alone=alone) as temporary:
+        temporary.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path, *, temporary: Path | None = None, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path to write to; it takes the place of `path` when the block ends well, else it is deleted.
+def atomic_file(path: Path, *, durable: bool = True, alone: bool = False) -> Iterator[Path]:
+    """Yield a temporary file to write to; it takes the place of `path` when the block ends well, else it is deleted.
+
+    It is made here, empty, under a name that nobody can foresee: several processes may write the same file, and a link
+    that somebody has left there is never followed.
 
     Args:
         path: the file; its folder must exist.
-        temporary: a path in the same folder; None is the hidden name of `temporary_of`. Where several processes may
-            write the same file, each needs one of its own.
         durable: flush the file and then its folder to disk. False is for caches: after a power cut the file may be
             empty or torn, and its reader must notice.
+        alone: the caller holds a lock, so that nobody else writes the file: what killed processes have left of it is
+            deleted.
 
     Raises:
         OSError: if it cannot be put in place; what was there stays as it is.
@@ -70,7 +79,10 @@ def atomic_file(path: Path, *, temporary: Path | None = None, durable: bool = Tr
         ...     before, Path(folder, "rows.csv").exists()
         (False, True)
     """
-    temporary = temporary_of(path) if temporary is None else temporary
+    if alone:
+        remove_temporaries(path.parent, path.name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    os.close(exclusively(temporary, os.O_WRONLY | os.O_CREAT))
     try:
         yield temporary
         if durable:
@@ -82,14 +94,52 @@ def atomic_file(path: Path, *, temporary: Path | None = None, durable: bool = Tr
         raise
 
 
-def temporary_of(path: Path) -> Path:
-    """Return the hidden name under which a file is written before it is whole.
+def exclusively(path: str | Path, flags: int) -> int:
+    """Open a new file, for `open(..., opener=exclusively)`: never one that is there, nor what a link there points to.
+
+    Args:
+        path: the file.
+        flags: of `os.open`.
+
+    Raises:
+        FileExistsError: if there is anything under that name.
+    """
+    return no_link(path, flags | os.O_EXCL)
+
+
+def no_link(path: str | Path, flags: int) -> int:
+    """Open a file that may be there, for `open(..., "a", opener=no_link)`: never what a link there points to.
+
+    Args:
+        path: the file.
+        flags: of `os.open`.
+
+    Raises:
+        OSError: if it is a link ("Too many levels of symbolic links").
+    """
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file is what a killed process has left of `atomic_file`.
 
     Example:
-        >>> temporary_of(Path("set", "000001.tar")).name
-        '.000001.tar.tmp'
+        >>> is_temporary(".config.json.0a1b2c3d.tmp"), is_temporary("config.json")
+        (True, False)
     """
-    return path.with_name(f".{path.name}.tmp")
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def remove_temporaries(folder: Path, name: str = "") -> None:
+    """Delete what killed processes have left of `atomic_file`; for whoever holds the lock.
+
+    Args:
+        folder: the folder.
+        name: of the file that was to be written; empty is any.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if is_temporary(path.name) and path.name.startswith(f".{name}." if name else "."):
+            remove(path)
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -102,14 +152,39 @@ def put_in_place(temporary: Path, path: Path) -> None:
     Raises:
         OSError: if it cannot be flushed or renamed.
     """
-    _flush(temporary)
+    with best_effort("files cannot be flushed to this disk, so a power cut may lose the last ones", UNSUPPORTED):
+        _flush(temporary)
     os.replace(temporary, path)
-    with contextlib.suppress(OSError):  # network shares refuse it (EINVAL), Windows cannot open folders
+    with best_effort("folders cannot be flushed to this disk, so a power cut may lose the newest files"):
         _flush(path.parent)
+
+
+@contextlib.contextmanager
+def best_effort(sentence: str, only: Collection[int] = ()) -> Iterator[None]:
+    """Pass over an error of the system in the block, with one note a process: nothing is lost without what it does.
+
+    Network shares and containers refuse what a program can do without: to flush folders, to set permissions and times.
+
+    Args:
+        sentence: what cannot be done, and what follows from it.
+        only: numbers of the errors that are passed over; none are all of them.
+    """
+    try:
+        yield
+    except OSError as error:
+        if only and error.errno not in only:
+            raise
+        if sentence not in _NOTED:
+            _NOTED.add(sentence)
+            from syn2co.core.progress import note  # rich, which `--help` does not wait for
+
+            note(f"{sentence} ({error.strerror or error})")
 
 
 def _flush(path: Path) -> None:
     """Make the content of a file, or the entries of a folder, survive a power cut."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
+        return
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)  # Windows flushes what it may write
     try:
         os.fsync(descriptor)

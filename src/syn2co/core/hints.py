@@ -46,3 +46,18 @@ def first_names(names: Collection[object], most: int = 5) -> str:
     """
     rest = len(names) - most
     return ", ".join(map(str, islice(names, most))) + (f" and {rest} more" if rest > 0 else "")
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Return a text that fits into a sentence: on one line, with an escape for what no terminal shows.
+
+    Args:
+        text: what somebody wrote, however long.
+        most: characters of it that stay.
+
+    Example:
+        >>> shortened("7" * 5000, 3), shortened("a\tb\n")
+        ('777...', 'a\\tb\\n')
+    """
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:most])
+    return shown if len(text) <= most else f"{shown}..."

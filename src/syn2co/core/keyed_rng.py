@@ -26,7 +26,7 @@ def digest(*key: Key) -> bytes:
         False
     """
     text = "\x1f".join(f"{type(part).__name__[0]}{part}" for part in key)
-    return blake2b(text.encode(), digest_size=16).digest()
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def key64(*key: Key) -> int:

@@ -7,22 +7,28 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from syn2co.core.errors import ConfigError
+from syn2co.core.files import UNSUPPORTED, best_effort, remove_temporaries
+from syn2co.core.progress import note
 
 LOCK = ".lock"
 """Name of the lock of a run folder."""
+PATIENCE_SECONDS = 10.0
+"""Wait for a lock that is not yet said."""
 
 
 @contextlib.contextmanager
 def hold(path: Path, *, wait: bool) -> Iterator[bool]:
     """Hold the lock inside the block, and yield whether it is held.
 
+    A file system without locks is no reason to stop: with one note, every lock on it counts as held.
+
     Args:
         path: the lock file, which is made if it lacks and never says anything; its folder must exist.
-        wait: until whoever holds it lets go of it, then True is yielded. If False, a lock in other hands yields False
-            at once, and the block runs without it.
+        wait: until whoever holds it lets go of it, then True is yielded; after ten seconds it is said. If False, a lock
+            in other hands yields False at once, and the block runs without it.
 
     Raises:
-        OSError: if the file cannot be opened or locked.
+        OSError: if the file cannot be opened.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -32,16 +38,30 @@ def hold(path: Path, *, wait: bool) -> Iterator[bool]:
         (True, False)
     """
     lock = FileLock(path)
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
+    held = True
+    with best_effort("files cannot be locked on this disk, so start no second command in the same folder", UNSUPPORTED):
+        try:
+            lock.acquire(timeout=PATIENCE_SECONDS if wait else 0)
+        except Timeout:
+            held = False
+    if wait and not held:
+        note(f"waiting for another process that holds {path}; {how_to_free(path)}")
+        lock.acquire()
         held = True
-    except Timeout:
-        held = False
     try:
         yield held
     finally:
-        if held:
-            lock.release()
+        lock.release()
+
+
+def how_to_free(path: Path) -> str:
+    """Return in words how a lock is freed that nobody alive holds.
+
+    Example:
+        >>> how_to_free(Path("run", ".lock"))
+        'if that was killed on another machine and its lock is left, delete run/.lock'
+    """
+    return f"if that was killed on another machine and its lock is left, delete {path.parent.name}/{path.name}"
 
 
 def is_held(path: Path) -> bool:
@@ -82,5 +102,9 @@ def only_run_in(folder: Path) -> Iterator[None]:
                 f"--out {folder.name}: cannot be written ({error.strerror}); choose another folder"
             ) from None
         if not held:
-            raise ConfigError(f"--out {folder.name}: another run is writing to this folder; choose another one")
+            raise ConfigError(
+                f"--out {folder.name}: another run is writing to this folder; choose another one, or "
+                f"{how_to_free(folder / LOCK)}"
+            )
+        remove_temporaries(folder)
         yield

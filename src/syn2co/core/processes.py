@@ -8,19 +8,24 @@ import sys
 import threading
 from multiprocessing.connection import wait
 
+if sys.platform == "linux":
+    from multiprocessing.context import ForkServerProcess
+
+LEAVE = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""Signals that tell a program to leave: SIGTERM, that of a closed terminal, and those by which SLURM warns."""
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 def start_worker() -> None:
     """Prepare a process that multiprocessing has started for work that another process hands to it.
 
-    SIGINT and SIGTERM are ignored: a terminal or a scheduler sends them to every process, and the main one decides. So
+    Signals to leave are ignored: a terminal or a scheduler sends them to every process, and the main one decides. So
     the main process ends a worker by closing what it reads from, or by SIGKILL; `Process.terminate` does nothing. The
     worker ends by itself when the process that started it is gone, even killed. OpenCV and torch use one thread.
 
     To be called first, in the main thread of the worker.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *LEAVE):
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None and parent.pid is not None, "not a process that multiprocessing has started"
@@ -54,7 +59,7 @@ def _killed_with(parent: int) -> bool:
     that forked this one ends; after a fork server that is the server, which outlives the main process while other
     children of it live.
     """
-    if sys.platform != "linux" or os.getppid() != parent:
+    if sys.platform != "linux" or isinstance(multiprocessing.current_process(), ForkServerProcess):
         return False
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it went before the call, so no signal will come

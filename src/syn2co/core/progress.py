@@ -28,7 +28,8 @@ class Bar:
     def __enter__(self) -> Self:
         if self.show and self.console.is_terminal:
             columns = (
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
+                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}", markup=False),
                 TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(elapsed_when_finished=False),
             )  # fmt: skip
             self.live = Progress(*columns, console=self.console, refresh_per_second=4)
@@ -56,7 +57,7 @@ class Bar:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         if self.show:
-            self.console.print(line, highlight=False, soft_wrap=True)
+            self.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def _line(self) -> None:
         self.printed = time.monotonic()
@@ -96,7 +97,7 @@ def note(text: str) -> None:
     Args:
         text: one sentence without a period.
     """
-    Console(stderr=True).print(f"note: {text}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(f"note: {text}", markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:

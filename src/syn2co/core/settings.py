@@ -1,21 +1,25 @@
 """Strict, frozen groups of settings: from JSON and "a.b=c" to values, with one sentence for whatever is wrong."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from syn2co.core.errors import ConfigError
-from syn2co.core.hints import nearest
+from syn2co.core.hints import nearest, shortened
+from syn2co.core.json_files import JsonError, parse_json, refuse_special
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=0)]
+_LARGEST = 2**26
+"""Most bytes of a file of settings."""
 
 
 def one_or_many(values: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
@@ -31,17 +35,11 @@ def one_or_many(values: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
     return (str(values),) if isinstance(values, str | Path) else tuple(map(str, values))
 
 
-OneOrMany = Annotated[
-    tuple[str, ...],
-    BeforeValidator(lambda value: one_or_many(value) if isinstance(value, str | Path) else value),
-]
-"""A setting of several texts that takes a single one too."""
-
-
 class Settings(BaseModel):
     """A frozen group of settings that refuses unknown names; a generator's own `Options` inherit from it.
 
-    The string below a field is its description, which `syn2co settings` shows.
+    The string below a field is its description, which `syn2co settings` shows. A setting of several texts
+    (`tuple[str, ...]`) takes a single one, and paths.
 
     Example:
         >>> class Options(Settings):
@@ -54,6 +52,14 @@ class Settings(BaseModel):
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named values of some settings of the group: where it is a group of others, "group=name" assigns these alone."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_many(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        several = {name for name, field in cls.model_fields.items() if field.annotation == tuple[str, ...]}
+        return {name: _texts(value) if name in several else value for name, value in values.items()}
+
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, under: str = "") -> Self:
         """Return the settings of nested plain values; what is not named keeps its default.
@@ -65,6 +71,8 @@ class Settings(BaseModel):
         Raises:
             ConfigError: naming the setting, the value seen and what is allowed; for an unknown name, the nearest one.
         """
+        for path, value in _not_finite(values, under):
+            raise ConfigError(f"{path} = {value}: input should be a finite number")
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
@@ -87,6 +95,23 @@ class Settings(BaseModel):
         return self.parse(values)
 
 
+def _not_finite(values: Any, path: str) -> Iterator[tuple[str, float]]:
+    """Yield the numbers that JSON cannot hold, with their names: a group with keys of its own takes any number."""
+    if isinstance(values, float) and not math.isfinite(values):
+        yield path, values
+    elif isinstance(values, Mapping | list | tuple):
+        parts = values.items() if isinstance(values, Mapping) else enumerate(values)
+        for name, part in parts:
+            yield from _not_finite(part, f"{path}.{name}" if path and not path.endswith(".") else f"{path}{name}")
+
+
+def _texts(value: Any) -> Any:
+    """Return a text or path, or a list with paths in it, as texts; anything else as it is."""
+    if isinstance(value, list | tuple):
+        return [str(item) if isinstance(item, Path) else item for item in value]
+    return one_or_many(value) if isinstance(value, str | Path) else value
+
+
 def read_settings(path: str | Path, hint: str, *, leave_out: Collection[str] = ()) -> dict[str, Any]:
     """Return the nested plain values in a JSON file.
 
@@ -100,13 +125,20 @@ def read_settings(path: str | Path, hint: str, *, leave_out: Collection[str] = (
     """
     name = Path(path).name
     try:
-        written = Path(path).read_bytes()
+        if Path(path).parts[:2] != ("/", "dev"):  # /dev/fd/63 is the <(...) of a shell
+            refuse_special(Path(path))
+        with open(path, "rb") as file:
+            written = file.read(_LARGEST + 1)
+        if len(written) > _LARGEST:
+            raise ConfigError(f"--config {name}: is larger than {_LARGEST >> 20} MiB; {hint}")
         text = written.decode(json.detect_encoding(written))  # PowerShell writes UTF-16, Notepad a byte-order mark
-        values = json.loads(text, object_pairs_hook=_named_once(f"--config {name}: "))
+        values = parse_json(text, pairs=_named_once(f"--config {name}: "))
     except OSError as error:
         raise ConfigError(f"--config {name}: cannot be read ({error.strerror}); give the path of a JSON file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"--config {name}: is not JSON ({error}); {hint}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"--config {name}: is not JSON (no UTF-8 text); {hint}") from None
+    except JsonError as error:
+        raise ConfigError(f"--config {name}: {error}; {hint}") from None
     if not isinstance(values, dict):
         raise ConfigError(
             f"--config {name}: must hold one JSON object with the settings, not a {type(values).__name__}"
@@ -215,8 +247,8 @@ def _value(path: str, text: str) -> Any:
     """Return the JSON value of a text, .5 read as 0.5 and 5. as 5.0, else true, false or none, else the text."""
     for spelling in (text, _POINT.sub(_with_zeros, text)):
         try:
-            return json.loads(spelling, object_pairs_hook=_named_once(f"--set {path}: "))
-        except json.JSONDecodeError:
+            return parse_json(spelling, pairs=_named_once(f"--set {path}: "))
+        except JsonError:
             continue
     lowered = text.strip().lower()
     return {"true": True, "false": False, "none": None}.get(lowered, text.strip())
@@ -257,4 +289,4 @@ def _sentence(error: ValidationError, known: Sequence[str], under: str) -> str:
         return f"{under}{path}: {message}" if path and not message.startswith(path.split(".")[0]) else under + message
     given = first.get("input")
     seen = given if isinstance(given, str | int | float | bool) else type(given).__name__
-    return f"{under}{path} = {seen}: {message[0].lower()}{message[1:]}"
+    return f"{under}{path} = {shortened(str(seen))}: {message[0].lower()}{message[1:]}"

@@ -4,26 +4,35 @@ Nothing here has state that a restart could lose: the images of a step are a fun
 of ranks only says which of them this rank loads. Axes: N images, B images of this rank's part of a micro-batch.
 """
 
+import math
+import mmap
 import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from jaxtyping import UInt8
 
 from syn2co.core.errors import ConfigError, DataError
-from syn2co.core.processes import start_worker
+from syn2co.core.worker_pool import WorkerDied, WorkerPool
 from syn2co.data.batch import Batch
 from syn2co.data.codec import Codec
 from syn2co.data.mixing import Mixer, image_index
 from syn2co.data.settings import ViewsSettings
 from syn2co.data.views import one_view
 from syn2co.images.image_set import ImageSet
+from syn2co.runtime import signals
 
 Keys = list[tuple[int, int]]
+Arrays = tuple[Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""A batch on its way between processes; views that lie in a slot are its number."""
 AS_IT_IS = Codec()
+PATIENCE_SECONDS = 600.0
+"""Longest wait for loading processes that live."""
+_AHEAD = 2  # batches that a loading process has in hand or has made in advance
 
 
 @dataclass(frozen=True)
@@ -111,44 +120,54 @@ class Schedule:
                 yield [(epoch, int(sample_id)) for sample_id in part]
 
 
-class _Stream(Sampler[Keys]):
-    def __init__(self, schedule: Schedule, rank: int, start: int, stop: int) -> None:
-        self.arguments = (rank, start, stop)
-        self.schedule = schedule
+class _Views:
+    """A slot and keys to a batch; called in loading processes, or where there are none in this one.
 
-    def __iter__(self) -> Iterator[Keys]:
-        return self.schedule.keys(*self.arguments)
-
-
-class _Views(Dataset[Batch]):
-    """Keys to a batch; an unreadable image comes back as the error itself, so that it crosses process borders whole."""
+    The views, which are nearly all of a batch, go into a slot of memory that forked processes share with this one.
+    """
 
     def __init__(self, images: ImageSet, settings: ViewsSettings, mixer: Mixer, codec: Codec) -> None:
-        self.images = images
-        self.settings = settings
-        self.mixer = mixer
-        self.codec = codec
+        self.images, self.settings = images, settings
+        self.mixer, self.codec = mixer, codec
+        self.slots: UInt8[np.ndarray, "slots 2 B S S 3"] | None = None
 
-    def __getitems__(self, keys: Keys) -> Batch | DataError:
+    def share(self, slots: int, rows: int) -> None:
+        """Make the slots: anonymous memory, which the size of /dev/shm does not bound."""
+        shape = (slots, 2, rows, self.settings.size, self.settings.size, 3)
+        self.slots = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
+
+    def open(self) -> "_Views":
+        """Return what loads in another process: this, as forked or unpickled there."""
+        return self
+
+    def __call__(self, job: tuple[int, Keys]) -> Arrays:
+        slot, keys = job
         size = self.settings.size
-        views = np.empty((2, len(keys), size, size, 3), np.uint8)
+        views = np.empty((2, len(keys), size, size, 3), np.uint8) if self.slots is None else self.slots[slot]
         sample_ids = np.array([sample_id for _, sample_id in keys])
         epoch = keys[0][0]  # of all keys: no batch spans two epochs
         of_view = self.mixer.view_images(epoch, sample_ids)
-        try:
-            for row, sample_id in enumerate(sample_ids):
-                first, second = of_view[:, row].tolist()
-                image = self.codec(self.images.read(first))
-                other = image if second == first else self.codec(self.images.read(second))
-                for view, pixels in enumerate((image, other)):
-                    views[view, row] = one_view(
-                        pixels, self.settings, seed=self.mixer.seed, epoch=epoch, index=int(sample_id), view=view
-                    )
-        except DataError as error:
-            return error
+        for row, sample_id in enumerate(sample_ids):
+            first, second = of_view[:, row].tolist()
+            image = self.codec(self.images.read(first))
+            other = image if second == first else self.codec(self.images.read(second))
+            for view, pixels in enumerate((image, other)):
+                views[view, row] = one_view(
+                    pixels, self.settings, seed=self.mixer.seed, epoch=epoch, index=int(sample_id), view=view
+                )
         indices = image_index(sample_ids)
         groups, synthetic = self.images.groups[indices], of_view >= self.mixer.boundary
-        return Batch(*map(torch.from_numpy, (views, indices, groups, sample_ids, synthetic)))
+        return (views if self.slots is None else slot), indices, groups, sample_ids, synthetic
+
+    def batch(self, arrays: Arrays, pin: bool) -> Batch:
+        """Return the batch, in memory of its own where its views lie in a slot."""
+        first, *others = arrays
+        views = torch.from_numpy(first if self.slots is None else self.slots[first])
+        if pin:
+            views = views.pin_memory()
+        elif self.slots is not None:
+            views = views.clone()
+        return Batch(views, *map(torch.from_numpy, others))
 
 
 def batches(
@@ -164,37 +183,51 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """Yield this rank's micro-batches of the steps, in order; equal for any number of workers.
 
-    Every image passes through `codec` before its views.
+    Every image passes through `codec` before its views. A signal that
+    `Interrupts` remembers ends a wait for loading processes.
 
     Raises:
-        DataError: if an image that was readable before training no longer is.
+        DataError: if an image that was readable before training no longer is, or the loading processes cannot be
+            started, die, or give nothing for ten minutes.
+        Interrupted: after a signal.
     """
     forks = sys.platform == "linux"
     if images.cached and not forks:
         workers = 0  # each would get a copy of all decoded images
-    loader = DataLoader(
-        _Views(images, settings, schedule.mix, codec),
-        batch_sampler=_Stream(schedule, rank, steps.start, steps.stop),
-        num_workers=workers,
-        multiprocessing_context="fork" if workers and forks else None,  # shares images kept in memory
-        collate_fn=_same,
-        pin_memory=pin,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # torch would draw a seed for its workers from ambient state
-    )
-    iterator = iter(loader)
+    keys = schedule.keys(rank, steps.start, steps.stop)
+    views = _Views(images, settings, schedule.mix, codec)
+    if not workers:
+        yield from (views.batch(views((0, part)), pin) for part in keys)
+        return
+    slots = _AHEAD * workers
     try:
-        for batch in iterator:
-            if isinstance(batch, DataError):
-                raise batch
-            yield batch
-    finally:
-        del iterator  # sends the loading processes home: they ignore SIGTERM, so leaving would wait for them forever
+        if forks:
+            views.share(slots, schedule.rank_rows)
+        method = "fork" if forks else "spawn"  # a fork shares images kept in memory
+        pool = WorkerPool(views.open, workers, method=method, jobs_each=_AHEAD, ahead=_AHEAD)
+    except OSError as error:
+        raise DataError(
+            f"machine.workers = {workers}: the processes that load images cannot be started ({error.strerror}); use "
+            "fewer workers, or raise the limits of open files and memory (ulimit -n, ulimit -v)"
+        ) from None
+    jobs = ((number % slots, part) for number, part in enumerate(keys))
+    with pool:
+        try:
+            for arrays in pool.results(jobs, partial(_go_on_waiting, workers)):
+                yield views.batch(arrays, pin)
+        except WorkerDied as died:
+            raise DataError(
+                f"machine.workers = {workers}: a process that loads images died ({died}); use fewer workers and run "
+                "the same command again"
+            ) from None
 
 
-def _same(batch: Any) -> Any:
-    return batch
-
-
-def _start_worker(_: int) -> None:
-    start_worker()
+def _go_on_waiting(workers: int, seconds: float) -> None:
+    """Raise what ends a wait of so many seconds for the loading processes."""
+    if signals.received():
+        raise signals.Interrupted
+    if seconds > PATIENCE_SECONDS:
+        raise DataError(
+            f"machine.workers = {workers}: no batch came for {seconds:.0f} s, although the processes that load images "
+            "live; see whether the disk of the images answers, and run the same command again"
+        )

@@ -3,9 +3,7 @@
 Axis letters: N images of the set.
 """
 
-import glob
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -13,23 +11,24 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from syn2co.core.errors import DataError, FileError
-from syn2co.core.hints import nearest
+from syn2co.core.errors import DataError
 from syn2co.core.keyed_rng import digest
+from syn2co.core.paths import user_path
 from syn2co.core.progress import note
 from syn2co.data.groups import set_groups
+from syn2co.data.named_source import open_source, split_bits
 from syn2co.images.check import check_again, check_source
 from syn2co.images.decode import NEARLY_BLACK
 from syn2co.images.image_set import ImageSet
-from syn2co.images.index import relabel, sort_classes
+from syn2co.images.index import class_name, relabel, sort_classes
 from syn2co.images.index_cache import CheckResults, default_cache_dir, load_check, save_check
 from syn2co.images.pixel_cache import Absent, Block, PixelCache, auto_budget
-from syn2co.images.quarantine import FEW_BROKEN, MAX_BROKEN_SHARE, MAX_PIXELS, Quarantined, write_list
-from syn2co.images.source import Source, SyntheticSource
+from syn2co.images.quarantine import FEW_BROKEN, MAX_BROKEN_SHARE, MAX_PIXELS, BrokenSet, Quarantined
+from syn2co.images.source import Source, SyntheticSource, parts
+from syn2co.images.sources.folder import FolderSource
 
 Progress = Callable[[str, int, int], None]
 CacheMode = Literal["auto", "always", "never"]
-SCHEMES = ("builtin", "hf", "procedural", "torchvision")
 
 
 def open_images(
@@ -48,7 +47,8 @@ def open_images(
     Args:
         specs: one source or several. A source is a folder, a .tar file, a glob or brace range of tar files, a synthetic
             data set, `procedural:PROGRAM[:COUNT[:SIZE]]`, `builtin:photos[:train|:test]`,
-            `builtin:digits[:train|:test]`, `torchvision:[FOLDER/]NAME[:split[+split]]` or `hf:NAME[:split]`.
+            `builtin:digits[:train|:test]`, `torchvision:[FOLDER/]NAME[:split[+split]]` or `hf:NAME[:split]`;
+            `12bit:` before one says that its 16-bit files hold values of 12 bits, any number from 9.
         max_pixels: width times height of the largest image that is read; a larger one is quarantined.
         max_broken_share: largest share of broken images, from 0 to 1, before the set is refused; up to 3 broken images
             stop no set, unless the share is 0.
@@ -64,7 +64,7 @@ def open_images(
 
     Raises:
         DataError: if a source is missing, unreadable, empty or given twice, if a setting is out of range, or if more
-            than `max_broken_share` of all images are broken; the list of these is written into the cache folder.
+            than `max_broken_share` of all images are broken; the cache folder gets the list of these (`BrokenSet`).
 
     Example:
         >>> images = open_images("builtin:digits:test")
@@ -72,10 +72,12 @@ def open_images(
         ((32, 32, 3), '0', 0)
     """
     _check_settings(max_pixels, max_broken_share, cache)
-    folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    sources = [open_source(spec, cache_dir=folder, report=report) for spec in _as_list(specs)]
+    folder = user_path(cache_dir) if cache_dir is not None else default_cache_dir()
+    named = [split_bits(spec) for spec in _as_list(specs)]
+    bits = tuple(number for _, number in named)
+    sources = [open_source(spec, cache_dir=folder, report=report) for spec, _ in named]
     _refuse_twice(sources)
-    inspected = _inspect(sources, max_pixels, check, cache, workers, folder, report)
+    inspected = _inspect(sources, bits, max_pixels, check, cache, workers, folder, report)
     pairs = list(zip(sources, inspected.verdicts, strict=True))
     quarantined = [entry for number, pair in enumerate(pairs) for entry in _quarantine(number, *pair)]
     good = np.concatenate([_good(*pair) for pair in pairs])
@@ -94,6 +96,8 @@ def open_images(
         quarantined=quarantined,
         cache=None if inspected.blocks is None else PixelCache(inspected.blocks),
         max_pixels=max_pixels,
+        bits=bits,
+        dark=sum(verdict.dark for verdict in inspected.verdicts if verdict is not None),
     )
 
 
@@ -115,120 +119,13 @@ def _as_list(specs: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return listed
 
 
-def open_source(spec: str | Path, *, cache_dir: Path, report: Progress | None = None) -> Source:
-    """Return the source that `spec` names.
-
-    Raises:
-        DataError: if it is missing, unreadable, empty or of an unknown scheme.
-    """
-    text = str(spec)
-    scheme, colon, rest = text.partition(":")
-    if colon and scheme in SCHEMES:
-        return _open_scheme(scheme, rest, cache_dir)
-    path = Path(text).expanduser()
-    if path.is_dir():
-        from syn2co.data.stored_set import is_stored_set, open_stored_set
-
-        if is_stored_set(path):
-            return open_stored_set(path, cache_dir=cache_dir, report=report)
-        from syn2co.images.sources.folder import open_folder
-
-        return open_folder(path, cache_dir=cache_dir, report=report)
-    if path.is_file():
-        tars = [path]
-    elif any(mark in text for mark in "*?[{"):
-        tars = _expand(str(path))
-    elif colon and re.fullmatch(r"[A-Za-z]\w+", scheme):
-        raise DataError(_unknown_scheme(text, scheme))
-    else:
-        raise DataError(_missing(path))
-    _refuse_other_files(tars)
-    from syn2co.images.sources.tar import open_tars
-
-    return open_tars(tars, cache_dir=cache_dir, report=report)
-
-
-def _open_scheme(scheme: str, rest: str, cache_dir: Path) -> Source:
-    """Return a source that is not a path."""
-    folder, slash, last = rest.rpartition("/")
-    name, _, split = last.partition(":")
-    name = folder + slash + name
-    if scheme == "builtin":
-        from syn2co.images.sources.builtin import open_builtin
-
-        return open_builtin(name, split or "train")
-    if scheme == "procedural":
-        from syn2co.data.on_the_fly import open_procedural
-
-        return open_procedural(rest)
-    if scheme == "torchvision":
-        from syn2co.images.sources.torchvision import open_torchvision
-
-        return open_torchvision(name, split or "train", cache_dir=cache_dir)
-    from syn2co.images.sources.huggingface import open_hf
-
-    return open_hf(name, split or "train")
-
-
-def _unknown_scheme(text: str, scheme: str) -> str:
-    """Return the message for `scheme:...` that we do not know."""
-    known = [f"{name}:" for name in SCHEMES]
-    hint = nearest(f"{scheme}:", known) or "; correct it or give a path."
-    return f"{text}: {scheme}: is not a kind of image source; known are {', '.join(known)}{hint}"
-
-
-def _missing(path: Path) -> str:
-    """Return the message for a path that does not exist, with its nearest neighbor."""
-    parent = path.parent
-    if not parent.is_dir():
-        return f"{path}: there is no such folder or tar file, and no {parent} either; correct the path."
-    hint = nearest(path.name, (entry.name for entry in parent.iterdir()), separator="/") or "; correct the path."
-    return f"{path}: there is no such folder or tar file{hint}"
-
-
-def _expand(pattern: str) -> list[Path]:
-    """Return the files that a pattern with braces and wildcards names, in the order of braces, then of names."""
-    paths: list[Path] = []
-    for part in expand_braces(pattern):
-        matches = sorted(Path(match) for match in glob.glob(part, recursive=True))
-        if not matches:
-            raise DataError(f"{part}: no file matches; correct the pattern {pattern!r}.")
-        paths.extend(matches)
-    return paths
-
-
-def expand_braces(pattern: str) -> list[str]:
-    """Return the texts that `{000..012}` ranges and `{a,b}` lists stand for, leading zeros kept."""
-    match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern)
-    if match is None:
-        return [pattern]
-    first, last, listed = match.groups()
-    if listed is not None:
-        middles = listed.split(",")
-    else:
-        width = len(first) if first.startswith("0") else 0
-        middles = [str(number).zfill(width) for number in range(int(first), int(last) + 1)]
-    head, tail = pattern[: match.start()], pattern[match.end() :]
-    return [head + middle + rest for middle in middles for rest in expand_braces(tail)]
-
-
-def _refuse_other_files(paths: Sequence[Path]) -> None:
-    """Refuse files that are no tar by name."""
-    for path in paths:
-        if not re.search(r"\.(tar|tgz|tbz2?|txz)(\.\w+)?$", path.name.lower()):
-            raise DataError(
-                f"{path}: an image source must be a folder or a .tar file, and this is another file; "
-                "give the folder it lies in, or make a tar."
-            )
-
-
 def _refuse_twice(sources: Sequence[Source]) -> None:
     """Refuse a source that is given twice: its images would count double."""
-    parts = [part for source in sources for part in source.identity.split("\n")]
-    for number, part in enumerate(parts):
-        if part in parts[:number]:
+    names = [part for source in sources for part in parts(source)]
+    for number, part in enumerate(names):
+        if part in names[:number]:
             raise DataError(f"{part}: this source is given twice; name it once.")
-    folders = [part for part in parts if os.path.isdir(part)]
+    folders = [part for part in names if os.path.isdir(part)]
     for inner in folders:
         outer = next((folder for folder in folders if inner.startswith(os.path.join(folder, ""))), None)
         if outer is not None:
@@ -244,6 +141,7 @@ class _Inspected(NamedTuple):
 
 def _inspect(
     sources: Sequence[Source],
+    bits: Sequence[int],
     max_pixels: int,
     check: bool,
     cache: CacheMode,
@@ -254,23 +152,26 @@ def _inspect(
     """Check every source, or take the remembered verdicts, and keep the pixels if they fit."""
     if not check:
         return _Inspected([None] * len(sources), None)
-    remembered = [_remembered(source, max_pixels, cache_dir) for source in sources]
+    keys = [_check_key(source, max_pixels, deep) for source, deep in zip(sources, bits, strict=True)]
+    remembered = [_remembered(source, key, cache_dir) for source, key in zip(sources, keys, strict=True)]
     budget = {"always": None, "auto": auto_budget(), "never": -1}[cache]
     if budget is not None and sum(verdict.decoded_bytes for verdict in remembered if verdict is not None) > budget:
         budget = -1
     verdicts, blocks = [], []
-    for source, known in zip(sources, remembered, strict=True):
+    for source, known, key, deep in zip(sources, remembered, keys, bits, strict=True):
         if _on_the_fly(source):
             verdicts.append(CheckResults(np.zeros(len(source), np.uint32), {}, 0))
             blocks.append(Absent(len(source)))
             continue
         if known is not None and budget == -1:
-            verdicts.append(check_again(source, known, max_pixels=max_pixels, workers=workers))
+            verdicts.append(check_again(source, known, max_pixels=max_pixels, bits=deep, workers=workers))
             continue
-        verdict, kept = check_source(source, max_pixels=max_pixels, workers=workers, budget=budget, report=report)
+        verdict, kept = check_source(
+            source, max_pixels=max_pixels, bits=deep, workers=workers, budget=budget, report=report
+        )
         verdicts.append(verdict)
         if source.stamp is not None:
-            save_check(cache_dir, _check_key(source, max_pixels), source.stamp, verdict)
+            save_check(cache_dir, key, source.stamp, verdict)
         if kept is None:
             budget, blocks = -1, []
         else:
@@ -284,16 +185,16 @@ def _on_the_fly(source: Source) -> bool:
     return isinstance(source, SyntheticSource) and source.on_the_fly
 
 
-def _check_key(source: Source, max_pixels: int) -> str:
+def _check_key(source: Source, max_pixels: int, bits: int) -> str:
     """Return the key under which a source's verdicts are remembered."""
-    return f"{source.identity}\n{max_pixels}"
+    return f"{source.identity}\n{max_pixels}" + (f"\n{bits}" if bits < 16 else "")
 
 
-def _remembered(source: Source, max_pixels: int, cache_dir: Path) -> CheckResults | None:
+def _remembered(source: Source, key: str, cache_dir: Path) -> CheckResults | None:
     """Return the verdicts of an earlier check of the same files, if there are any."""
     if source.stamp is None:
         return None
-    return load_check(cache_dir, _check_key(source, max_pixels), source.stamp, len(source))
+    return load_check(cache_dir, key, source.stamp, len(source))
 
 
 def _quarantine(number: int, source: Source, verdicts: CheckResults | None) -> list[Quarantined]:
@@ -317,34 +218,24 @@ def _refuse_broken(quarantined: Sequence[Quarantined], good: int, max_share: flo
     allowed = max(max_share * total, FEW_BROKEN) if max_share else 0
     if good and len(quarantined) <= allowed:
         return
-    first = "; ".join(f"{name}: {reason}" for name, reason in quarantined[:3])
-    if len(quarantined) > 3:
-        first += f"; {_list_all(quarantined, cache_dir)}"
-    if good == 0:
-        raise DataError(f"none of the {total} images can be read ({first}); fix them or give another source.")
-    raise DataError(
-        f"{len(quarantined)} of {total} images are broken, more than max_broken_share = {max_share} allows "
-        f"({first}); fix or remove them, or allow a larger share."
-    )
-
-
-def _list_all(quarantined: Sequence[Quarantined], cache_dir: Path) -> str:
-    """Return where all broken images are listed, or else their names."""
     path = cache_dir / f"quarantine-{digest(*map(str, quarantined)).hex()[:12]}.jsonl"
-    try:
-        write_list(path, quarantined)
-    except FileError:
-        return ", ".join(entry.name for entry in quarantined[3:])
-    return f"all are listed in {path}"
+    what, advice = f"none of the {total} images can be read", "fix them or give another source."
+    if good:
+        what = f"{len(quarantined)} of {total} images are broken, more than max_broken_share = {max_share} allows"
+        advice = "fix or remove them, or allow a larger share."
+    raise BrokenSet(what, advice, quarantined, path)
 
 
 def _say_dark(pairs: Sequence[tuple[Source, CheckResults | None]]) -> None:
     """Note the sources of which most images are nearly black: 12-bit data in 16-bit files are read so."""
     for source, verdict in pairs:
         if verdict is not None and verdict.dark > len(source) / 2:
+            first, *others = parts(source)
+            more = f" and {len(others)} more" if others else ""
             note(
-                f"{source.identity}: {verdict.dark} of {len(source)} images are nearly black, with no value above "
-                f"{NEARLY_BLACK} of 255; 16-bit values count from 0 to 65535, so multiply 12-bit ones in files by 16"
+                f"{first}{more}: {verdict.dark} of {len(source)} images are nearly black, with no value above "
+                f"{NEARLY_BLACK} of 255; 16-bit values count from 0 to 65535; if they have 12 bits, name the source "
+                f"12bit:{'SOURCE' if others else first}"
             )
 
 
@@ -359,9 +250,12 @@ def _labeled(number: int, sources: Sequence[Source]) -> tuple[Int32[np.ndarray, 
     """Return the labels of one source and its classes.
 
     A source with one folder at its top has the classes below it, as `train/cat`, `train/dog` do; unless another source
-    has a class of that name: then the folder is this class.
+    has a class of that name: then the folder is this class. So is the source itself, if it has no class of the others.
     """
     source = sources[number]
     others = {name for other, rest in enumerate(sources) if other != number for name in rest.classes}
-    top = next((name for name in getattr(source, "top", "").split("/") if name in others), None)
+    folders = getattr(source, "top", "").split("/")
+    if isinstance(source, FolderSource) and not others & set(source.classes):
+        folders.append(os.path.basename(source.identity))
+    top = next((name for name in map(class_name, folders) if name in others), None)
     return (source.labels, source.classes) if top is None else (np.zeros_like(source.labels), (top,))

@@ -6,17 +6,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from syn2co.core.errors import ConfigError
-from syn2co.core.settings import Count, OneOrMany, Settings, Share
+from syn2co.core.settings import Count, Settings, Share
 from syn2co.images.quarantine import MAX_BROKEN_SHARE, MAX_PIXELS
 
 
 class DataSettings(Settings):
     """Sources of the images that are trained on, and their check."""
 
-    real: OneOrMany = ()
-    """Sources of real images: folders, tar files, torchvision:NAME, hf:NAME, builtin:photos, builtin:digits."""
-    synthetic: OneOrMany = ()
+    real: tuple[str, ...] = ()
+    """Sources of real images: folders, tar files, torchvision:NAME, hf:NAME, builtin:photos, builtin:digits; and
+    12bit:SOURCE, one whose 16-bit files hold values of 12 bits (9 to 15)."""
+    synthetic: tuple[str, ...] = ()
     """Sources of synthetic images: data set folders of `syn2co generate`, procedural:PROGRAM[:COUNT[:SIZE]], or any
     source of images."""
     max_pixels: int = Field(default=MAX_PIXELS, gt=0)
@@ -175,4 +175,4 @@ class ViewsSettings(Settings):
 def _require(good: bool, name: str, value: object, allowed: str) -> None:
     """Raise the one-sentence error for the setting views.`name` unless `good`."""
     if not good:
-        raise ConfigError(f"views.{name} = {value}: must be {allowed}; change it")
+        raise ValueError(f"views.{name} = {value}: must be {allowed}; change it")

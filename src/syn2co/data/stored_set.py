@@ -6,6 +6,7 @@ images as are planned; one that is still being made, or was changed by hand, is 
 Axis letters: M images of the set.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from syn2co.core.errors import DataError, SynthesisError
+from syn2co.core.hints import first_names
+from syn2co.core.paths import is_file, names_in
 from syn2co.images.identity import group_id, source_id
-from syn2co.images.index import sort_classes
+from syn2co.images.index import class_name, sort_classes
 from syn2co.images.sources.tar import TarSource, open_tars
 
 Progress = Callable[[str, int, int], None]
@@ -96,7 +99,7 @@ class Facts:
         self.made_by.add(str(line["generator"]))
         if line.get("license") is not None:
             self.licenses.setdefault(str(line["generator"]), set()).add(str(line["license"]))
-        name = line["class"]
+        name = None if line["class"] is None else class_name(line["class"])
         self.class_numbers[row] = -1 if name is None else self.classes.setdefault(name, len(self.classes))
         self.hasher.update(line["check"].encode())
 
@@ -127,7 +130,7 @@ class _Planned:
 
 def is_stored_set(folder: Path) -> bool:
     """Return whether a folder is a synthetic data set: a recipe beside shards, finished or not."""
-    return (folder / RECIPE).is_file() and any(_SHARD.search(path.name) for path in folder.iterdir())
+    return is_file(folder / RECIPE) and any(map(_SHARD.search, names_in(folder)))
 
 
 def open_stored_set(root: Path, *, cache_dir: Path, report: Progress | None = None) -> StoredSetSource:
@@ -142,7 +145,8 @@ def open_stored_set(root: Path, *, cache_dir: Path, report: Progress | None = No
     root = root.resolve()
     planned = _planned(root)
     shards = _shards(root, planned)
-    tars = open_tars([root / f"{name}.tar" for name in shards], cache_dir=cache_dir)
+    # A store (hub cache, git-annex, DVC) holds the files under other names, and the set has links to them.
+    tars = open_tars([root / f"{name}.tar" for name in shards], cache_dir=cache_dir, follow=False)
     rows = _rows(tars, shards)
     metadata = Facts(np.empty(len(tars), np.int64), np.empty(len(tars), np.int64), class_numbers=[-1] * len(tars))
     for number, name in enumerate(shards, 1):
@@ -156,15 +160,21 @@ def open_stored_set(root: Path, *, cache_dir: Path, report: Progress | None = No
 def _shards(root: Path, planned: _Planned) -> list[str]:
     """Return the names of the shards in order, all of which have both files."""
     endings: dict[str, set[str]] = {}
-    for path in root.iterdir():
-        if match := _SHARD.fullmatch(path.name):
+    for name in names_in(root):
+        if (match := _SHARD.fullmatch(name)) and is_file(root / name):
             endings.setdefault(match[1], set()).add(match[2])
-    names = [f"{number:06d}" for number in range(max([planned.shards, *(int(name) + 1 for name in endings)]))]
-    unfinished = [name for name in names if len(endings.get(name, ())) < 2]
-    if unfinished:
+    stray = [name for name in endings if int(name) >= planned.shards or name != f"{int(name):06d}"]
+    if stray:
         raise DataError(
-            f"{root}: {len(unfinished)} of {len(names)} shards are not finished (the first without both .tar and "
-            f".jsonl is {unfinished[0]}); run its `syn2co generate` again, every --shard part of it"
+            f"{root}: holds {first_names(stray)}, and its {RECIPE} plans {planned.shards} shards from 000000 on; take "
+            "away what is not of the set"
+        )
+    names = sorted((name for name, kinds in endings.items() if len(kinds) == 2), key=int)
+    if len(names) < planned.shards:
+        first = next(number for number in itertools.count() if f"{number:06d}" not in names)
+        raise DataError(
+            f"{root}: {planned.shards - len(names)} of {planned.shards} shards are not finished (the first without "
+            f"both .tar and .jsonl is {first:06d}); run its `syn2co generate` again, every --shard part of it"
         )
     return names
 

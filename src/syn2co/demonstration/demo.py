@@ -6,13 +6,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from syn2co.core.paths import user_path
+from syn2co.core.settings import one_or_many
+
 
 def demo(
     out: str | Path = "runs/demo",
     *,
     pretrain_only: bool = False,
-    settings: Sequence[str] = (),
-    protocols: Sequence[str] = ("knn",),
+    settings: str | Sequence[str] = (),
+    protocols: str | Sequence[str] = ("knn",),
     progress: bool = True,
 ) -> Path:
     """Ask on patches of photographs whether faking helps: a small study with three seeds, and its page.
@@ -24,8 +27,8 @@ def demo(
     Args:
         out: folder of the study, made if needed.
         pretrain_only: no study; one longer run on the photographs alone, and a page of it.
-        settings: assignments that change every run, such as "training.steps=100".
-        protocols: of `evaluate`, in their order.
+        settings: one assignment or several that change every run, such as "training.steps=100".
+        protocols: of `evaluate`, one or several in their order.
         progress: show bars on standard error; the answers are printed in any case.
 
     Returns:
@@ -44,7 +47,8 @@ def demo(
     from syn2co.demonstration.faking import faking_demo
     from syn2co.demonstration.pretraining import pretraining_demo
 
-    out, console, started = Path(out), Console(), time.monotonic()
+    out, console, started = user_path(out), Console(), time.monotonic()
+    settings, protocols = one_or_many(settings), one_or_many(protocols)
     if pretrain_only:
         report = pretraining_demo(out, settings=settings, protocols=protocols, progress=progress)
         console.print(report.table())
@@ -55,5 +59,5 @@ def demo(
             console.print(line, highlight=False, markup=False)
         page = out / "study.html"
     minutes = (time.monotonic() - started) / 60
-    console.print(f"{minutes:.1f} minutes. Open {page}.", highlight=False)
+    console.print(f"{minutes:.1f} minutes. Open {page}.", markup=False, highlight=False)
     return page

@@ -1,11 +1,11 @@
 """The whole demo: a small study of both fakes on patches of photographs, and its page."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from syn2co.core.cpus import available_cpus
 from syn2co.core.keyed_rng import permutation
 from syn2co.data.open import open_images
 from syn2co.demonstration.pretraining import TEST, TRAIN, neighbors_figure
@@ -95,7 +95,7 @@ def faking_demo(out: Path, *, settings: Sequence[str], protocols: Sequence[str],
     machine = ("machine.tensorboard=false", "machine.save_minutes=1")
     inputs = StudyInputs(real=(TRAIN,), train=(LABELED,), test=(TEST,), settings=(*machine, *settings))
     run = begin(study, inputs, out)
-    answers = answer(run_cells(run, jobs=min(MOST_JOBS, os.cpu_count() or 1), progress=progress))
+    answers = answer(run_cells(run, jobs=min(MOST_JOBS, available_cpus()), progress=progress))
     write_study_page(answers, out, pictures=_pictures(run, out))
     return answers
 

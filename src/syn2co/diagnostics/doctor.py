@@ -2,18 +2,29 @@
 
 from pathlib import Path
 
+from syn2co.core.paths import user_path
 from syn2co.diagnostics.classification import classification
 from syn2co.diagnostics.diagnosis import Diagnosis
 from syn2co.diagnostics.evidence import read_evidence
 from syn2co.diagnostics.learning import learning, unstable, warmup
 from syn2co.diagnostics.negatives import masked, negatives
-from syn2co.diagnostics.state import broken_images, damaged, nonfinite, starved, stopped_early, unfinished
+from syn2co.diagnostics.state import broken_images, damaged, dark_images, nonfinite, starved, stopped_early, unfinished
 
 CHECKS = (
-    nonfinite, damaged, learning, warmup, unstable, negatives, masked, starved, broken_images, stopped_early,
-    unfinished,
+    nonfinite, damaged, learning, warmup, unstable, negatives, masked, starved, broken_images, dark_images,
+    stopped_early, unfinished,
 )  # fmt: skip
-SUPERVISED_CHECKS = (nonfinite, damaged, classification, warmup, starved, broken_images, stopped_early, unfinished)
+SUPERVISED_CHECKS = (
+    nonfinite,
+    damaged,
+    classification,
+    warmup,
+    starved,
+    broken_images,
+    dark_images,
+    stopped_early,
+    unfinished,
+)
 
 
 def doctor(run: str | Path) -> Diagnosis:
@@ -36,7 +47,7 @@ def doctor(run: str | Path) -> Diagnosis:
         >>> doctor(run.folder).headline
         'negatives on (too short to tell)'
     """
-    evidence = read_evidence(Path(run))
+    evidence = read_evidence(user_path(run))
     checks = SUPERVISED_CHECKS if evidence.config.training.objective == "supervised" else CHECKS
     findings = tuple(finding for check in checks for finding in check(evidence))
     return Diagnosis(str(run), evidence.summary(), findings)

@@ -1,16 +1,21 @@
 """Evidence from a run folder, read without running anything: config, metrics, newest checkpoint, files of a stop."""
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from syn2co.core.errors import CheckpointError, ConfigError
+from pydantic import BaseModel
+
+from syn2co.core.errors import CheckpointError, ConfigError, FileError
+from syn2co.core.json_files import JsonError, read_json_lines
 from syn2co.core.locks import LOCK, is_held
+from syn2co.core.paths import is_file, is_folder, status_of
+from syn2co.core.progress import note
 from syn2co.pretraining.config import Config, load_config
-from syn2co.pretraining.metrics import knn_scores, read_metrics, stands_still
+from syn2co.pretraining.metrics import FILE as METRICS
+from syn2co.pretraining.metrics import knn_scores, read_sound_metrics, stands_still
 from syn2co.pretraining.run_folder import CONFIG
 from syn2co.runtime.checkpoint import newest_checkpoint
 
@@ -34,6 +39,7 @@ class Evidence:
     images: int | None
     nonfinite_step: int | None
     quarantined: dict[str, int]  # reason -> images
+    dark: int  # images that are nearly black, 0 unless they are the most
     running: bool
 
     @property
@@ -90,8 +96,9 @@ def read_evidence(run: Path) -> Evidence:
     Raises:
         ConfigError: if it is none, or its config or metrics cannot be read.
     """
-    if not (run / CONFIG).is_file():
-        what = "holds no config.json" if run.is_dir() else "does not exist" if not run.exists() else "is a file"
+    if not is_file(run / CONFIG):
+        missing = status_of(run) is None
+        what = "holds no config.json" if is_folder(run) else "does not exist" if missing else "is a file"
         raise ConfigError(f"RUN {run}: {what}; give the --out folder of a `syn2co pretrain`")
     config = load_config(run / CONFIG)
     lines = _metrics(run)
@@ -119,16 +126,19 @@ def read_evidence(run: Path) -> Evidence:
         images=state.get("images"),
         nonfinite_step=_nonfinite_step(run),
         quarantined=_quarantined(run),
+        dark=state.get("dark", 0),
         running=is_held(run / LOCK),
     )
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:
     try:
-        lines = read_metrics(run)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"RUN {run}: its metrics.jsonl cannot be read ({error}); restore it from a copy") from None
-    return [line for line in lines if isinstance(line, dict) and isinstance(line.get("step"), int)]
+        records, damaged = read_sound_metrics(run)
+    except FileError as error:
+        raise ConfigError(f"RUN {run}: {error}") from None
+    if damaged:
+        note(f"{run.name}/{METRICS}: {damaged} lines are damaged and are left out")
+    return records
 
 
 def _checkpoint(run: Path) -> tuple[dict[str, Any], list[str], bool, str | None]:
@@ -152,12 +162,15 @@ def _nonfinite_step(run: Path) -> int | None:
     return max((int(step) for step in steps if step.isdecimal()), default=None)
 
 
+class _QuarantineLine(BaseModel):
+    """JSON of one line of quarantine.jsonl, as far as it is counted."""
+
+    reason: str
+
+
 def _quarantined(run: Path) -> dict[str, int]:
     path, reasons = run / "quarantine.jsonl", {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        try:
-            reason = str(json.loads(line)["reason"])
-        except (json.JSONDecodeError, KeyError, TypeError):
-            reason = "not readable in quarantine.jsonl"
+    for line in read_json_lines(path, _QuarantineLine) if path.is_file() else []:
+        reason = "not readable in quarantine.jsonl" if isinstance(line, JsonError) else line["reason"]
         reasons[reason] = reasons.get(reason, 0) + 1
     return reasons

@@ -4,13 +4,14 @@ Measured share of time waiting for data, median over a run: .02 to .04 in runs l
 synco-cifar10), .07 in the shrunk demo; with 3 and 20 ms of sleep in each read .50 and .85.
 """
 
-import os
 from collections.abc import Iterator
 from statistics import median
 
+from syn2co.core.cpus import available_cpus
 from syn2co.core.findings import Finding
 from syn2co.diagnostics.evidence import Evidence
 from syn2co.diagnostics.suspects import assignment
+from syn2co.images.decode import NEARLY_BLACK
 from syn2co.images.quarantine import FEW_BROKEN, MAX_BROKEN_SHARE
 
 MAX_WAIT = 0.25
@@ -68,7 +69,7 @@ def starved(evidence: Evidence) -> Iterator[Finding]:
     speeds = f"{speed:.0f} images/s, {speed / (1 - wait):.0f} without"
     reason = f"{100 * wait:.0f} % of the time goes to waiting for images ({speeds})"
     machine = evidence.config.machine
-    workers = 2 * machine.workers if machine.workers else max(2, min(8, os.cpu_count() or 2))
+    workers = 2 * machine.workers if machine.workers else max(2, min(8, available_cpus()))
     advice = [
         f"the same command resumes with --set {assignment('machine.workers', workers)} (the result stays the same)"
     ]
@@ -92,6 +93,14 @@ def broken_images(evidence: Evidence) -> Iterator[Finding]:
     advice = (f"repair or remove them; {limit} refuses a run on so many",) if many else ()
     numbers = {"quarantined": count, "share": share}
     yield Finding("broken images", "fail" if many else "info", reason, numbers, advice)
+
+
+def dark_images(evidence: Evidence) -> Iterator[Finding]:
+    """Yield a finding if most images are nearly black: values of 12 bits read as ones of 16."""
+    if evidence.dark:
+        reason = f"{evidence.dark} images are nearly black, with no value above {NEARLY_BLACK} of 255"
+        advice = ("if their 16-bit files hold values of 12 bits, name the source 12bit:SOURCE in a new run",)
+        yield Finding("dark images", "warn", reason, {"dark": evidence.dark}, advice)
 
 
 def stopped_early(evidence: Evidence) -> Iterator[Finding]:

@@ -3,7 +3,6 @@
 Axes: B images of a batch, S side of a crop in pixels.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from syn2co.core.cpus import cpus_of_rank
 from syn2co.core.errors import DataError
 from syn2co.images.image_set import ImageSet
 from syn2co.images.resize import Interpolation, resize_and_crop
@@ -61,8 +61,7 @@ def decoding_threads(workers: int | None) -> int:
     """Return `workers`, or for None one thread per core that this rank may use, at most 16."""
     if workers is not None:
         return workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(_MOST_THREADS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return min(_MOST_THREADS, cpus_of_rank())
 
 
 def crop_batches(

@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 
 from syn2co.core.errors import DataError
 from syn2co.core.hints import first_names, nearest
-from syn2co.data.open import open_source
+from syn2co.core.paths import is_folder, user_path
+from syn2co.data.named_source import open_source
 from syn2co.images.image_set import ImageSet
 from syn2co.images.index_cache import default_cache_dir
 from syn2co.images.source import Source
@@ -165,15 +166,15 @@ def available(
         >>> len(found.have), [data_set.name for data_set in found.missing]
         (0, ['pets', 'dtd'])
     """
-    places = _places(root, Path(cache_dir) if cache_dir is not None else default_cache_dir())
+    places = _places(root, user_path(cache_dir) if cache_dir is not None else default_cache_dir())
     have: list[NamedDataSet] = []
     missing: list[NamedDataSet] = []
     for name in names:
-        if name not in DATA_SETS and Path(name).expanduser().is_dir():
+        if name not in DATA_SETS and is_folder(user_path(name)):
             data_set, is_there = folder_data_set(name, cache_dir=cache_dir), True
         else:
             data_set = named(name)
-            lies_in = next((folder for folder in places if (folder / data_set.folder).is_dir()), None)
+            lies_in = next((folder for folder in places if is_folder(folder / data_set.folder)), None)
             data_set, is_there = data_set if lies_in is None else data_set.at(lies_in), lies_in is not None
         if any(data_set.name == other.name for other in (*have, *missing)):
             raise DataError(f"{name}: two data sets of the list have the name {data_set.name}; name each one once.")
@@ -183,8 +184,8 @@ def available(
 
 def _places(root: str | Path | None, cache_dir: Path) -> list[Path]:
     """Return the folders in which data sets may lie, in order."""
-    chosen = data_root() if root is None else Path(root).expanduser()
-    if chosen is not None and not chosen.is_dir():
+    chosen = data_root() if root is None else user_path(root)
+    if chosen is not None and not is_folder(chosen):
         raise DataError(f"{root}: there is no such folder of data sets; correct the path.")
     return [folder for folder in (chosen, download_folder(cache_dir)) if folder is not None]
 
@@ -212,11 +213,11 @@ def folder_data_set(path: str | Path, *, cache_dir: str | Path | None = None) ->
         >>> pair.name, pair.metric, pair.classes, pair.train_size, Path(pair.test).name
         ('pair', 'top-1', 2, 2, 'val')
     """
-    root = Path(path).expanduser()
-    tested = next((side for side in ("test", "val") if (root / side).is_dir()), None)
-    if not (root / "train").is_dir() or tested is None:
+    root = user_path(path)
+    tested = next((side for side in ("test", "val") if is_folder(root / side)), None)
+    if not is_folder(root / "train") or tested is None:
         raise DataError(f"{path}: a folder as data set must have train/ and test/ or val/ in it; give it these.")
-    cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    cache = user_path(cache_dir) if cache_dir is not None else default_cache_dir()
     train, test = (_side(root / side, cache) for side in ("train", tested))
     _refuse_unknown(root / tested, train.classes, test.classes)
     unused = tested == "test" and (root / "val").is_dir()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from syn2co.core.errors import EvaluationError, FileError
 from syn2co.core.files import atomic_file, why_not_written
+from syn2co.core.paths import printable, weights_path
 from syn2co.core.progress import Bar
 from syn2co.core.versions import __version__
 from syn2co.data.open import open_images
@@ -24,7 +25,6 @@ from syn2co.evaluation.features import check_finite, encoder_hash, stream
 from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.evaluation.splits import Specs
 from syn2co.images.image_set import ImageSet
-from syn2co.images.sources.folder import printable
 from syn2co.models.encoder import Encoder
 from syn2co.models.load import load_encoder
 from syn2co.models.provenance import source_name
@@ -104,7 +104,7 @@ def embed(
         >>> pyarrow.parquet.read_table("digits.parquet").column_names
         ['name', 'source', 'class', 'feature']
     """
-    path, settings = Path(out), settings or EvaluationSettings()
+    path, settings = weights_path(out), settings or EvaluationSettings()
     _check(path, force)
     device = choose_device(settings.device)
     with distributed.session(device.type):

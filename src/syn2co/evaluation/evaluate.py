@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from syn2co.core.errors import EvaluationError
+from syn2co.core.float32 import exact_float32
 from syn2co.data.open import open_images
 from syn2co.evaluation.baselines import baselines_of
 from syn2co.evaluation.bootstrap import DRAWS, Interval, interval_of
 from syn2co.evaluation.crops import decoding_threads
 from syn2co.evaluation.data_sets import size_notes
 from syn2co.evaluation.feature_cache import GIB, FeatureCache
-from syn2co.evaluation.features import exact_float32
 from syn2co.evaluation.near_overlap import near_overlap
 from syn2co.evaluation.protocols.protocol import NotApplicable, ProtocolResult, Task
 from syn2co.evaluation.protocols.registry import PROTOCOLS
@@ -130,7 +130,8 @@ def _free_name(name: str, taken: Container[str]) -> str:
 def _open_splits(data: DataSet, protocols: Sequence[str], settings: EvaluationSettings) -> Splits:
     """Return both sides of a data set, checked to be different: test images that were stored again are counted."""
     splits = _both_sides(data, protocols, settings)
-    notes = near_overlap(splits, settings.max_overlap, threads=decoding_threads(settings.workers))
+    threads = decoding_threads(settings.workers)
+    notes = near_overlap(splits.train, splits.test, settings.max_overlap, threads=threads)
     return replace(splits, notes=(*splits.notes, *notes))
 
 

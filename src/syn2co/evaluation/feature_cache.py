@@ -10,13 +10,12 @@ from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from syn2co.core.files import atomic_file
+from syn2co.core.files import atomic_file, best_effort
 from syn2co.images.index_cache import default_cache_dir
 from syn2co.runtime import distributed
 
@@ -82,7 +81,8 @@ class FeatureCache:
             with open(path, "rb") as file:
                 array = np.load(file, allow_pickle=False)
                 checksum = file.read()
-            os.utime(path)  # used now: it leaves last
+            with best_effort("the cache cannot note when features were used, so old ones may leave late"):
+                os.utime(path)  # used now: it leaves last
         except Exception:  # a damaged header makes NumPy raise whatever its parser does
             return None
         return torch.from_numpy(array) if checksum == _checksum(array) else None
@@ -93,8 +93,7 @@ class FeatureCache:
             return
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-            with atomic_file(path, temporary=temporary, durable=False) as partial, open(partial, "wb") as file:
+            with atomic_file(path, durable=False) as partial, open(partial, "wb") as file:
                 np.save(file, features.numpy(), allow_pickle=False)
                 file.write(_checksum(features.numpy()))
             self._make_room(path)

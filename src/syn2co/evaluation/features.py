@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from syn2co.core.errors import EvaluationError
+from syn2co.core.float32 import exact_float32
 from syn2co.core.progress import Bar
 from syn2co.evaluation.crops import CropReader, CropTransform, crop_batches
 from syn2co.images.image_set import ImageSet
@@ -200,17 +201,6 @@ def frozen(encoder: nn.Module, device: torch.device) -> Iterator[None]:
         encoder.to(home)
         for module, mode in modes:
             module.training = mode
-
-
-@contextlib.contextmanager
-def exact_float32() -> Iterator[None]:
-    """Make float32 mean float32 on CUDA inside the block: no TF32, whatever training has set."""
-    matmul, conv = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, conv
 
 
 def check_finite(features: Float[Tensor, "N D"], images: ImageSet, encoder: str) -> None:

@@ -1,6 +1,5 @@
 """Classes of ImageNet-1k and of its subsets: WordNet ids, which are the names of class folders."""
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -8,6 +7,8 @@ from pathlib import Path
 
 from syn2co.core.errors import DataError
 from syn2co.core.hints import first_names
+from syn2co.core.json_files import parse_json
+from syn2co.core.paths import user_path
 
 _TIMM_FILES = {"imagenet-a": "imagenet_a_synsets.txt", "imagenet-r": "imagenet_r_synsets.txt"}
 
@@ -61,8 +62,8 @@ def read_class_list(path: str | Path) -> tuple[str, ...]:
         ('n01440764', 'n01443537')
     """
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-        listed = json.loads(text) if text.lstrip()[:1] in ("{", "[") else _first_words(text)
+        text = user_path(path).read_text(encoding="utf-8")
+        listed = parse_json(text) if text.lstrip()[:1] in ("{", "[") else _first_words(text)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path}: this list of classes cannot be read ({error}); give JSON or one id a line."

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from syn2co.core.errors import DataError, EvaluationError
 from syn2co.core.hints import first_names, nearest
-from syn2co.data.open import open_images, open_source
+from syn2co.core.paths import is_folder, user_path
+from syn2co.data.named_source import open_source
+from syn2co.data.open import open_images
 from syn2co.evaluation.imagenet_classes import imagenet_classes
 from syn2co.images.image_set import ImageSet
 from syn2co.images.index_cache import default_cache_dir
@@ -286,11 +288,11 @@ def find_variants(root: str | Path) -> FoundVariants:
         >>> list(found.have), len(found.missing)
         (['imagenet-sketch'], 5)
     """
-    if not Path(root).expanduser().is_dir():
+    if not is_folder(user_path(root)):
         raise DataError(
             f"{root}: there is no such folder; give the one that holds imagenet-a, imagenet-r and the like."
         )
-    subfolders = sorted(path for path in Path(root).expanduser().iterdir() if path.is_dir())
+    subfolders = sorted(path for path in user_path(root).iterdir() if path.is_dir())
     have: dict[str, Path] = {}
     for variant in _PUBLISHED:
         called = [path for path in subfolders if _is_called(variant, path)]

@@ -7,7 +7,7 @@ import numpy as np
 
 from syn2co.core import keyed_rng
 from syn2co.core.errors import EvaluationError
-from syn2co.evaluation.splits import Splits, shared_files
+from syn2co.evaluation.splits import shared_files
 from syn2co.images.image_set import ImageSet
 from syn2co.images.near_copies import SAME, HashedSet, find_copies
 from syn2co.images.perceptual_hash import turned_bits
@@ -18,43 +18,67 @@ STORED_AGAIN = 0.98
 """Least correlation of the thumbnails."""
 
 
-def near_overlap(splits: Splits, most: float, *, threads: int) -> list[str]:
+def near_overlap(
+    train: ImageSet,
+    test: ImageSet,
+    most: float,
+    *,
+    threads: int,
+    sides: str = "--train and --test",
+    adjustable: bool = True,
+    bank: HashedSet | None = None,
+) -> list[str]:
     """Return a note with the number of test images that are training images stored again, as they are or mirrored.
 
     Files that are equal byte for byte are counted with them against `most`, and noted by `make_splits`. Of a side with
     more than 50,000 images as many are drawn, and the note says so; the share is then that of all training images.
 
     Args:
-        splits: both sides of a score.
+        train: training images of a score.
+        test: test images.
         most: largest share of test images that may be training images.
         threads: threads that decode images.
+        sides: name of both sides in the message of the error.
+        adjustable: whether the setting max_overlap allows a larger share.
+        bank: `hashed_sample` of the training images, where it is known.
 
     Raises:
         EvaluationError: if a larger share of the test images are training images.
     """
-    train, test = (_some(images) for images in (splits.train, splits.test))
-    copies = find_copies(hashed(test, threads), hashed(train, threads), SAME, least=STORED_AGAIN).copies
+    total, asked = len(train), len(test)
+    bank = bank or hashed_sample(train, threads)
+    sample = hashed_sample(test, threads)
+    train, test = bank.images, sample.images
+    copies = find_copies(sample, bank, SAME, least=STORED_AGAIN).copies
     equal = set(shared_files(train, test))
     near = [copy for copy in copies if copy.first not in equal]
     if not near:
         return []
-    seen = len(train) / len(splits.train)
+    seen = len(train) / total
     share = min(1.0, (len(near) + len(equal)) / len(test) / seen)
     drawn = f" ({len(test)} test and {len(train)} training images were compared)"
     text = f"{len(near)} of {len(test)} test images are training images stored again" + drawn * (
-        seen < 1 or len(test) < len(splits.test)
+        seen < 1 or len(test) < asked
     )
     if share > most:
+        allow = f", or allow a larger share with --set max_overlap={min(1.0, np.ceil(share * 1000) / 1000):.3g}"
         raise EvaluationError(
-            f"--train and --test: {text}, {len(equal)} more byte for byte (first: {test.name(near[0].first)} is "
-            f"{train.name(near[0].second)}), so they would be scored against themselves; take them out, or allow a "
-            f"larger share with --set max_overlap={min(1.0, np.ceil(share * 1000) / 1000):.3g}"
+            f"{sides}: {text}, {len(equal)} more byte for byte (first: {test.name(near[0].first)} is "
+            f"{train.name(near[0].second)}), so they would be scored against themselves; take them out"
+            + allow
+            * adjustable
         )
     return [text]
 
 
-def hashed(images: ImageSet, threads: int) -> HashedSet:
-    """Return images with their hashes, as they are and mirrored; images of one color are not compared."""
+def hashed_sample(images: ImageSet, threads: int) -> HashedSet:
+    """Return at most 50,000 images with their hashes, as they are and mirrored.
+
+    Args:
+        images: the set; images of one color are not compared.
+        threads: threads that decode images.
+    """
+    images = _some(images)
 
     def measure(index: int) -> tuple[list[int], bool]:
         image = images.read(index)

@@ -16,12 +16,13 @@ from zlib import compress
 
 import numpy as np
 from jaxtyping import Float
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from syn2co.core.errors import EvaluationError
 from syn2co.core.files import write_atomically
 from syn2co.core.templates import render
+from syn2co.core.terminal import text_table
 from syn2co.evaluation.bootstrap import Interval, paired_difference
 from syn2co.evaluation.scores import Comparison, Score, comparable, number, signed
 
@@ -123,14 +124,12 @@ class EvaluationReport:
         """Return the scores as a rich table; one column per encoder where there are many scores, else one line each."""
         many = self.is_long
         title = "95 % intervals" if many or self._shows()[1] else "Top-1 on the test images, 95 % bootstrap intervals"
-        titles = [_escaped(text) for text in (self._wide_titles() if many else self._titles())]
-        table = Table(*titles, title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-        for cells in self._wide_cells() if many else self._cells():
-            table.add_row(*(_escaped(cell) for cell in cells))
+        titles, rows = (self._wide_titles(), self._wide_cells()) if many else (self._titles(), self._cells())
+        table = text_table(titles, rows, title=title, padding=(0, 1, 0, 0))
         for column in () if many else table.columns[:-1]:  # many columns wrap where the screen is narrow
             column.no_wrap = True
         lines = ((self._legend,) if many else ()) + (*self._rank_lines(), *self.notes)
-        table.caption = "\n".join(_escaped(line) for line in lines) or None
+        table.caption = Text("\n".join(lines), "table.caption") if lines else None
         return table
 
     def to_markdown(self) -> str:
@@ -233,11 +232,16 @@ class EvaluationReport:
         """Return whether the table needs a column for data sets, and one for metrics."""
         return len({row.data for row in self.rows}) > 1, {row.metric for row in self.rows} != {"top-1"}
 
+    @property
+    def _several(self) -> bool:
+        """Whether there is an encoder to compare the first one with."""
+        return len({row.encoder for row in self.rows}) > 1
+
     def _titles(self) -> list[str]:
         data, metric = self._shows()
         score = ["metric", "score"] if metric else ["top-1 %"]
-        first = self.rows[0].encoder
-        return [*(["data"] if data else []), "encoder", "protocol", *score, "95 % interval", f"{first} minus this"]
+        led = [f"{self.rows[0].encoder} minus this"] if self._several else []
+        return [*(["data"] if data else []), "encoder", "protocol", *score, "95 % interval", *led]
 
     def _cells(self) -> Iterator[list[str]]:
         data, metric = self._shows()
@@ -251,7 +255,8 @@ class EvaluationReport:
                 *([row.data] if data else []), row.encoder, f"{row.protocol}, {row.setting}",
                 *([row.metric + (" %" if row.percent else "")] if metric else []),
                 number(row.value, row.percent),
-                f"{number(row.low, row.percent)} to {number(row.high, row.percent)}", lead,
+                f"{number(row.low, row.percent)} to {number(row.high, row.percent)}",
+                *([lead] if self._several else []),
             ]  # fmt: skip
 
     def _rank_lines(self) -> list[str]:
@@ -284,9 +289,3 @@ def make_folder(folder: Path) -> None:
         raise EvaluationError(
             f"--out {folder.name}: cannot be made a folder ({error.strerror}); choose another one"
         ) from None
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

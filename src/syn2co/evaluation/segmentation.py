@@ -19,6 +19,8 @@ from torch import Tensor
 
 from syn2co.core.errors import DataError
 from syn2co.core.hints import first_names
+from syn2co.core.paths import is_folder, user_path
+from syn2co.core.settings import one_or_many
 from syn2co.evaluation.crops import decoding_threads
 from syn2co.images.image_set import ImageSet
 from syn2co.images.resize import resize_and_crop_mask
@@ -65,9 +67,9 @@ def image_folders(specs: str | Path | Sequence[str | Path], side: str) -> list[P
         ...     [path.name for path in image_folders(folder, "train")]
         ['images']
     """
-    folders = [Path(spec).expanduser() for spec in ([specs] if isinstance(specs, str | Path) else specs)]
+    folders = list(map(user_path, one_or_many(specs)))
     for folder in folders:
-        missing = [part for part in (IMAGES, MASKS) if not (folder / part).is_dir()]
+        missing = [part for part in (IMAGES, MASKS) if not is_folder(folder / part)]
         if missing:
             raise DataError(
                 f"--{side} {folder}: there is no folder {missing[0]} in it; segmentation needs FOLDER/images and "

@@ -20,6 +20,8 @@ from syn2co.core.hints import first_names
 from syn2co.core.keyed_rng import digest
 from syn2co.evaluation.segmentation import Masks
 from syn2co.images.image_set import ImageSet
+from syn2co.images.index import class_name
+from syn2co.images.source import parts
 
 Specs = str | Path | Sequence[str | Path]
 
@@ -183,7 +185,7 @@ def _empty_class_folders(images: ImageSet) -> list[str]:
     empty: list[str] = []
     for folder in _places(images):
         with contextlib.suppress(OSError):  # no folder, or one that may not be listed
-            names = {path.name for path in folder.iterdir() if path.is_dir() and path.name[0] not in ".@_"}
+            names = {class_name(path.name) for path in folder.iterdir() if path.is_dir() and path.name[0] not in ".@_"}
             empty += sorted(names - used) if names & used else []
     return empty
 
@@ -221,4 +223,4 @@ def refuse_overlap(train: ImageSet, test: ImageSet) -> None:
 
 
 def _places(images: ImageSet) -> list[Path]:
-    return [Path(part) for source in images.sources for part in source.identity.split("\n")]
+    return [Path(part) for source in images.sources for part in parts(source)]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from syn2co.core.errors import EvaluationError
 from syn2co.core.hints import nearest
+from syn2co.core.paths import lies_there, user_path
 from syn2co.evaluation.data_sets import NamedDataSet, available
 from syn2co.evaluation.protocols.registry import PROTOCOLS
 from syn2co.evaluation.settings import EvaluationSettings
@@ -85,8 +86,8 @@ def choose_suite(
 
 def _check(protocols: Sequence[str]) -> None:
     known = ", ".join((*PROTOCOLS, AUTHORS))
-    if isinstance(protocols, str) or not protocols:
-        raise EvaluationError(f"protocols = {protocols!r}: must be a list of at least one of {known}")
+    if not protocols:
+        raise EvaluationError(f"protocols: names none; give at least one of {known}")
     for name in protocols:
         if name not in PROTOCOLS and name != AUTHORS:
             hint = nearest(name.lower(), (*PROTOCOLS, AUTHORS)) or "; choose one of them"
@@ -106,7 +107,7 @@ def _transfer_sets(items: Sequence[str | Path], settings: EvaluationSettings) ->
     names = [str(item) for item in items]
     if not all(names):
         raise EvaluationError("--transfer: a name is empty; give names such as cifar10, or folders")
-    given = [name for name in names if "=" in name and not Path(name).is_dir()]
+    given = [name for name in names if "=" in name and not lies_there(user_path(name))]
     there = available([name for name in names if name not in given], settings.data_root, download=settings.download)
     if there.missing:
         raise EvaluationError(f"--transfer: {there.note}")

@@ -80,7 +80,7 @@ def viewed(images: ImageSet, size: int, *, seed: int, view: int) -> ImageSet:
     """
     source: Source = ViewSource(images, view_settings(size), seed=seed, view=view)
     rows = np.arange(len(images))
-    return replace(images, sources=(source,), rows=rows, checksums=(None,), quarantined=[], cache=None)
+    return replace(images, sources=(source,), rows=rows, checksums=(None,), bits=(16,), quarantined=[], cache=None)
 
 
 def without_crop(encoder: nn.Module) -> nn.Module:

@@ -3,8 +3,10 @@
 Axis letters: M images of one source, H W height and width in pixels.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import NamedTuple
 from zlib import crc32
 
@@ -32,7 +34,7 @@ class BatchCheck(NamedTuple):
 
 
 def check_source(
-    source: Source, *, max_pixels: int, workers: int, budget: int | None, report: Progress | None
+    source: Source, *, max_pixels: int, bits: int, workers: int, budget: int | None, report: Progress | None
 ) -> tuple[CheckResults, list[Block] | None]:
     """Return the verdicts on all images, and their pixels unless these exceed `budget` bytes (None: no limit).
 
@@ -41,11 +43,12 @@ def check_source(
     batches = _batches(range(len(source)))
     keep = budget is None or (budget > 0 and estimate_bytes(source) <= budget)
     checksums, reasons, total, dark, blocks = [], {}, 0, 0, []
+    stop = Event()
 
     def check(rows: Sequence[int]) -> BatchCheck:
-        return _check_batch(source, rows, max_pixels, keep, budget)
+        return _check_batch(source, _until(stop, rows), max_pixels, bits, keep, budget)
 
-    for verdict in _ordered(check, batches, workers):
+    for verdict in _ordered(check, batches, workers, stop):
         checksums.extend(verdict.checksums)
         reasons.update(verdict.reasons)
         total += verdict.decoded_bytes
@@ -60,18 +63,18 @@ def check_source(
     return CheckResults(np.array(checksums, np.uint32), reasons, total, dark), blocks if keep else None
 
 
-def check_again(source: Source, known: CheckResults, *, max_pixels: int, workers: int) -> CheckResults:
+def check_again(source: Source, known: CheckResults, *, max_pixels: int, bits: int, workers: int) -> CheckResults:
     """Return remembered verdicts after another look at the images that were broken.
 
     A broken image may have been mended, or its permissions, in ways that no stamp shows; there are few of them.
     """
     checksums, reasons, total, dark = known.checksums.copy(), {}, known.decoded_bytes, known.dark
-    batches = _batches(list(known.reasons))
+    batches, stop = _batches(list(known.reasons)), Event()
 
     def check(rows: Sequence[int]) -> BatchCheck:
-        return _check_batch(source, rows, max_pixels, keep=False, budget=None)
+        return _check_batch(source, _until(stop, rows), max_pixels, bits, keep=False, budget=None)
 
-    for rows, verdict in zip(batches, _ordered(check, batches, workers), strict=True):
+    for rows, verdict in zip(batches, _ordered(check, batches, workers, stop), strict=True):
         checksums[rows] = verdict.checksums
         reasons.update(verdict.reasons)
         total += verdict.decoded_bytes
@@ -85,21 +88,35 @@ def _batches(rows: Sequence[int]) -> list[Sequence[int]]:
 
 
 def _ordered(
-    check: Callable[[Sequence[int]], BatchCheck], batches: Sequence[Sequence[int]], workers: int
+    check: Callable[[Sequence[int]], BatchCheck], batches: Sequence[Sequence[int]], workers: int, stop: Event
 ) -> Iterator[BatchCheck]:
-    """Return the verdicts in order, with at most two batches a worker under way (they hold pixels)."""
+    """Return the verdicts in order, with at most two batches a worker under way (they hold pixels).
+
+    Ctrl-C and errors set `stop`, at which threads leave after one image: a batch may take a minute.
+    """
     if workers < 2:
         yield from map(check, batches)
         return
     with ThreadPoolExecutor(workers) as pool:
         waiting = [pool.submit(check, rows) for rows in batches[: 2 * workers]]
-        for rows in [*batches[2 * workers :], *[None] * len(waiting)]:
-            yield waiting.pop(0).result()
-            if rows is not None:
-                waiting.append(pool.submit(check, rows))
+        try:
+            for rows in [*batches[2 * workers :], *[None] * len(waiting)]:
+                yield waiting.pop(0).result()
+                if rows is not None:
+                    waiting.append(pool.submit(check, rows))
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _check_batch(source: Source, rows: Sequence[int], max_pixels: int, keep: bool, budget: int | None) -> BatchCheck:
+def _until(stop: Event, rows: Sequence[int]) -> Iterator[int]:
+    """Yield rows until threads are to leave."""
+    return itertools.takewhile(lambda _: not stop.is_set(), rows)
+
+
+def _check_batch(
+    source: Source, rows: Iterable[int], max_pixels: int, bits: int, keep: bool, budget: int | None
+) -> BatchCheck:
     """Check some images; their pixels are let go as soon as they exceed the budget."""
     checksums, reasons, images, total, dark = [], {}, [], 0, 0
     for row in rows:
@@ -108,7 +125,7 @@ def _check_batch(source: Source, rows: Sequence[int], max_pixels: int, keep: boo
             loaded = source.load(row)
             checksum = crc32(loaded if isinstance(loaded, bytes) else np.ascontiguousarray(loaded).data)
             if isinstance(loaded, bytes):
-                nbytes, image, nearly_black = inspect(loaded, keep=keep, max_pixels=max_pixels)
+                nbytes, image, nearly_black = inspect(loaded, keep=keep, max_pixels=max_pixels, bits=bits)
                 dark += nearly_black
             else:
                 nbytes, image = loaded.nbytes, loaded

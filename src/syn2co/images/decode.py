@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
 from syn2co.images.jpeg import (
     JPEG,
@@ -35,13 +36,14 @@ _PLANAR, _BITS, _ORIENTATION = 284, 258, 274
 _GRAY, _RGB = 1, 2
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf")
+_BLOCK = 1 << 20
 NEARLY_BLACK = 16
 """Largest value of an image of 12-bit data in a 16-bit file: 4095 / 257, rounded."""
 _MAGICS = (JPEG, b"\x89PNG\r\n", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8")
 _pillow_lock = threading.Lock()
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, bits: int = 16) -> UInt8[np.ndarray, "H W 3"]:
     """Return the pixels of an encoded image as RGB, turned as its EXIF orientation says.
 
     Transparent pixels lie over white, as a viewer shows them. 16-bit gray values v become round(v / 257); of 16-bit
@@ -50,18 +52,23 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H
     alpha counts; without colors named, the first three of five are taken for RGB. Only the first picture of a file with
     several is read. Deterministic for one version of OpenCV and Pillow.
 
+    Args:
+        data: the file.
+        max_pixels: width times height of the largest image that is decoded.
+        bits: of the values in 16-bit files; those of 12 bits count from 0 to 4095, gray and colors alike.
+
     Raises:
-        BrokenImage: if the file is empty, truncated, damaged, not an image, without pixels, or if its header
-            announces more than `max_pixels` pixels (then nothing is decoded).
+        BrokenImage: if the file is empty, truncated, damaged, not an image, without pixels, if its header announces
+            more than `max_pixels` pixels (then nothing is decoded), or if a value has more than `bits` bits.
     """
     if _plain_jpeg(data, max_pixels) is not None:
         image = _decode_jpeg(standard_scan(data))
         if image is not None:
             return image
     try:
-        return _decode_with_pillow(data, max_pixels)
+        return _decode_with_pillow(data, max_pixels, bits)
     except BrokenImage:
-        image = _decode_pixels_alone(data, max_pixels)
+        image = _decode_pixels_alone(data, max_pixels, bits)
         if image is None:
             raise
         return image
@@ -75,7 +82,7 @@ class Inspected(NamedTuple):
     dark: bool = False
 
 
-def inspect(data: bytes, *, keep: bool = False, max_pixels: int = MAX_PIXELS) -> Inspected:
+def inspect(data: bytes, *, keep: bool = False, max_pixels: int = MAX_PIXELS, bits: int = 16) -> Inspected:
     """Return the size of the decoded image, and its pixels if `keep`, after reading all of the data strictly.
 
     A JPEG is decoded at an eighth of its size first, with libjpeg's warnings as errors: the same parsing of every byte,
@@ -87,7 +94,7 @@ def inspect(data: bytes, *, keep: bool = False, max_pixels: int = MAX_PIXELS) ->
         BrokenImage: as `decode` does, and if any part of a JPEG's data is damaged.
     """
     frame = _plain_jpeg(data, max_pixels)
-    image = decode(data, max_pixels=max_pixels) if frame is None else None
+    image = decode(data, max_pixels=max_pixels, bits=bits) if frame is None else None
     if data[:3] == JPEG and (frame is not None or is_readable(jpeg_frame(pixels_alone(data)))):
         damage = jpeg_damage(data)
         if damage is not None:
@@ -99,12 +106,12 @@ def inspect(data: bytes, *, keep: bool = False, max_pixels: int = MAX_PIXELS) ->
     return Inspected(image.nbytes, image if keep else None, int(image.max()) <= NEARLY_BLACK)
 
 
-def _decode_pixels_alone(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 3"] | None:
+def _decode_pixels_alone(data: bytes, max_pixels: int, bits: int) -> UInt8[np.ndarray, "H W 3"] | None:
     """Return the pixels of a PNG with damaged notes or of a JPEG without end; None if they are not all there."""
     if data[:8] != _PNG:
         return _decode_jpeg(data + b"\xff\xd9") if lacks_only_its_end(data) else None
     try:
-        return _decode_with_pillow(_chunks_of_pixels(data), max_pixels)
+        return _decode_with_pillow(_chunks_of_pixels(data), max_pixels, bits)
     except BrokenImage:
         return None
 
@@ -171,35 +178,57 @@ def _pillow_quiet() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = cap
 
 
-def _decode_with_pillow(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
+def _decode_with_pillow(data: bytes, max_pixels: int, bits: int) -> UInt8[np.ndarray, "H W 3"]:
     """Return Pillow's strict reading in RGB; any complaint of Pillow's becomes a BrokenImage."""
     try:
         with _pillow_quiet():
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         check_pixels(image.width, image.height, max_pixels)
-        if _deep_planes(image):
-            return _decode_tiff(data, max_pixels)
+        if _deep_planes(image, bits):
+            return _decode_tiff(data, max_pixels, bits)
+        deep_colors = bits < 16 and _drops_bits(image)
         image.load()
+        if deep_colors:
+            image = _deep_colors(data, image, bits)
         with _pillow_quiet():  # EXIF may be damaged without harm to the pixels
             image = ImageOps.exif_transpose(image)
-        return rgb(image)
+        return rgb(image, bits=bits)
     except BrokenImage:
         raise
     except Image.UnidentifiedImageError:
         if data.startswith(_TIFFS):
-            return _decode_tiff(data, max_pixels)
+            return _decode_tiff(data, max_pixels, bits)
         raise BrokenImage(_unidentified(data)) from None
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         raise BrokenImage(_words(error)) from error
 
 
-def _deep_planes(image: Image.Image) -> bool:
-    """Return whether a TIFF holds 16-bit values band by band, which Pillow reads as if they were pixel by pixel."""
+def _deep_planes(image: Image.Image, bits: int) -> bool:
+    """Return whether a TIFF holds 16-bit values band by band, which Pillow reads as if they were pixel by pixel; or
+    colors whose lower bits count, which it drops.
+    """
     tags = getattr(image, "tag_v2", {})
-    return tags.get(_PLANAR) == 2 and max(tags.get(_BITS, (8,))) > 8
+    depths = tags.get(_BITS, (8,))
+    return max(depths) > 8 and (tags.get(_PLANAR) == 2 or (bits < 16 and len(depths) > 1))
 
 
-def _decode_tiff(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
+def _drops_bits(image: Image.Image) -> bool:
+    """Return whether a PNG, not loaded yet, has 16-bit colors, of which Pillow keeps the upper 8 bits."""
+    return isinstance(image, PngImageFile) and image.mode[0] != "I" and str(image.tile[0][3]).endswith(";16B")
+
+
+def _deep_colors(data: bytes, image: Image.Image, bits: int) -> Image.Image:
+    """Return a PNG of 16-bit colors by its lower bits too, under the EXIF orientation of Pillow's reading."""
+    bands = _imdecode(data, cv2.IMREAD_UNCHANGED)
+    if bands is None:
+        raise BrokenImage("it is damaged (OpenCV cannot read its 16-bit colors)")
+    order = [2, 1, 0, 3][: bands.shape[2]]
+    deep = Image.fromarray(_bands_to_rgb(bands[..., order], 3, alpha=len(order) == 4, bits=bits))
+    deep.getexif()[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
+    return deep
+
+
+def _decode_tiff(data: bytes, max_pixels: int, bits: int) -> UInt8[np.ndarray, "H W 3"]:
     """Return the pixels of a kind of TIFF that Pillow does not read: floats, deep planes, bands beside the colors."""
     import tifffile
 
@@ -220,20 +249,20 @@ def _decode_tiff(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
     except Exception as error:  # as with Pillow's readers
         raise BrokenImage(_words(error)) from error
     colors = 3 if page.photometric == _RGB or page.samplesperpixel - alpha >= 3 else 1
-    image = Image.fromarray(_bands_to_rgb(np.atleast_3d(bands), colors, alpha=alpha))
+    image = Image.fromarray(_bands_to_rgb(np.atleast_3d(bands), colors, alpha=alpha, bits=bits))
     image.getexif()[_ORIENTATION] = orientation
     return rgb(ImageOps.exif_transpose(image))
 
 
-def _bands_to_rgb(bands: np.ndarray[Any, Any], colors: int, *, alpha: bool) -> UInt8[np.ndarray, "H W C"]:
+def _bands_to_rgb(bands: np.ndarray[Any, Any], colors: int, *, alpha: bool, bits: int) -> UInt8[np.ndarray, "H W C"]:
     """Return the first bands as RGB, or RGBA with the band behind them; bands after these do not count."""
     values = bands[..., :colors]
-    shown = values if values.dtype == np.uint8 else _to_8_bits(values)
+    shown = values if values.dtype == np.uint8 else _to_8_bits(values, bits)
     shown = np.repeat(shown, 3, axis=2) if colors == 1 else shown
     if not alpha:
         return np.ascontiguousarray(shown)
     opaque = bands[..., colors : colors + 1]
-    return np.concatenate([shown, opaque if opaque.dtype == np.uint8 else _to_8_bits(opaque)], axis=2)
+    return np.concatenate([shown, opaque if opaque.dtype == np.uint8 else _to_8_bits(opaque, bits)], axis=2)
 
 
 def _unidentified(data: bytes) -> str:
@@ -251,37 +280,45 @@ def _words(error: Exception) -> str:
     return f"it is truncated ({text})" if "truncated" in text.lower() else f"it is damaged ({text})"
 
 
-def rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    """Return the pixels of any Pillow mode as 8-bit RGB, transparent ones over white.
+def rgb(image: Image.Image, *, bits: int = 16) -> UInt8[np.ndarray, "H W 3"]:
+    """Return the pixels of any Pillow mode as 8-bit RGB, transparent ones over white; `bits` as `decode` takes it.
 
     Raises:
-        BrokenImage: if it holds values that are not finite.
+        BrokenImage: if it holds values that are not finite, or of more bits.
     """
-    return np.ascontiguousarray(_rgb_or_view(image))
+    return np.ascontiguousarray(_rgb_or_view(image, bits))
 
 
-def _rgb_or_view(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+def _rgb_or_view(image: Image.Image, bits: int) -> UInt8[np.ndarray, "H W 3"]:
     """Return the pixels as RGB, perhaps sharing memory with `image`."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode[0] == "I" or image.mode == "F":
-        return np.repeat(_to_8_bits(np.asarray(image))[..., None], 3, axis=2)
+        return np.repeat(_to_8_bits(np.asarray(image), bits)[..., None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         pixels = image.convert("RGBA")
         return np.asarray(Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB"))
     return np.asarray(image.convert("RGB"))
 
 
-def _to_8_bits(values: np.ndarray[Any, Any]) -> UInt8[np.ndarray, "H W ..."]:
-    """Return deep values as 8 bits: integers from 0..65535, floats from 0..1; other ranges are stretched."""
-    deep = values.astype(np.float64)
-    if not np.isfinite(deep).all():
+def _to_8_bits(values: np.ndarray[Any, Any], bits: int) -> UInt8[np.ndarray, "H W ..."]:
+    """Return deep values as 8 bits: integers from 0 to 2**bits - 1, floats from 0 to 1; of 16 bits and of floats, other
+    ranges are stretched.
+    """
+    floats = values.dtype.kind == "f"
+    if floats and not np.isfinite(values).all():
         raise BrokenImage("it holds values that are not finite numbers")
-    low, high = float(deep.min()), float(deep.max())
-    full = 1.0 if values.dtype.kind == "f" else 65535.0
+    low, high = float(values.min()), float(values.max())
+    least, full = 0.0, 1.0 if floats else 2.0**bits - 1
+    if bits < 16 and not floats and high > full:
+        raise BrokenImage(f"it holds values up to {high:.0f}, and {bits}bit: counts to {full:.0f}; name more bits")
     if low < 0 or high > full:
-        deep, full = deep - low, high - low or 1.0
-    return np.rint(deep * (255.0 / full)).astype(np.uint8)
+        least, full = low, high - low or 1.0
+    flat, levels = values.reshape(-1), np.empty(values.size, np.uint8)
+    for start in range(0, values.size, _BLOCK):  # 8 bytes a value as float64: a block at a time
+        part = slice(start, start + _BLOCK)
+        levels[part] = np.rint((flat[part].astype(np.float64) - least) * (255.0 / full))
+    return levels.reshape(values.shape)
 
 
 def decoded_bytes(data: bytes) -> int:

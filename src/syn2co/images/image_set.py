@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8, UInt32
 
 from syn2co.core.errors import DataError
+from syn2co.core.files import remove
 from syn2co.core.keyed_rng import digest
 from syn2co.images.decode import decode
 from syn2co.images.identity import image_key
@@ -44,6 +45,10 @@ class ImageSet:
     quarantined: list[Quarantined]
     cache: PixelCache | None
     max_pixels: int
+    bits: tuple[int, ...]
+    """Bits of the values in 16-bit files, of each source."""
+    dark: int = 0
+    """Images that are nearly black, as 12-bit values in 16-bit files are under 16 bits (`decode.NEARLY_BLACK`)."""
 
     def __post_init__(self) -> None:
         self.ignored = sum(source.ignored for source in self.sources)
@@ -97,8 +102,11 @@ class ImageSet:
         if kept is not None:
             return kept
         try:
-            loaded = self.load(index)
-            return decode(loaded, max_pixels=self.max_pixels) if isinstance(loaded, bytes) else loaded
+            number, row = self._locate(index)
+            loaded = self.sources[number].load(row)
+            if not isinstance(loaded, bytes):
+                return loaded
+            return decode(loaded, max_pixels=self.max_pixels, bits=self.bits[number])
         except BrokenImage as error:
             raise BrokenImage(error.reason, name=self.name(index)) from error
 
@@ -128,8 +136,10 @@ class ImageSet:
     def fingerprint(self) -> str:
         """Return 32 hex digits of the names, byte sizes and (after a check) contents, wherever the sources lie."""
         hasher = blake2b(digest_size=16)
-        for source, checksums in zip(self.sources, self.checksums, strict=True):
+        for source, checksums, bits in zip(self.sources, self.checksums, self.bits, strict=True):
             hasher.update(source.digest())
+            if bits < 16:
+                hasher.update(digest("bits", bits))
             hasher.update(digest("checksums") if checksums is None else checksums.tobytes())
         hasher.update(self.rows.astype("<i8").tobytes())
         return hasher.hexdigest()
@@ -155,3 +165,5 @@ class ImageSet:
         """Write one JSON object per line, {"name", "reason"}, for every image left out; no file if there is none."""
         if self.quarantined:
             write_list(Path(path), self.quarantined)
+        else:
+            remove(Path(path))  # of an earlier start, before the images were fixed

@@ -4,6 +4,7 @@ Axis letters: M images of one list.
 """
 
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64
 
+from syn2co.core.paths import printable
 from syn2co.images.quarantine import Quarantined
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -168,9 +170,16 @@ def strip_top(listing: FileIndex) -> tuple[FileIndex, str]:
     return replace(listing, directories=stripped), "/".join(paths[0][:depth]) if paths else ""
 
 
+def class_name(text: str) -> str:
+    """Return a class as every file system spells it: composed letters (NFC; macOS stores "e" and an accent), odd bytes
+    as \\xNN.
+    """
+    return unicodedata.normalize("NFC", printable(text))
+
+
 def label_by_folder(listing: FileIndex) -> FileIndex:
     """Return the list with the first folder of each path as its class; -1 for images outside any folder."""
-    tops = [text.split("/", 1)[0] for text in listing.directories]
+    tops = [class_name(text.split("/", 1)[0]) for text in listing.directories]
     classes = sort_classes(set(tops) - {""})
     number = {name: position for position, name in enumerate(classes)} | {"": -1}
     of_directory = np.array([number[top] for top in tops], np.int32)

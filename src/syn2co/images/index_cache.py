@@ -6,18 +6,21 @@ Files are .npz without pickled objects, written to a temporary name and renamed.
 import contextlib
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Int64, UInt32
 from platformdirs import user_cache_path
 
 from syn2co.core.files import atomic_file
+from syn2co.core.paths import user_path
+from syn2co.core.progress import note
 from syn2co.images.index import FileIndex
 from syn2co.images.quarantine import Quarantined
 
@@ -26,9 +29,23 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, IndexError, z
 
 
 def default_cache_dir() -> Path:
-    """Return $SYN2CO_CACHE, or the folder "syn2co" in the user's cache folder of the platform."""
+    """Return $SYN2CO_CACHE, or the folder "syn2co" in the user's cache folder of the platform.
+
+    An account without a home folder, as containers have, gets a temporary one that goes with the process.
+    """
     chosen = os.environ.get("SYN2CO_CACHE")
-    return Path(chosen) if chosen else user_cache_path("syn2co", appauthor=False, opinion=False)
+    if chosen:
+        return user_path(chosen)
+    try:
+        return user_cache_path("syn2co", appauthor=False, opinion=False)
+    except RuntimeError:
+        return Path(_temporary_cache().name)
+
+
+@cache
+def _temporary_cache() -> tempfile.TemporaryDirectory[str]:
+    note("this account has no home folder, so nothing is remembered for the next call; set SYN2CO_CACHE to a folder")
+    return tempfile.TemporaryDirectory(prefix="syn2co-cache-", ignore_cleanup_errors=True)
 
 
 def _file(cache_dir: Path, kind: str, key: str) -> Path:
@@ -41,14 +58,10 @@ def _file(cache_dir: Path, kind: str, key: str) -> Path:
 
 
 def _write(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write the arrays under a temporary name and rename; a folder that cannot be written is no error.
-
-    Ranks write the same file at once, so that each has a temporary name of its own.
-    """
-    temporary_path = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    """Write the arrays, whole or not at all; a folder that cannot be written is no error."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path, temporary=temporary_path, durable=False) as temporary, open(temporary, "wb") as file:
+        with atomic_file(path, durable=False) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
 
 

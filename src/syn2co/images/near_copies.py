@@ -5,6 +5,7 @@ Axis letters: N images of a set, K hashes of an image, P pairs, D values of a th
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import NamedTuple
 
 import cv2
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, UInt8, UInt64
 from syn2co.core import keyed_rng
 from syn2co.images.hash_pairs import close_pairs
 from syn2co.images.image_set import ImageSet
-from syn2co.images.perceptual_hash import turn, turned_bits
+from syn2co.images.perceptual_hash import bits_of, turn
 
 RADIUS = 12
 """Bits of 64 in which the perceptual hashes of near copies may differ."""
@@ -25,9 +26,18 @@ CLOSER = 0.25
 ALIKE_SHARE = 0.05
 """Share of the second set that counts as its closest different images."""
 _EQUAL, _NOISE = 0.9999, 16
-_THUMB, _SAMPLE, _PAIRS, _CHUNK, _VIEWS = 16, 1000, 1 << 17, 4096, 5
-HASHES = 16
-WHOLE, TRIMMED, SQUARE, CLOSE, CLOSEST = range(_VIEWS)
+_THUMB, _SAMPLE, _PAIRS, _CHUNK, _SHRUNK = 16, 1000, 1 << 17, 4096, 64
+WHOLE, TRIMMED, SQUARE, CLOSE, CLOSEST = range(5)
+_MIRRORED = 4  # views above, but for the whole image, of which the mirror image is hashed too
+_OFF_CENTER = tuple(
+    (share, *place)
+    for share, places in ((15 / 16, (0.0, 1.0)), (7 / 8, (0.0, 0.5, 1.0)), (3 / 4, (0.0, 1.0)))
+    for place in product(places, repeat=2)
+    if place != (0.5, 0.5)
+)
+"""Share of both sides, and place down and across: 0 at the first edge, 1 at the other one."""
+_DEGREES = (-7.0, 7.0)
+HASHES = 8 + 2 * _MIRRORED + len(_OFF_CENTER) + len(_DEGREES)
 
 Image = UInt8[np.ndarray, "H W 3"]
 
@@ -56,6 +66,13 @@ CHANGES = (
             ("center square", WHOLE, SQUARE),
             ("center 88 %", WHOLE, CLOSE),
             ("center 75 %", WHOLE, CLOSEST),
+        )
+        for mirrored in (0, 1)
+    ),
+    *(
+        Change(f"{words}, mirrored" if mirrored else words, WHOLE, CLOSEST + 1 + number, mirrored)
+        for number, words in enumerate(
+            [*(f"off-center {100 * share:.0f} %" for share, _, _ in _OFF_CENTER), *("rotated" for _ in _DEGREES)]
         )
         for mirrored in (0, 1)
     ),
@@ -92,7 +109,9 @@ class CopySearch:
 
 @dataclass(frozen=True)
 class HashedSet:
-    """Images with the hashes of their views: the whole image in eight turns, the others as they are and mirrored."""
+    """Images with the hashes of their views: the whole image in eight turns, those about its center as they are and
+    mirrored, those off center and rotated as they are.
+    """
 
     images: ImageSet
     hashes: UInt64[np.ndarray, "N K"]
@@ -102,7 +121,9 @@ class HashedSet:
     """Thumbnails by row and view: each is made once."""
 
     def column(self, view: int, number: int = 0) -> UInt64[np.ndarray, " N"]:
-        return self.hashes[:, number if view == WHOLE else 6 + 2 * view + number]
+        if view == WHOLE:
+            return self.hashes[:, number]
+        return self.hashes[:, 6 + 2 * view + number if view <= CLOSEST else 11 + view]
 
     def rows(self, view: int) -> Int64[np.ndarray, " n"]:
         """Return the usable images of which the view is not the whole image."""
@@ -114,27 +135,49 @@ class HashedSet:
         values = np.empty((len(rows), _THUMB * _THUMB * 3), np.float32)
         for slot, row in enumerate(rows.tolist()):
             if (row, view) not in self.seen:
-                image = self.images.read(row)
-                self.seen[row, view] = thumbnail(image[box(image, view)])
+                self.seen[row, view] = thumbnail(see(self.images.read(row), view))
             values[slot] = unit_thumbnail(turn(self.seen[row, view], number))
         return values
 
 
 def view_hashes(image: Image) -> list[int]:
-    """Return the 16 hashes of the views of `image`, in the order of `HashedSet.column`."""
-    hashes = turned_bits(image)
-    whole = box(image, WHOLE)
-    for view in range(1, _VIEWS):
-        part = box(image, view)
-        hashes += hashes[:2] if part == whole else turned_bits(image[part], 2)
-    return hashes
+    """Return the 34 hashes of the views of `image`, in the order of `HashedSet.column`."""
+    single = HASHES - 8 - 2 * _MIRRORED
+    small = _shrunk(image)
+    views = [see(image, view) for view in range(_MIRRORED + 1)]
+    views += [_off_center_or_rotated(small, number) for number in range(single)]
+    return bits_of(views, [8, *[2] * _MIRRORED, *[1] * single])
 
 
-def box(image: Image, view: int) -> tuple[slice, slice]:
-    """Return the part of the image that a view shows; the whole image where a view would have no pixels."""
-    height, width = image.shape[:2]
+def see(image: Image, view: int) -> Image:
+    """Return a view of the image."""
     if view == WHOLE:
-        return slice(0, height), slice(0, width)
+        return image
+    return image[_box(image, view)] if view <= CLOSEST else _off_center_or_rotated(_shrunk(image), view - CLOSEST - 1)
+
+
+def _shrunk(image: Image) -> Image:
+    """Return the image with a shorter side of at most 64 pixels: enough for a hash, and quick to crop and rotate."""
+    scale = _SHRUNK / min(image.shape[:2])
+    size = [max(1, round(scale * side)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+
+
+def _off_center_or_rotated(image: Image, number: int) -> Image:
+    """Return a crop off the center, or behind them the image rotated, its edges mirrored."""
+    height, width = image.shape[:2]
+    if number < len(_OFF_CENTER):
+        share, down, across = _OFF_CENTER[number]
+        high, wide = max(1, round(share * height)), max(1, round(share * width))
+        top, left = round((height - high) * down), round((width - wide) * across)
+        return image[top : top + high, left : left + wide]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), _DEGREES[number - len(_OFF_CENTER)], 1)
+    return cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
+
+
+def _box(image: Image, view: int) -> tuple[slice, slice]:
+    """Return the part of the image that a view about its center shows; the whole image where that has no pixels."""
+    height, width = image.shape[:2]
     if view == TRIMMED:
         return _trimmed(image)
     share = {SQUARE: 1.0, CLOSE: 7 / 8, CLOSEST: 3 / 4}[view]
@@ -222,14 +265,21 @@ def agreements(
     change: Change,
     rows: Int64[np.ndarray, " n"],
     others: Int64[np.ndarray, " m"],
+    *,
+    itself: bool = True,
 ) -> Agreements:
-    """Return the pairs of some images of both sets whose hashes are close under a change; i < j where both are one."""
+    """Return the pairs of some images of both sets whose hashes are close under a change; i < j where both are one.
+
+    Without `itself` no image is a pair with its own row.
+    """
     hashes = first.column(change.first, change.turn)[rows]
     within = rows is others
     pairs = close_pairs(
         ~hashes if change.inverted else hashes, None if within else second.column(change.second)[others], RADIUS
     )
     i, j = rows[pairs.first], others[pairs.second]
+    if not itself:
+        i, j = i[i != j], j[i != j]
     values = np.empty(len(i))
     for start in range(0, len(i), _PAIRS):
         part = slice(start, start + _PAIRS)
@@ -251,8 +301,8 @@ def _alike(second: HashedSet, change: Change) -> float:
     rows = rows[keyed_rng.permutation(len(rows), "copies", second.images.fingerprint)[:_SAMPLE]]
     if not len(rows):
         return 0.0
-    pairs = agreements(second, second, change, rows, second.rows(change.second))
-    others = (pairs.first != pairs.second) & (pairs.agreement < _EQUAL)
+    pairs = agreements(second, second, change, rows, second.rows(change.second), itself=False)
+    others = pairs.agreement < _EQUAL
     nearest = np.zeros(len(second.images))
     np.maximum.at(nearest, pairs.first[others], pairs.agreement[others])
     return float(np.quantile(nearest[rows], 1 - ALIKE_SHARE))

@@ -3,6 +3,7 @@
 Axis letters: H height, W width in pixels.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import cv2
@@ -39,20 +40,37 @@ def turned_bits(image: UInt8[np.ndarray, "H W 3"], turns: int = 8) -> list[int]:
         >>> turned_bits(image, 2)[1] == phash_bits(image[:, ::-1])
         True
     """
-    gray = image.astype(np.float32) @ np.array((0.299, 0.587, 0.114), np.float32)
-    smaller = min(gray.shape) >= _SIDE
-    gray = cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    return bits_of([image], [turns])
+
+
+def bits_of(images: Sequence[UInt8[np.ndarray, "H W 3"]], turns: Sequence[int]) -> list[int]:
+    """Return the perceptual hashes of several images one after the other, each in its first `turns` of 8 turns.
+
+    Example:
+        >>> image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+        >>> bits_of([image, image[:20]], [2, 1]) == turned_bits(image, 2) + turned_bits(image[:20], 1)
+        True
+    """
     basis, lowest = _basis()
     # Rounding makes a constant image all zeros instead of the sign of rounding errors.
-    values = np.round(basis @ gray.astype(np.float64) @ basis.T, 2)
-    sign = np.where(np.arange(len(values)) % 2, -1.0, 1.0)
-    turned = np.stack([values.T if number & 4 else values for number in range(turns)])
-    turned[1::2] *= sign
-    turned[2::4] *= sign[:, None]
-    turned[3::4] *= sign[:, None]
-    chosen = turned.reshape(turns, -1)[:, lowest]
+    values = np.round(basis @ np.stack([_small_gray(image) for image in images]) @ basis.T, 2)
+    numbers = np.concatenate([np.arange(count) for count in turns])
+    turned = np.repeat(values, turns, axis=0)
+    sign = np.where(np.arange(turned.shape[1]) % 2, -1.0, 1.0)
+    transposed = (numbers & 4) > 0
+    turned[transposed] = turned[transposed].swapaxes(1, 2)
+    turned[(numbers & 1) > 0] *= sign
+    turned[(numbers & 2) > 0] *= sign[:, None]
+    chosen = turned.reshape(len(turned), -1)[:, lowest]
     bits = np.packbits(chosen > np.median(chosen, axis=1, keepdims=True), axis=1)
     return [int.from_bytes(row.tobytes(), "big") for row in bits]
+
+
+def _small_gray(image: UInt8[np.ndarray, "H W 3"]) -> Float64[np.ndarray, "S S"]:
+    """Return the image in gray at 32 x 32."""
+    gray = image.astype(np.float32) @ np.array((0.299, 0.587, 0.114), np.float32)
+    method = cv2.INTER_AREA if min(gray.shape) >= _SIDE else cv2.INTER_LINEAR
+    return cv2.resize(gray, (_SIDE, _SIDE), interpolation=method).astype(np.float64)
 
 
 def turn(image: UInt8[np.ndarray, "H W 3"], number: int) -> UInt8[np.ndarray, "V U 3"]:

@@ -11,6 +11,14 @@ from jaxtyping import Int32, Int64, UInt8
 
 from syn2co.images.quarantine import Quarantined
 
+SEPARATOR = "\0"
+"""Between the parts of an identity (several tars, joined splits): the one character that no path holds."""
+
+
+def parts(source: "Source") -> list[str]:
+    """Return the identities of the parts of a source, such as the paths of its tars."""
+    return source.identity.split(SEPARATOR)
+
 
 class Source(Protocol):
     """An ordered list of images; two sources with the same `identity` are the same images."""

@@ -1,30 +1,41 @@
 """The model card of an exported encoder, in Markdown, from the record of its run."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from syn2co.core.errors import EvaluationError
+from syn2co.core.json_files import JsonError, read_json
 from syn2co.core.templates import render
 from syn2co.core.versions import __version__
 from syn2co.models.encoder import Encoder
 from syn2co.models.state import weights_hash
 
 SCORES = "evaluation.json"
-_COLUMNS = ("encoder", "protocol", "metric", "value", "low", "high", "n_test", "encoder_hash")
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$])")
 
 
-def markdown(value: object) -> str:
-    r"""Return a text on one line in which nothing is Markdown or HTML.
+class _ScoreRow(BaseModel):
+    """JSON of one score, as far as a card shows it."""
 
-    Example:
-        >>> markdown("birds_[2024] | <b>")
-        'birds\\_\\[2024\\] \\| \\<b\\>'
-    """
-    return _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
+    encoder: str
+    data: str = ""
+    protocol: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n_test: int
+    encoder_hash: str
+    percent: bool = True
+
+
+class _ScoresFile(BaseModel):
+    """JSON of evaluation.json, likewise."""
+
+    scores: list[_ScoreRow]
 
 
 def model_card(encoder: Encoder, record: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> str:
@@ -40,9 +51,9 @@ def model_card(encoder: Encoder, record: Mapping[str, Any], scores: Sequence[Map
     }
     return render(
         "models/templates/model_card.md.j2",
-        title=markdown(provenance.get("weights", encoder.spec.name)),
-        rows={name: markdown(text) for name, text in rows.items() if text},
-        scores=[[markdown(cell) for cell in _cells(row, weights_hash(encoder.state_dict()))] for row in scores],
+        title=provenance.get("weights", encoder.spec.name),
+        rows={name: text for name, text in rows.items() if text},
+        scores=[_cells(row, weights_hash(encoder.state_dict())) for row in scores],
         no_labels=record.get("labels") == "none",
         version=__version__,
     )
@@ -55,18 +66,17 @@ def read_scores(path: Path, encoder: Encoder) -> list[dict[str, Any]]:
         EvaluationError: if the file cannot be read or is no report of `syn2co evaluate`.
     """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["scores"]
-        cells = [[row[name] for name in _COLUMNS] for row in rows]
+        rows = read_json(path, _ScoresFile)["scores"]
     except OSError as error:
         raise EvaluationError(
             f"--scores {path.name}: cannot be read ({error.strerror}); give the {SCORES} of `syn2co evaluate --out`"
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except JsonError:
         raise EvaluationError(
             f"--scores {path.name}: holds no scores of this version; give the {SCORES} of `syn2co evaluate --out`"
         ) from None
     own_hash = weights_hash(encoder.state_dict())
-    return rows if any(own_hash in row for row in cells) else []
+    return rows if any(own_hash == row["encoder_hash"] for row in rows) else []
 
 
 def _transform(encoder: Encoder) -> str:

@@ -16,7 +16,8 @@ class KeyedDropPath(nn.Module):
     """Drop a residual branch for whole images with probability `rate` and scale the rest by 1 / (1 - rate).
 
     Source: Huang et al., arXiv:1603.09382. Differs from timm's `DropPath` in the draws alone: the caller sets
-    `uniforms` (shape [B]) before each forward pass. Identity in eval mode and at rate 0.
+    `uniforms` (shape [B]) before each forward pass, and the rows of one image share its draw. Identity in eval mode and
+    at rate 0.
     """
 
     def __init__(self, rate: float) -> None:
@@ -28,8 +29,9 @@ class KeyedDropPath(nn.Module):
         if self.rate == 0.0 or not self.training:
             return branch
         assert self.uniforms is not None, "set_drop_path must run before a forward pass in train mode"
-        assert self.uniforms.shape[0] == branch.shape[0], "the branch does not keep one row per image"
-        keep = (self.uniforms >= self.rate).to(branch.dtype) / (1 - self.rate)
+        rows, rest = divmod(branch.shape[0], self.uniforms.shape[0])  # MobileViT and TNT: one per patch of an image
+        assert rows > 0 and rest == 0, "the branch does not keep the rows of an image together"
+        keep = (self.uniforms.repeat_interleave(rows) >= self.rate).to(branch.dtype) / (1 - self.rate)
         return branch * keep.view(-1, *[1] * (branch.dim() - 1))
 
 

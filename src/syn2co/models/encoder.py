@@ -3,6 +3,9 @@
 Axes: B images, d features of the encoder, D embedding width, S side of an image in pixels.
 """
 
+import inspect
+import sys
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,7 +14,7 @@ from torch import Tensor, nn
 
 from syn2co.core import keyed_rng
 from syn2co.core.errors import ConfigError
-from syn2co.core.hints import nearest
+from syn2co.core.hints import nearest, shortened
 from syn2co.images.resize import Interpolation
 from syn2co.models.batch_norm import has_batch_norm
 from syn2co.models.drop_path import refuse_dropout, use_keyed_drop_path
@@ -71,6 +74,7 @@ def _create_backbone(settings: EncoderSettings, drop_path: float) -> tuple[nn.Mo
     if not timm.is_model(settings.name):
         hint = nearest(settings.name, timm.list_models(), most=3) or "; timm.list_models() names them all"
         raise ConfigError(f"encoder.name = {settings.name}: timm has no such model{hint}")
+    _refuse_foreign_options(settings)
     options = {"num_classes": 0, "drop_path_rate": drop_path, "img_size": settings.image_size, **settings.options}
     optional = ["img_size"] if drop_path else ["img_size", "drop_path_rate"]  # networks of any size, without drop path
     while True:  # timm names one option that a network does not know at a time
@@ -81,13 +85,44 @@ def _create_backbone(settings: EncoderSettings, drop_path: float) -> tuple[nn.Mo
             refused = next((name for name in optional if name in options and name in str(error)), None)
             if refused is None:
                 hint = "; set encoder.drop_path=0" if "drop_path_rate" in str(error) else ""
-                raise ConfigError(f"encoder: timm's {settings.name} refuses its options ({error}){hint}") from None
+                raise ConfigError(
+                    f"encoder: timm's {settings.name} refuses its options ({_reason(error)}){hint}"
+                ) from None
             options.pop(refused)
-        except (ValueError, AssertionError) as error:
+        except Exception as error:  # a network's own code raises nearly anything on sizes and options that do not fit
             raise ConfigError(
                 f"encoder: timm cannot build {settings.name} at views.size = {settings.image_size} "
-                f"with {settings.options} ({error})"
+                f"with {settings.options} ({_reason(error)})"
             ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return what timm or torch says, on one line."""
+    return shortened(" ".join(str(error).split()), 300) or type(error).__name__
+
+
+def _refuse_foreign_options(settings: EncoderSettings) -> None:
+    """Refuse options that are not of the architecture, such as checkpoint_path: strangers' files have options too."""
+    known = _architecture_options(settings.name)
+    foreign = sorted(settings.options.keys() - known)
+    if foreign:
+        name, value = foreign[0], str(settings.options[foreign[0]])[:60]
+        raise ConfigError(
+            f"encoder.options.{name} = {value}: is no option of the architecture of {settings.name}"
+            f"{nearest(name, known) or '; remove it'}"
+        )
+
+
+@cache
+def _architecture_options(name: str) -> frozenset[str]:
+    """Return the parameters of the modules that timm builds a network from; those of loading and fetching are none."""
+    import timm
+    from timm.models import model_entrypoint
+
+    visible = vars(sys.modules[model_entrypoint(name).__module__]).values()
+    built = {base for kind in visible if inspect.isclass(kind) and issubclass(kind, nn.Module) for base in kind.__mro__}
+    names = {name for kind in built - {nn.Module, object} for name in inspect.signature(kind.__init__).parameters}
+    return frozenset(names - {"self", "args"} - set(inspect.signature(timm.create_model).parameters))
 
 
 def build_encoder(settings: EncoderSettings, *, seed: int, drop_path: float = 0.0) -> Encoder:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from syn2co.core.errors import ConfigError, EvaluationError, FileError
+from syn2co.core.files import best_effort
+from syn2co.core.paths import is_file, is_folder, user_path, weights_path
 from syn2co.core.progress import note
 from syn2co.core.versions import __version__
 from syn2co.models.card import SCORES, model_card, read_scores
@@ -112,23 +114,23 @@ def timm_crop_pct(side: int, crop_ratio: float) -> float:
 
 def _folder(run: str | Path, to: str, out: str | Path | None) -> Path:
     if out is not None:
-        _refuse_source(str(run), Path(out))
-        return Path(out)
-    if not (Path(run) / "checkpoints").is_dir():
+        _refuse_source(str(run), weights_path(out))
+        return weights_path(out)
+    if not is_folder(user_path(run) / "checkpoints"):
         raise ConfigError(f"--out: is needed, since {Path(run).name} is no run folder; name a folder for the export")
-    return Path(run) / "export" / to
+    return user_path(run) / "export" / to
 
 
 def _refuse_source(run: str, out: Path) -> None:
     """Refuse to write an export over the one that it is read from."""
-    source = Path(run.split(":", 2)[-1] if run.startswith("timm:") else run).expanduser().resolve()
-    if out.expanduser().resolve() in (source, source.parent if source.is_file() else source):
+    source = user_path(run.split(":", 2)[-1] if run.startswith("timm:") else run).resolve()
+    if out.resolve() in (source, source.parent if is_file(source) else source):
         raise FileError(f"--out {out.name}: is what the encoder is read from; choose another folder")
 
 
 def _scores(run: str | Path, scores: str | Path | None, encoder: Encoder) -> Sequence[dict[str, Any]]:
-    path = Path(run) / SCORES if scores is None else Path(scores)
-    if scores is None and not path.is_file():
+    path = user_path(run) / SCORES if scores is None else user_path(scores)
+    if scores is None and not is_file(path):
         return []
     rows = read_scores(path, encoder)
     if rows:
@@ -160,7 +162,8 @@ def _write_weights(encoder: Encoder, path: Path) -> None:
         save_file(tensors, path, metadata={"format": "pt"})  # transformers asks for the format
     except SafetensorError as error:  # the system's error, in a class and a text of its own
         raise OSError(errno.ENOSPC if "os error 28" in str(error) else None, str(error)) from None
-    path.chmod(mode)  # safetensors leaves a file that nobody else may read, whatever the umask
+    with best_effort("permissions of the weights cannot be set on this disk"):
+        path.chmod(mode)  # safetensors leaves a file that nobody else may read, whatever the umask
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

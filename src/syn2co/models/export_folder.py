@@ -7,7 +7,8 @@ from pathlib import Path
 
 from syn2co.core.errors import FileError
 from syn2co.core.files import remove, why_not_written
-from syn2co.core.locks import hold
+from syn2co.core.locks import hold, how_to_free
+from syn2co.core.paths import user_path
 from syn2co.models.timm_files import CONFIG, OWN, WEIGHTS
 
 README = "README.md"
@@ -28,7 +29,7 @@ def export_folder(out: Path) -> Iterator[Path]:
         FileError: if `out` is a file or a folder that holds something else, another export is writing to it, or the
             disk refuses; what was there stays as it is.
     """
-    out = out.expanduser().resolve()
+    out = user_path(out).resolve()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with _only_export_to(out):
@@ -45,7 +46,10 @@ def _only_export_to(out: Path) -> Iterator[None]:
     lock = out.with_name(f".{out.name}.lock")
     with hold(lock, wait=False) as mine:
         if not mine:
-            raise FileError(f"--out {out.name}: another export is writing to it; wait for it or choose another")
+            raise FileError(
+                f"--out {out.name}: another export is writing to it; wait for it or choose another, or "
+                f"{how_to_free(lock)}"
+            )
         try:
             yield
         finally:

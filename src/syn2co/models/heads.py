@@ -8,6 +8,7 @@ from syn2co.models.batch_norm import SyncBatchNorm, synchronize
 from syn2co.models.drop_path import set_drop_path
 from syn2co.models.encoder import Encoder, build_encoder
 from syn2co.models.settings import EncoderSettings, HeadSettings
+from syn2co.models.trial import try_training_pass
 from syn2co.objective import unit_rows
 
 
@@ -85,8 +86,12 @@ def build_branches(
     """Return the online and the target branch, with equal weights where both have them.
 
     Drop path is `drop_path` online and 0 in the target, set explicitly (timm's Swin defaults to 0.1).
+
+    Raises:
+        ConfigError: if the encoder cannot be built or trained.
     """
     online_encoder = build_encoder(settings, seed=seed, drop_path=drop_path)
+    try_training_pass(online_encoder)
     target_encoder = build_encoder(settings, seed=seed, drop_path=0.0)
     with keyed_rng.torch_seed("weights", seed, "heads"):
         online = Branch(online_encoder, heads, predictor=True)
@@ -100,8 +105,13 @@ def build_branches(
 
 
 def build_classifier(settings: EncoderSettings, classes: int, *, drop_path: float, seed: int) -> Classifier:
-    """Return encoder and classifier; the encoder starts with the weights that the online branch of a run has."""
+    """Return encoder and classifier; the encoder starts with the weights that the online branch of a run has.
+
+    Raises:
+        ConfigError: if the encoder cannot be built or trained.
+    """
     encoder = build_encoder(settings, seed=seed, drop_path=drop_path)
+    try_training_pass(encoder)
     with keyed_rng.torch_seed("weights", seed, "classifier"):
         classifier = Classifier(encoder, classes)
     synchronize(encoder)

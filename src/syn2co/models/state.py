@@ -26,7 +26,16 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], what: str) -> No
                 f"{what}: tensor '{name}' has shape {list(tensors[name].shape)} in the checkpoint, "
                 f"but {list(expected[name].shape)} in this model"
             )
+        if expected[name].is_floating_point() != tensors[name].is_floating_point():
+            raise CheckpointError(
+                f"{what}: tensor '{name}' is of {_kind(tensors[name])} in the checkpoint, but of "
+                f"{_kind(expected[name])} in this model"
+            )
     module.load_state_dict(tensors)
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:

@@ -1,6 +1,5 @@
 """Encoders of timm: from its model hub, from a folder as its hub has them, and from a file of weights."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any, NamedTuple, get_args
 from torch import Tensor
 
 from syn2co.core.errors import CheckpointError, ConfigError
+from syn2co.core.json_files import JsonError, JsonObject, read_json
+from syn2co.core.paths import is_file
 from syn2co.core.progress import note
 from syn2co.images.resize import Interpolation
 from syn2co.models.encoder import Encoder, build_encoder
@@ -48,7 +49,7 @@ class EvaluationTransform(NamedTuple):
 
 def is_timm_folder(folder: Path) -> bool:
     """Return whether a folder holds an export of ours or a network as timm's hub has it."""
-    return (folder / OWN).is_file() or "architecture" in _read_json(folder / CONFIG)
+    return is_file(folder / OWN) or "architecture" in _read_json(folder / CONFIG)
 
 
 def pretrained_encoder(name: str) -> Encoder:
@@ -231,7 +232,6 @@ def _crop_as(encoder: Encoder, transform: EvaluationTransform, what: str) -> Non
 def _read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file, or nothing if there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path, JsonObject)
+    except (OSError, JsonError):
         return {}
-    return content if isinstance(content, dict) else {}

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from syn2co.core.errors import CheckpointError
 from syn2co.core.hints import first_names
+from syn2co.core.paths import is_file
 from syn2co.images.resize import Interpolation
 
 CONTAINERS = ("teacher", "student", "model", "state_dict")
@@ -67,7 +68,7 @@ def read_weight_file(path: Path, *, trust: bool = False) -> WeightFile:
     Raises:
         CheckpointError: if the file is missing, damaged or a pickle without `trust`, or its layout is unknown.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"{path}: is no file; give a run folder, an export, a file of weights or timm:NAME")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path, trust)
     container, tensors = _tensors(content)

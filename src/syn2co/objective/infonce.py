@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from syn2co.core.float32 import exact_float32
+
 
 def unit_rows(embedding: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     """Return the rows at unit length, in float32 at least (float64 stays), whatever the autocast; differentiable.
@@ -103,14 +105,9 @@ def check_temperature(temperature: float | int) -> None:
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Compute without autocast and without TF32 inside the block; the caller's settings come back afterwards."""
-    # TF32 rounds the factors of a product to 10 bits, and a logit is that product over t.
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        if torch.amp.is_autocast_available(device.type):
-            with torch.autocast(device.type, enabled=False):
-                yield
-        else:
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    autocast = torch.amp.is_autocast_available(device.type)
+    with (
+        exact_float32(convolutions=False),
+        torch.autocast(device.type, enabled=False) if autocast else contextlib.nullcontext(),
+    ):
+        yield

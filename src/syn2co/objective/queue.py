@@ -84,13 +84,19 @@ class Queue:
         """Take over a saved state, exactly, on the queue's own device and dtype.
 
         Raises:
-            CheckpointError: if the saved queue has another size or width.
+            CheckpointError: if the saved queue has another size or width, or groups or a pointer that no queue has.
         """
         if state["keys"].shape != self.keys.shape:
             saved, wanted = tuple(state["keys"].shape), tuple(self.keys.shape)
             raise CheckpointError(
                 f"queue of shape {saved} in the checkpoint: must be {wanted}; use the saved run's queue.size and width"
             )
+        groups, pointer = state["groups"], state["pointer"]
+        kinds = state["keys"].is_floating_point(), groups.dtype, pointer.dtype
+        if kinds != (True, torch.int64, torch.int64) or groups.shape != self.groups.shape or pointer.shape:
+            raise CheckpointError("queue: its keys, groups or pointer are of another kind in the checkpoint")
+        if not 0 <= int(pointer) < len(groups):
+            raise CheckpointError(f"queue: its pointer {int(pointer)} is no slot of {len(groups)} in the checkpoint")
         self.keys.copy_(state["keys"])
-        self.groups.copy_(state["groups"])
-        self.pointer = int(state["pointer"])
+        self.groups.copy_(groups)
+        self.pointer = int(pointer)

@@ -3,31 +3,28 @@
 The rules are ours. Batch, queue and length follow the number of images; encoder, size and precision the machine.
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
 
+from syn2co.core.cpus import available_cpus
 from syn2co.core.errors import ConfigError
 from syn2co.core.keyed_rng import permutation
+from syn2co.core.launcher import launcher
 from syn2co.core.progress import clock, note
 from syn2co.data.open import open_images
 from syn2co.data.settings import DataSettings
 from syn2co.pretraining.config import Config
-from syn2co.pretraining.metrics import read_metrics
 from syn2co.pretraining.recipes import AUTO, recipe
+from syn2co.pretraining.speed import STEPS, Trial, measure_speed
 from syn2co.runtime.device import choose_device
 from syn2co.runtime.settings import MachineSettings
 
 SAMPLE = 64
 """Images whose size is looked at."""
-STEPS, EVERY = 12, 4
-"""Optimizer steps that are timed, and those of which the last ones count."""
 MARGIN = 0.9
 """Share of a budget that goes to steps; start, checkpoints and a busy machine take the rest."""
 SEEN = 200_000
@@ -146,7 +143,7 @@ def look(data: DataSettings, machine: MachineSettings) -> Surroundings:
         max_broken_share=data.max_broken_share,
         check=data.check,
         cache="never",
-        workers=machine.workers or os.cpu_count() or 1,
+        workers=machine.workers or available_cpus(),
     )
     sample = permutation(len(images), "auto", "sizes")[:SAMPLE]
     side = round(median(min(images.read(int(number)).shape[:2]) for number in sample))
@@ -161,9 +158,7 @@ def _cpu_has_bfloat16() -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
 
 
-def chosen_config(
-    auto: Auto, data: DataSettings, settings: Sequence[str], *, trial: Callable[[Config, Path], object]
-) -> Config:
+def chosen_config(auto: Auto, data: DataSettings, settings: Sequence[str], *, trial: Trial) -> Config:
     """Return the config of a new run of the recipe `auto`; say what was chosen, why, and how long it will take.
 
     Args:
@@ -179,29 +174,21 @@ def chosen_config(
     machine = Config().with_settings([line for line in settings if line.lstrip().startswith("machine.")]).machine
     choice = choose(look(data, machine))
     config = choice.config.with_settings(settings).model_copy(update={"data": data})
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    alone = launcher().size == 1
     if auto.budget is not None and not alone:
         raise ConfigError("budget: is timed in one process, not under torchrun; set training.steps instead")
-    if os.environ.get("RANK", "0") == "0":
+    if launcher().rank == 0:
         reasons = [line for line in choice.reasons if auto.budget is None or not line.startswith("training.epochs")]
         for reason in (*reasons, *(f"{line}: as you set it" for line in settings)):
             note(f"auto: {reason}")
     return _timed(config, auto.budget, trial) if alone else config
 
 
-class _StepSpeed(NamedTuple):
-    """Speed of a config on this machine."""
-
-    seconds: float
-    """Per optimizer step."""
-    steps_per_epoch: int
-
-
-def _timed(config: Config, budget: float | None, trial: Callable[[Config, Path], object]) -> Config:
+def _timed(config: Config, budget: float | None, trial: Trial) -> Config:
     """Return the config, with the steps that fit into a budget, and say how long the run will take."""
     if budget is not None and config.training.steps is not None:
         raise ConfigError(f"training.steps = {config.training.steps}: is the length beside a budget; give one of them")
-    speed = _measure(config, trial)
+    speed = measure_speed(config, trial)
     if budget is not None:
         config = _fitted(config, int(MARGIN * budget / speed.seconds), speed.steps_per_epoch, budget)
     steps = config.training.steps or round(config.training.epochs * speed.steps_per_epoch)
@@ -210,20 +197,6 @@ def _timed(config: Config, budget: float | None, trial: Callable[[Config, Path],
         f"({config.training.batch / speed.seconds:.0f} images/s); config.json holds every setting"
     )
     return config
-
-
-def _measure(config: Config, trial: Callable[[Config, Path], object]) -> _StepSpeed:
-    """Take a few steps in a folder that is deleted again."""
-    short = [
-        f"training.steps={STEPS}", f"machine.log_steps={EVERY}", "machine.tensorboard=false", "negatives.start=0",
-        "negatives.stop=null", "online_knn.every_epochs=0", "online_knn.patience=null", "mix.then=null",
-        "optimizer.warmup_epochs=0",
-    ]  # fmt: skip
-    with TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        trial(config.with_settings(short), out)
-        last = read_metrics(out)[-1]
-    return _StepSpeed(config.training.batch / last["images_per_second"], round(last["step"] / last["epoch"]))
 
 
 def _fitted(config: Config, steps: int, steps_per_epoch: int, budget: float) -> Config:

@@ -5,9 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import RootModel
+
 from syn2co.core.errors import CheckpointError, ConfigError
 from syn2co.core.files import write_atomically
+from syn2co.core.json_files import JsonError, read_json
+from syn2co.core.settings import Count
 from syn2co.pretraining.config import CONFIG, Config, load_config
+from syn2co.pretraining.saved_state import run_state
 from syn2co.runtime.checkpoint import newest_checkpoint
 
 EXTENSIONS = "extensions.json"
@@ -61,7 +66,7 @@ def extend(folder: Path, config: Config) -> None:
     if old.hash == config.hash:
         return
     checkpoint = newest_checkpoint(folder)
-    state: dict[str, Any] = {} if checkpoint is None else checkpoint.state
+    state: dict[str, Any] = {} if checkpoint is None else run_state(checkpoint)
     step, total = state.get("step", 0), state.get("total_steps")
     if step != total or state["config_hash"] != old.hash:
         raise ConfigError(
@@ -87,6 +92,10 @@ def extensions(folder: Path) -> dict[str, int]:
     """
     path = folder / EXTENSIONS
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError) as error:
+        return read_json(path, _ExtensionsFile) if path.exists() else {}
+    except (OSError, JsonError) as error:
         raise CheckpointError(f"{path.name}: cannot be read ({error}); restore it from a copy") from None
+
+
+class _ExtensionsFile(RootModel[dict[str, Count]]):
+    """JSON of extensions.json: the step at which the run of each earlier config hash ended."""

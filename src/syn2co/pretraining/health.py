@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from syn2co.objective import KINDS, LossOutput, NegativeCounts
+from syn2co.runtime.distributed import all_gather_rows
 
 
 def measure(
@@ -35,8 +36,8 @@ def measure(
         "uninformative": one.uninformative + two.uninformative,
         "masked_share": (one.masked_share + two.masked_share) / 2,
         "positive": ((q1 * keys[1]).sum(1).mean() + (q2 * keys[0]).sum(1).mean()) / 2,
-        "embedding_std": embedding_std(keys[0]),
-        "feature_std": feature_std(features),
+        "embedding_std": embedding_std(all_gather_rows(keys[0])),
+        "feature_std": feature_std(all_gather_rows(features)),
     }
     for number, kind in enumerate(KINDS):
         if counts[number]:
@@ -71,7 +72,7 @@ def features_by_source(features: Tensor, synthetic: Tensor) -> dict[str, float]:
 
 
 def feature_std(features: Tensor) -> Tensor:
-    """Return the mean standard deviation of the coordinates of features [B, d]."""
+    """Return the mean standard deviation of the coordinates of features [N, d]."""
     return features.float().std(0).mean() if len(features) > 1 else features.new_zeros(())
 
 
@@ -85,6 +86,6 @@ def effective_rank(features: Tensor) -> float:
 
     Source: RankMe, arXiv:2210.02885, Eq. 1; ours centers the features first, else their mean counts as one direction.
     """
-    values = torch.linalg.svdvals((features - features.mean(0)).double().cpu())
+    values = torch.linalg.svdvals((features - features.mean(0)).cpu().double())  # Apple's GPUs have no float64
     shares = values / values.sum().clamp_min(1e-12)
     return float(torch.exp(-(shares * (shares + 1e-12).log()).sum()))

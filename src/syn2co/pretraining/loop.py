@@ -12,12 +12,13 @@ def train(run: Run, state: TrainingState) -> None:
     Raises:
         TrainingError: on all ranks, if a loss or gradient is not finite or most negatives are masked. The optimizer
             step was not taken then; the state is not to be saved, since the target and the queues may have moved.
+        StreamEnded: on all ranks, before a step, if one of them has a signal or no images for it.
     """
     while state.step < run.total_steps and not state.stopped_early:
+        batches = run.stream.next_step(run.micro_batches)  # before anything changes: until then the state can be saved
         now = run.schedules.at(state.step)
         state.model.update_target(now.momentum)  # before its forward pass, once per optimizer step (MoBY)
-        for number in range(run.micro_batches):
-            batch = next(run.stream)
+        for number, batch in enumerate(batches):
             position = run.position(state.step, number)
             last = number == run.micro_batches - 1
             # DDP averages gradients over ranks once a step: after the last micro-batch's backward pass.

@@ -7,8 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from syn2co.core.errors import FileError
-from syn2co.core.files import write_atomically
+from syn2co.core.files import no_link, write_atomically
+from syn2co.core.json_files import JsonError, read_json_lines
+from syn2co.core.progress import note
 
 FILE = "metrics.jsonl"
 
@@ -51,13 +55,17 @@ class MetricsWriter:
 
     def __init__(self, run: Path, step: int, *, tensorboard: bool) -> None:
         self.path = run / FILE
-        kept = [record for record in read_metrics(run) if record["step"] <= step]
+        records, damaged = read_sound_metrics(run)
+        kept = [record for record in records if record["step"] <= step]
+        if damaged:
+            note(f"{FILE}: {damaged} lines are damaged and are left out of it; the checkpoints know nothing of them")
         write_atomically(self.path, "".join(_line(record) for record in kept))
         self.board = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
             try:
+                _order_events(run / "tensorboard")
                 self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
             except OSError as error:
                 raise _cannot_write("tensorboard", error) from None
@@ -73,7 +81,7 @@ class MetricsWriter:
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record; it must have "step"."""
         try:
-            with open(self.path, "a", encoding="utf-8", newline="\n") as file:
+            with open(self.path, "a", encoding="utf-8", newline="\n", opener=no_link) as file:
                 file.write(_line(record))
             if self.board is not None:
                 for name, value in record.items():
@@ -81,6 +89,15 @@ class MetricsWriter:
                         self.board.add_scalar(name, value, record["step"])
         except OSError as error:
             raise _cannot_write(FILE, error) from None
+
+
+def _order_events(folder: Path) -> None:
+    """Number the event files of earlier starts: TensorBoard reads in the order of names, and those begin with a time.
+
+    Where the clock has gone back between two starts, it would pass over what was written after the later time.
+    """
+    for number, path in enumerate(sorted(folder.glob("events.out.tfevents.*"))):
+        path.replace(folder / f"events.out.tfevents.{number:010d}.earlier")
 
 
 def _cannot_write(name: str, error: OSError) -> FileError:
@@ -91,17 +108,36 @@ def _cannot_write(name: str, error: OSError) -> FileError:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the records of a run in order; a line torn by a crash is left out (the run writes it again)."""
+    """Return the records of a run in order; a damaged line is left out (the run writes one torn by a crash again).
+
+    Raises:
+        FileError: if the file cannot be read.
+    """
+    return read_sound_metrics(run)[0]
+
+
+class _Record(BaseModel):
+    """JSON of one line: measurements at a step, null where one is not finite."""
+
+    __pydantic_extra__: dict[str, float | bool | None]
+    model_config = ConfigDict(extra="allow")
+    step: int = Field(ge=0, lt=10**9)
+    epoch: float = 0.0
+
+
+def read_sound_metrics(run: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the records of a run, and the number of damaged lines but for one torn at the end.
+
+    Raises:
+        FileError: if the file cannot be read.
+    """
     path = run / FILE
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
+    try:
+        lines = list(read_json_lines(path, _Record)) if path.exists() else []
+    except OSError as error:
+        raise FileError(f"{FILE}: cannot be read ({error.strerror}); fix that and try again") from None
+    records = [line for line in lines if not isinstance(line, JsonError)]
+    return records, sum(isinstance(line, JsonError) for line in lines[:-1])
 
 
 def knn_scores(records: Iterable[Mapping[str, Any]], *, after: int, upto: int) -> list[float]:

@@ -1,11 +1,10 @@
-"""Observers, called after every step: log, online k-NN score, progress bar, checkpoints, and leaving on a signal."""
+"""Observers, called after every step: log, online k-NN score, progress bar, and checkpoints."""
 
 import math
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -19,11 +18,10 @@ from syn2co.images.image_set import ImageSet
 from syn2co.pretraining.health import effective_rank, features_by_source
 from syn2co.pretraining.metrics import MetricsWriter, losses_by_source, stands_still, training_text
 from syn2co.pretraining.online_knn import OnlineKnn
-from syn2co.pretraining.run import BatchStream, StepReport, TrainingState
+from syn2co.pretraining.run import BatchStream, StepReport, StreamEnded, TrainingState
 from syn2co.pretraining.run_folder import write_nonfinite
 from syn2co.pretraining.step import StepPosition
 from syn2co.runtime import distributed
-from syn2co.runtime.signals import Interrupts
 
 
 class SoundnessCheck:
@@ -162,43 +160,43 @@ class ShowProgress:
         self.bar.advance(1, training_text(self.log.record) if self.log.record else "")
 
 
-class SaveOrLeave:
-    """Saves a checkpoint when one is due, and leaves after a signal once everything is saved."""
+class SaveCheckpoints:
+    """Saves a checkpoint when one is due, and the state that a run ends with before its time."""
 
     def __init__(
         self,
         save: Callable[[TrainingState], object],
-        interrupts: Interrupts,
         bar: Bar,
         *,
+        begun: int,
         every: int,
         minutes: float,
         total_steps: int,
     ) -> None:
-        self.save, self.interrupts, self.bar = save, interrupts, bar
+        self.save, self.bar = save, bar
         self.every, self.seconds, self.total_steps = every, 60 * minutes, total_steps
-        self.saved = time.monotonic()
+        self.step, self.saved = begun, time.monotonic()
 
     def __call__(self, state: TrainingState, report: StepReport) -> None:
-        """Save and leave.
-
-        Raises:
-            KeyboardInterrupt, SystemExit: after Ctrl-C, or another signal that any rank received.
-        """
-        step, received = state.step, distributed.largest(self.interrupts.received, report.output.loss.device)
-        overdue = time.monotonic() - self.saved > self.seconds
+        """Save if one is due."""
+        step = state.step
         ends = step == self.total_steps or state.stopped_early
-        due = step % self.every == 0 or ends or overdue or received
-        if due and distributed.is_main():
-            self.save(state)
-            self.saved = time.monotonic()
+        overdue = time.monotonic() - self.saved > self.seconds
+        if step % self.every == 0 or ends or overdue:
+            self.save_now(state)
         if state.stopped_early:
             self.bar.say(f"stopped early at step {step} of {self.total_steps}: the online k-NN score stands still")
-        if received and not ends:
-            distributed.barrier()
-            self.bar.say(
-                f"interrupted: step {step} of {self.total_steps} is saved; the same command resumes from there"
-            )
-            if received == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise SystemExit(128 + received)
+
+    def save_now(self, state: TrainingState) -> None:
+        """Save, on rank 0, unless this step is saved or none has been taken."""
+        if distributed.is_main() and state.step != self.step:
+            self.save(state)
+            self.step, self.saved = state.step, time.monotonic()
+
+    def save_and_leave(self, state: TrainingState, ended: StreamEnded) -> NoReturn:
+        """Save what is in memory; raise what ended the stream once that is done."""
+        self.save_now(state)
+        distributed.barrier()
+        saved = f"step {state.step} of {self.total_steps} is saved" if state.step else "no step was taken"
+        self.bar.say(f"interrupted: {saved}; the same command resumes from there")
+        ended.leave()

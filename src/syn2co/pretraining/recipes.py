@@ -7,13 +7,14 @@ embeddings, relative-position tables and class tokens.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from syn2co.core.errors import ConfigError
 from syn2co.core.hints import nearest
 from syn2co.data.settings import MixSettings
 from syn2co.objective.counts import PRESETS
-from syn2co.pretraining.config import Config
+from syn2co.pretraining.config import Config, load_config
 
 AUTO = "auto"
 """Recipe whose values are chosen from the images and the machine when a run begins: `pretraining.auto`."""
@@ -300,3 +301,15 @@ def recipes() -> dict[str, str]:
         True
     """
     return {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()}
+
+
+def as_config(config: Config | str | Path) -> Config:
+    """Return a config as it is, the recipe of a name, or the config in a JSON file.
+
+    Raises:
+        ConfigError: if there is no such recipe or file, or it holds no config.
+    """
+    if isinstance(config, Config):
+        return config
+    is_file = isinstance(config, Path) or (config not in RECIPES and config.endswith(".json"))
+    return load_config(config) if is_file else recipe(str(config))

@@ -2,12 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from syn2co.pretraining.method import Syn2Co
 from syn2co.pretraining.metrics import Averages
 from syn2co.pretraining.step import StepOutput, StepPosition, enqueue
 from syn2co.pretraining.supervised import Supervised
-from syn2co.runtime import distributed
+from syn2co.runtime import distributed, signals
 from syn2co.runtime.optimizer import set_lr
 
 Method = Syn2Co | Supervised
@@ -101,23 +102,51 @@ def long_warmup(config: Config, steps_per_epoch: int, total_steps: int, switch_s
     return LongWarmup(reason, 0.1 * steps / steps_per_epoch)
 
 
+class StreamEnded(Exception):
+    """On all ranks: no batches of the next step, because of a signal or of an error. The state is that of a save."""
+
+    def __init__(self, received: int, error: Exception | None) -> None:
+        self.received, self.error = received, error
+
+    def leave(self) -> NoReturn:
+        """Raise what ends the run: the error of this rank, that of another one in words, or that of the signal."""
+        if self.error is not None:
+            self.error.one_rank = True  # type: ignore[attr-defined] - no other rank has met it
+            raise self.error
+        if self.received == _FAILED:
+            raise DataError("the images of another rank could not be loaded; it says why")
+        signals.leave(self.received)
+
+
+_FAILED = 1 << 10  # above the numbers of all signals
+
+
 class BatchStream:
-    """Micro-batches of this rank on its device, and the seconds that were spent on waiting for them."""
+    """Batches of this rank on its device, and the seconds that were spent on waiting for them."""
 
     def __init__(self, batches: Generator[Batch, None, None], device: torch.device) -> None:
         self.batches, self.device = batches, device
         self.waited = 0.0
 
-    def __next__(self) -> Batch:
+    def next_step(self, micro_batches: int) -> Iterator[Batch]:
+        """Return the micro-batches of a step, all of them loaded: from then on nothing that can be foreseen stops it.
+
+        Raises:
+            StreamEnded: on all ranks, if one of them received a signal or could not load its part.
+        """
         asked = time.monotonic()
+        loaded, error = list[Batch](), None
         try:
-            batch = next(self.batches)
-        except DataError as error:
-            error.one_rank = True  # no other rank has met it
-            raise
-        batch = Batch(*(part.to(self.device, non_blocking=True) for part in batch))
+            loaded.extend(islice(self.batches, micro_batches))
+        except signals.Interrupted:
+            pass
+        except Exception as raised:
+            error = raised
         self.waited += time.monotonic() - asked
-        return batch
+        status = distributed.largest(_FAILED if error else signals.received(), self.device)
+        if status:
+            raise StreamEnded(status, error)
+        return (Batch(*(part.to(self.device, non_blocking=True) for part in batch)) for batch in loaded)
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,8 @@
 """The run folder: config, metrics, checkpoints, quarantine and mix of one run; a run of other settings is refused."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +10,38 @@ import torch
 from torch import Tensor
 
 from syn2co.core.errors import CheckpointError, ConfigError, DataError
-from syn2co.core.files import write_atomically
+from syn2co.core.files import is_temporary, write_atomically
 from syn2co.core.locks import LOCK
 from syn2co.core.progress import note
 from syn2co.images.image_set import ImageSet
+from syn2co.images.quarantine import BrokenSet
 from syn2co.models.state import load_exactly
 from syn2co.pretraining.config import CONFIG, NOT_HASHED, Config, load_config
 from syn2co.pretraining.extension import EXTENSIONS, extensions
 from syn2co.pretraining.metrics import FILE, Averages
 from syn2co.pretraining.run import Method, TrainingState
+from syn2co.pretraining.saved_state import run_state
 from syn2co.runtime import distributed
 from syn2co.runtime.checkpoint import FOLDER, Checkpoint, newest_checkpoint, save_checkpoint
 from syn2co.runtime.determinism import differences
 from syn2co.runtime.optimizer import optimizer_tensors, restore_optimizer
 
 MIX = "mix.json"
-_HARMLESS = {LOCK, f".{CONFIG}.tmp", ".DS_Store", "Thumbs.db", "desktop.ini"}
+QUARANTINE = "quarantine.jsonl"
+_HARMLESS = {LOCK, QUARANTINE, ".DS_Store", "Thumbs.db", "desktop.ini"}
+
+
+@contextmanager
+def broken_listed(folder: Path) -> Iterator[None]:
+    """List the broken images in the run folder, should they be too many to begin."""
+    try:
+        yield
+    except BrokenSet as error:
+        raise error.listed_in(folder / QUARANTINE) from None
+
+
+def _is_harmless(path: Path) -> bool:
+    return path.name in _HARMLESS or is_temporary(path.name)
 
 
 def begun_config(folder: Path) -> Config | None:
@@ -53,7 +71,7 @@ def prepare_run_folder(folder: Path, config: Config) -> Checkpoint | None:
                 f"--out {folder.name}: holds a run of another config ({_first_difference(other, config)}); "
                 "choose another folder, or repeat its own settings with --config"
             )
-    elif distributed.is_main() and any(path.name not in _HARMLESS for path in folder.glob("*")):
+    elif distributed.is_main() and not all(map(_is_harmless, folder.glob("*"))):
         raise ConfigError(f"--out {folder.name}: is not empty and holds no run; choose another folder")
     distributed.barrier()
     if distributed.is_main() and not (begun and saved.exists()):
@@ -101,7 +119,7 @@ def restore(
         DataError: if the images or their labels are not those that the run began with.
         CheckpointError: if it is a checkpoint of another run, or a tensor is missing or of another shape.
     """
-    state, tensors = checkpoint.state, dict(checkpoint.tensors)
+    state, tensors = run_state(checkpoint), dict(checkpoint.tensors)
     extended = state["config_hash"] != config.hash
     if extended:
         _refuse_unless_extended(checkpoint, config)
@@ -116,8 +134,12 @@ def restore(
             "data.real: the labels are not those that the run began with, though the images are; restore them, or "
             "start a new run"
         )
-    assert state["steps_per_epoch"] == provenance["steps_per_epoch"]
-    assert extended or state["total_steps"] == provenance["total_steps"]
+    for name in ("steps_per_epoch",) if extended else ("steps_per_epoch", "total_steps"):
+        if state[name] != provenance[name]:
+            raise CheckpointError(
+                f"{checkpoint.path.name}: has {name} = {state[name]}, and this run {provenance[name]}; it was changed "
+                "after it was written: take it out of this folder"
+            )
     changed = differences(state["machine"], provenance["machine"])
     if changed and distributed.is_main():
         note("resumed on another machine, so the last bits may differ: " + ", ".join(changed))

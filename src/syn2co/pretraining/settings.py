@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from syn2co.core.settings import BelowOne, Count, NonNegative, OneOrMany, Positive, Settings
+from syn2co.core.settings import BelowOne, Count, NonNegative, Positive, Settings
 from syn2co.objective.counts import PRESETS, NegativeCounts
 
 
@@ -99,9 +99,9 @@ class OnlineKnnSettings(Settings):
 
     every_epochs: NonNegative = 0.0
     """0 switches it off."""
-    train: OneOrMany = ()
+    train: tuple[str, ...] = ()
     """Sources of labeled images: the bank of neighbors."""
-    test: OneOrMany = ()
+    test: tuple[str, ...] = ()
     """Sources of labeled images that are scored."""
     max_images: int = Field(default=5000, gt=0)
     """Most images of each, chosen by the seed."""

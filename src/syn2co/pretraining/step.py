@@ -61,10 +61,10 @@ def place(module: nn.Module, precision: str, device: torch.device | str) -> None
         module.double()
     module.to(device)
     if torch.device(device).type == "cpu":
-        _use_plain_attention(module)
+        use_plain_attention(module)
 
 
-def _use_plain_attention(module: nn.Module) -> None:
+def use_plain_attention(module: nn.Module) -> None:
     """Make timm's attention layers multiply matrices instead of calling the fused kernel, in place.
 
     On a CPU the backward pass of the fused kernel is slow in bfloat16: a training step costs 1.4 (197 tokens) to 1.8

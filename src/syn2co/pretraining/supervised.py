@@ -23,6 +23,7 @@ from syn2co.pretraining.config import Config
 from syn2co.pretraining.health import feature_std, measure_sources
 from syn2co.pretraining.labels import ClassLabels
 from syn2co.pretraining.step import AUTOCAST, StepOutput, StepPosition, drop_uniforms, place
+from syn2co.runtime.distributed import all_gather_rows
 
 CONTRASTIVE = ("heads", "queue", "negatives", "training.temperature", "training.momentum")
 """Settings and groups of settings that supervised training does not use."""
@@ -61,7 +62,7 @@ class Supervised(nn.Module):
         views = [logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in (one, two)]
         parts = [cross_entropy(z, labels, reduction="none", label_smoothing=self.label_smoothing) for z in views]
         loss = (parts[0] + parts[1]) / 2
-        measured = _measure(loss.detach(), views, labels) | {"feature_std": feature_std(features)}
+        measured = _measure(loss.detach(), views, labels) | {"feature_std": feature_std(all_gather_rows(features))}
         if self.mixed:
             measured |= measure_sources(loss.detach(), batch.synthetic)
         return StepOutput(loss.mean(), measured, (), features)

@@ -1,6 +1,5 @@
 """`pretrain`: from a config to a finished run. It prepares what the loop works with, and the observers around it."""
 
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,29 +9,48 @@ from typing import Any
 import torch
 
 from syn2co import objective
+from syn2co.core.cpus import available_cpus
 from syn2co.core.errors import ConfigError
 from syn2co.core.locks import only_run_in
+from syn2co.core.paths import weights_path
 from syn2co.core.progress import Bar, Stages, note
 from syn2co.core.settings import one_or_many
 from syn2co.data.coverage import Coverage
 from syn2co.data.loader import Schedule, batches
 from syn2co.data.training_data import TrainingData, open_training_data
 from syn2co.pretraining.auto import Auto, chosen_config
-from syn2co.pretraining.config import Config, load_config
+from syn2co.pretraining.config import Config
 from syn2co.pretraining.extension import Extend, extend, longer_config
 from syn2co.pretraining.initial_weights import begin_with, init_provenance, with_initial_weights
 from syn2co.pretraining.labels import ClassLabels, training_labels
 from syn2co.pretraining.loop import train
 from syn2co.pretraining.method import Syn2Co
 from syn2co.pretraining.metrics import Averages, MetricsWriter, knn_scores, read_metrics, stands_still
-from syn2co.pretraining.observers import Clock, LogMetrics, SaveOrLeave, ScoreOnline, ShowProgress, SoundnessCheck
+from syn2co.pretraining.observers import Clock, LogMetrics, SaveCheckpoints, ScoreOnline, ShowProgress, SoundnessCheck
 from syn2co.pretraining.online_knn import OnlineKnn
-from syn2co.pretraining.recipes import AUTO
-from syn2co.pretraining.run import BatchStream, Method, Observer, Run, Schedules, TrainingState, long_warmup
-from syn2co.pretraining.run_folder import begun_config, prepare_run_folder, restore, save, write_mix
+from syn2co.pretraining.recipes import AUTO, as_config
+from syn2co.pretraining.run import (
+    BatchStream,
+    Method,
+    Observer,
+    Run,
+    Schedules,
+    StreamEnded,
+    TrainingState,
+    long_warmup,
+)
+from syn2co.pretraining.run_folder import (
+    QUARANTINE,
+    begun_config,
+    broken_listed,
+    prepare_run_folder,
+    restore,
+    save,
+    write_mix,
+)
 from syn2co.pretraining.supervised import Supervised, unused_settings
 from syn2co.runtime import distributed
-from syn2co.runtime.allocator import keep_freed_memory
+from syn2co.runtime.allocator import keep_freed_memory, lack_named
 from syn2co.runtime.determinism import describe, deterministic
 from syn2co.runtime.device import choose_device, choose_workers
 from syn2co.runtime.optimizer import build_optimizer
@@ -92,8 +110,10 @@ def pretrain(
         ConfigError: on a setting that is unknown or cannot be, a folder of another config or one in use.
         DataError: if the images are missing, too few, too broken, or no longer those the run began with.
         CheckpointError: if the folder's checkpoints are damaged, the disk is full, or nothing in `init_from` fits.
-        TrainingError: if the loss or a gradient is not finite, or most negatives are masked.
-        KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM (exit status 143), once a checkpoint is saved.
+        TrainingError: if the loss or a gradient is not finite, or most negatives are masked, if memory runs out
+            or another rank is gone.
+        KeyboardInterrupt, SystemExit: after Ctrl-C, or SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2 (exit status 143), once a
+            checkpoint is saved.
 
     Example:
         >>> small = ["training.steps=3", "training.batch=8", "queue.size=64", "negatives.hardest=16", "heads.hidden=64"]
@@ -101,12 +121,13 @@ def pretrain(
         >>> run.steps, sorted(path.name for path in run.folder.glob("*.json*"))
         (3, ['config.json', 'metrics.jsonl'])
     """
-    extension = isinstance(config, Extend)
+    extension, folder = isinstance(config, Extend), weights_path(out)
     if isinstance(config, Extend):
-        config, settings = longer_config(Path(out), settings), ()
+        config, settings = longer_config(folder, settings), ()
     elif isinstance(config, Auto) or config == AUTO:
         auto = config if isinstance(config, Auto) else Auto()
-        config = _choose(auto, Path(out), real, synthetic, settings)
+        with broken_listed(folder):
+            config = _choose(auto, folder, real, synthetic, settings)
     config = _resolve(config, real, synthetic, settings)
     if init_from is not None:
         config = config.model_copy(update={"init_from": str(init_from)})
@@ -115,13 +136,17 @@ def pretrain(
         raise ConfigError("training.precision = float64: Apple's GPUs have none; use float32 or machine.device=cpu")
     if device.type == "cpu":
         keep_freed_memory()
-    with deterministic(config.machine), distributed.session(device.type):
-        folder = Path(out)
-        with only_run_in(folder) if distributed.is_main() else nullcontext():
-            if extension and distributed.is_main():
-                extend(folder, config)
-            distributed.barrier()
-            return _run(config, folder, device, progress and distributed.is_main(), trust)
+    with (
+        deterministic(config.machine),
+        broken_listed(folder),
+        lack_named(),
+        distributed.session(device.type),
+        only_run_in(folder) if distributed.is_main() else nullcontext(),
+    ):
+        if extension and distributed.is_main():
+            extend(folder, config)
+        distributed.barrier()
+        return _run(config, folder, device, progress and distributed.is_main(), trust)
 
 
 def _choose(
@@ -154,12 +179,7 @@ def _resolve(
     synthetic: str | Path | Sequence[str | Path],
     settings: str | Sequence[str],
 ) -> Config:
-    if not isinstance(config, Config):
-        from syn2co.pretraining.recipes import RECIPES, recipe
-
-        is_file = isinstance(config, Path) or (config not in RECIPES and config.endswith(".json"))
-        config = load_config(config) if is_file else recipe(str(config))
-    config = config.with_settings(settings)
+    config = as_config(config).with_settings(settings)
     given = {"real": one_or_many(real), "synthetic": one_or_many(synthetic)}
     data = config.data.model_copy(update={name: sources for name, sources in given.items() if sources})
     config = config.model_copy(update={"data": data})
@@ -191,8 +211,8 @@ def _run(config: Config, folder: Path, device: torch.device, progress: bool, tru
     if distributed.is_main():
         metrics = MetricsWriter(folder, state.step, tensorboard=config.machine.tensorboard)
     bars = Bar("pretrain", setup.total, done=state.step, show=progress)
-    with metrics as writer, Interrupts() as interrupts, bars as bar, _stream(setup, state.step, device) as stream:
-        log, *others = _observers(setup, state, stream, writer, interrupts, bar)
+    with metrics as writer, Interrupts(), bars as bar, _stream(setup, state, device) as stream:
+        log, *others, checkpoints = _observers(setup, state, stream, writer, bar)
         run = Run(
             total_steps=setup.total,
             micro_batches=config.training.micro_batches,
@@ -201,9 +221,12 @@ def _run(config: Config, folder: Path, device: torch.device, progress: bool, tru
             schedules=Schedules(config, setup.schedule, setup.total),
             stream=stream,
             average_and_check=SoundnessCheck(folder, setup.data.images),
-            observers=[log, *others],
+            observers=[log, *others, checkpoints],
         )
-        train(run, state)
+        try:
+            train(run, state)
+        except StreamEnded as ended:
+            checkpoints.save_and_leave(state, ended)
         distributed.barrier()
     return FinishedRun(folder, state.step, log.record or _last_record(folder))
 
@@ -229,6 +252,7 @@ def _prepare(
         "steps_per_epoch": schedule.steps_per_epoch,
         "images": len(data.images),
         "data_fingerprint": data.images.fingerprint,
+        **({"dark": data.images.dark} if 2 * data.images.dark > len(data.images) else {}),
         "machine": describe(device),
         **(labels.provenance if labels else {}),
         **init_provenance(weights, checkpoint),
@@ -267,12 +291,12 @@ def _build(config: Config, labels: ClassLabels | None, device: torch.device) -> 
     return Supervised(config, labels, device)
 
 
-def _stream(setup: _Setup, step: int, device: torch.device) -> BatchStream:
+def _stream(setup: _Setup, state: TrainingState, device: torch.device) -> BatchStream:
     stream = batches(
         setup.data.images,
         setup.config.views,
         setup.schedule,
-        range(step, setup.total),
+        range(state.step, setup.total),
         rank=distributed.rank(),
         workers=choose_workers(setup.config.machine, device, cached=setup.data.images.cached),
         pin=device.type == "cuda",
@@ -286,10 +310,9 @@ def _observers(
     state: TrainingState,
     stream: BatchStream,
     writer: MetricsWriter | None,
-    interrupts: Interrupts,
     bar: Bar,
-) -> tuple[LogMetrics, *tuple[Observer, ...]]:
-    """Return the observers in the order in which they see a step: log, online k-NN, bar, checkpoints and signals."""
+) -> tuple[LogMetrics, *tuple[Observer, ...], SaveCheckpoints]:
+    """Return the observers in the order in which they see a step: log, online k-NN, bar and checkpoints."""
     machine, per_epoch, mixer = setup.config.machine, setup.schedule.steps_per_epoch, setup.data.mixer
     clock = Clock(stream, state.step)
     coverage = None
@@ -305,15 +328,15 @@ def _observers(
         mixed=bool(setup.config.data.synthetic),
     )
     knn = [] if setup.knn is None else [ScoreOnline(setup.knn, writer, clock, setup.schedule, setup.total)]
-    leave = SaveOrLeave(
+    checkpoints = SaveCheckpoints(
         lambda now: save(setup.folder, now, setup.config, setup.provenance),
-        interrupts,
         bar,
+        begun=state.step,
         every=machine.save_steps or per_epoch,
         minutes=machine.save_minutes,
         total_steps=setup.total,
     )
-    return log, *knn, ShowProgress(bar, log), leave
+    return log, *knn, ShowProgress(bar, log), checkpoints
 
 
 def _last_record(folder: Path) -> dict[str, Any]:
@@ -326,7 +349,7 @@ def _open(config: Config, folder: Path, progress: bool) -> TrainingData:
 
     def opened() -> TrainingData:
         with Stages(show=progress) as stages:
-            workers = config.machine.workers or os.cpu_count() or 1
+            workers = config.machine.workers or available_cpus()
             data = open_training_data(
                 config.data,
                 config.mix,
@@ -345,7 +368,7 @@ def _open(config: Config, folder: Path, progress: bool) -> TrainingData:
     data = distributed.main_first(opened)
     if distributed.is_main():
         images = data.images
-        images.write_quarantine(folder / "quarantine.jsonl")
+        images.write_quarantine(folder / QUARANTINE)
         write_mix(folder, data.metadata)
         if images.ignored and progress:
             note(f"{images.ignored} files of the sources are no images by their names and are passed over")

@@ -6,6 +6,7 @@ from syn2co.audits.audit import measure
 from syn2co.audits.image_sets import AuditError, Specs
 from syn2co.audits.report import AuditReport
 from syn2co.audits.settings import AuditSettings
+from syn2co.core.paths import user_path
 from syn2co.reports.audit_page import write_audit
 
 
@@ -53,7 +54,7 @@ def audit(
     settings = settings or AuditSettings()
     report = measure(synthetic, real=real, against=against, encoder=encoder, settings=settings, progress=progress)
     if out is not None:
-        write_audit(report, Path(out))
+        write_audit(report, user_path(out))
     if report.finding("leak").level == "fail" and not settings.allow_leak:
         raise LeakError(report, out is not None)
     return report

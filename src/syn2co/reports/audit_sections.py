@@ -137,12 +137,12 @@ def _memorized(results: Results) -> Section | None:
 
 def _near_evaluation(results: Results) -> Section | None:
     """Show the synthetic images that lie nearest to one evaluation image."""
-    if results.memorized_against is None or results.against is None:
+    if results.near_against is None or results.against is None:
         return None
     sides = (results.synthetic, results.against)
     rows = [side.sample(results.max_images, results.seed) for side in sides]
     every = np.ones(len(rows[0]), bool)
-    return _suspects("Near evaluation images", results.memorized_against, sides, (rows[0], rows[1]), every)
+    return _suspects("Near evaluation images", results.near_against.memorization, sides, (rows[0], rows[1]), every)
 
 
 def _suspects(

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from syn2co.core.errors import ConfigError
+from syn2co.core.paths import user_path
+from syn2co.core.settings import one_or_many
+from syn2co.core.terminal import text_table
 from syn2co.evaluation.bootstrap import paired_difference
 from syn2co.evaluation.scores import Comparison, Score, comparable, number
 from syn2co.reports.page_parts import PageTable, public_text
@@ -39,12 +40,7 @@ class ComparedTable:
 
     def rich(self) -> Table:
         """Return it for the terminal."""
-        table = Table(
-            *map(escape, self.columns), title=self.title, title_justify="left", box=SIMPLE_HEAD, show_edge=False
-        )
-        for row in self.rows:
-            table.add_row(*map(escape, row))
-        return table
+        return text_table(self.columns, self.rows, title=self.title, title_justify="left")
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class RunComparison:
         return next((table for table in self.tables if table.title == title), None)
 
 
-def compare(paths: Sequence[str | Path]) -> RunComparison:
+def compare(paths: str | Path | Sequence[str | Path]) -> RunComparison:
     """Return runs side by side: settings that differ, how they trained, their health, and their scores if there are.
 
     Scores come from evaluation.json in a run's folder or beside it, under the name of the folder; their differences are
@@ -86,7 +82,7 @@ def compare(paths: Sequence[str | Path]) -> RunComparison:
         >>> compare(["seed0", "seed1"]).table("Settings that differ").rows
         (('seed', '0', '1'),)
     """
-    folders = [Path(path) for path in paths]
+    folders = list(map(user_path, one_or_many(paths)))
     kinds = [_kind(folder) for folder in folders]
     if set(kinds) == {"study"}:
         return _of_study(folders)

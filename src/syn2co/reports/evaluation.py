@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from syn2co.core.paths import user_path
+from syn2co.core.settings import one_or_many
 from syn2co.evaluation.evaluate import AnyEncoder, score
 from syn2co.evaluation.results import EvaluationReport, make_folder
 from syn2co.evaluation.settings import EvaluationSettings
@@ -18,8 +20,8 @@ def evaluate(
     train: Specs | None = None,
     test: Specs | None = None,
     *,
-    protocols: Sequence[str] = ("knn", "linear"),
-    transfer: Sequence[str | Path] = (),
+    protocols: str | Sequence[str] = ("knn", "linear"),
+    transfer: str | Path | Sequence[str | Path] = (),
     settings: EvaluationSettings | None = None,
     out: str | Path | None = None,
     progress: bool = False,
@@ -34,8 +36,8 @@ def evaluate(
             takes, such as a run folder, a checkpoint file, an export or `timm:NAME`.
         train: sources of labeled images as `open_images` takes them: the bank of k-NN, what heads are fitted to.
         test: sources that are scored; their classes match those of `train` by name.
-        protocols: names of protocols, at least one; "syn2co" stands for the authors' own suite.
-        transfer: further data sets: names such as "cifar10", or folders with train/ and test/ or val/.
+        protocols: one name of a protocol or several; "syn2co" stands for the authors' own suite.
+        transfer: one further data set or several: names such as "cifar10", or folders with train/ and test/ or val/.
         settings: None gives the defaults of `EvaluationSettings`.
         out: folder for evaluation.json, .csv and .md and for pictures, made if needed; None writes nothing.
 
@@ -61,15 +63,17 @@ def evaluate(
         ('top-1', 355)
     """
     settings = settings or EvaluationSettings()
+    protocols, transfer = one_or_many(protocols), one_or_many(transfer)
     several = [encoders] if isinstance(encoders, Encoder | str | Path) else list(encoders)
     if out is not None:
-        make_folder(Path(out))  # before the work, not after it
+        out = user_path(out)
+        make_folder(out)  # before the work, not after it
     with distributed.session(choose_device(settings.device).type):
         report, tasks = score(
             several, train, test, protocols=protocols, transfer=transfer, settings=settings, progress=progress
         )
         writes = out is not None and distributed.is_main()
     if out is not None and writes:  # after the last collective: a full disk must not leave other ranks waiting
-        report.write(Path(out))
-        draw_evaluation(report, tasks, Path(out))
+        report.write(user_path(out))
+        draw_evaluation(report, tasks, user_path(out))
     return report

@@ -101,8 +101,9 @@ def write_page(path: Path, template: str, *, pictures: Mapping[str, bytes], **va
         FileError: if it would have more than 5 MB, or cannot be written.
     """
     page = render(f"reports/templates/{template}", version=__version__, pictures=pictures, **values)
-    if len(page.encode()) > LARGEST:
-        size = len(page.encode()) / 1e6
-        raise FileError(f"{path.name}: would have {size:.1f} MB, at most 5 are allowed; give fewer or smaller pictures")
+    size = len(page.encode("utf-8", "backslashreplace"))
+    if size > LARGEST:
+        mega = size / 1e6
+        raise FileError(f"{path.name}: would have {mega:.1f} MB, at most 5 are allowed; give fewer or smaller pictures")
     write_atomically(path, page)
     return path

@@ -1,12 +1,12 @@
 """`report`: one page for a run, a study, an audit or an evaluation."""
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from syn2co.core.errors import ConfigError
+from syn2co.core.errors import ConfigError, StudyError
+from syn2co.core.paths import is_file, is_folder, user_path
+from syn2co.core.settings import one_or_many
 from syn2co.evaluation.stored_report import read_report
 from syn2co.pretraining.run_folder import CONFIG
 from syn2co.reports.evaluation_page import write_evaluation_page
@@ -14,7 +14,7 @@ from syn2co.reports.run_page import write_run_page
 from syn2co.reports.run_summary import EVALUATION
 from syn2co.reports.study_page import write_study_page
 from syn2co.studies.answers import answer
-from syn2co.studies.results import STUDY, read_study
+from syn2co.studies.results import STUDY, read_definition, read_study
 
 AUDIT = "audit.json"
 KINDS = {"study": STUDY, "run": CONFIG, "audit": AUDIT, "evaluation": EVALUATION}
@@ -46,9 +46,9 @@ def report(paths: str | Path | Sequence[str | Path], *, out: str | Path | None =
         >>> [page.name for page in report(run.folder)]
         ['run.html']
     """
-    several = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    several = list(map(user_path, one_or_many(paths)))
     pages = _pages(several)
-    target = None if out is None else Path(out)
+    target = None if out is None else user_path(out)
     if target is not None and target.suffix == ".html" and len(pages) > 1:
         raise ConfigError(f"--out {target.name}: is one file for {len(pages)} pages; give a folder")
     written = []
@@ -67,9 +67,9 @@ def kinds_of(path: Path) -> list[str]:
     Raises:
         ConfigError: if it is none of them.
     """
-    kinds = [kind for kind, name in KINDS.items() if (path / name).is_file()]
+    kinds = [kind for kind, name in KINDS.items() if is_file(path / name)]
     if not kinds:
-        what = "holds no run, study, audit or evaluation" if path.is_dir() else "is no folder"
+        what = "holds no run, study, audit or evaluation" if is_folder(path) else "is no folder"
         raise ConfigError(
             f"PATH {path.name or path}: {what} ({', '.join(KINDS.values())}); give the --out folder of `syn2co "
             "pretrain`, `study`, `audit` or `evaluate`"
@@ -95,10 +95,10 @@ def _pages(paths: Sequence[Path]) -> list[tuple[str, list[Path]]]:
 def _grid(folder: Path) -> str:
     """Return the study of a folder without its seeds, as text; its own path if that cannot be read."""
     try:
-        study: Mapping[str, Any] = json.loads((folder / STUDY).read_text(encoding="utf-8"))["study"]
-        return json.dumps({name: value for name, value in study.items() if name != "seeds"}, sort_keys=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        study = read_definition(folder)
+    except StudyError:
         return str(folder.resolve())  # read_study has the sentence for it
+    return study.model_dump_json(exclude={"seeds"})
 
 
 def _study(folders: Sequence[Path], where: Path) -> Path:

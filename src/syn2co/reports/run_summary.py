@@ -8,6 +8,7 @@ from typing import Any
 
 from syn2co.core.errors import Syn2CoError
 from syn2co.core.files import public_path
+from syn2co.core.paths import user_path
 from syn2co.core.progress import note
 from syn2co.diagnostics.diagnosis import Diagnosis
 from syn2co.diagnostics.doctor import doctor
@@ -70,7 +71,7 @@ def read_run(folder: str | Path) -> RunSummary:
     Raises:
         ConfigError: if it is no run folder, or its config or metrics cannot be read.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     diagnosis = doctor(folder)
     lines = read_metrics(folder)
     return RunSummary(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from syn2co.core.errors import StudyError
+from syn2co.core.paths import user_path
 from syn2co.reports.study_page import write_study_page
 from syn2co.studies.answers import StudyAnswers, answer
 from syn2co.studies.cluster import run_on_cluster
@@ -69,7 +70,7 @@ def study(
         >>> len(answers.results.cells), Path("mine/study.html").exists()
         (2, True)
     """
-    out = Path(out)
+    out = user_path(out)
     run = begin(load_study(study), inputs, out, shard=shard)
     if cluster is None:
         expected = {} if budget is None else expected_costs(run)

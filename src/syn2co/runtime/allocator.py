@@ -1,7 +1,12 @@
-"""The C library's allocator, told to keep the memory that a training step frees for the next step."""
+"""Memory: the C library's allocator, told to keep what a training step frees, and a lack of memory in words."""
 
+import contextlib
 import ctypes
 import platform
+import re
+from collections.abc import Iterator
+
+from syn2co.core.errors import TrainingError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's <malloc.h>
 
@@ -24,3 +29,24 @@ def keep_freed_memory() -> bool:
         return False
     libc = ctypes.CDLL(None)
     return bool(libc.mallopt(_M_MMAP_MAX, 0)) and bool(libc.mallopt(_M_TRIM_THRESHOLD, -1))
+
+
+@contextlib.contextmanager
+def lack_named() -> Iterator[None]:
+    """Turn a lack of memory inside the block, of Python, numpy, torch or the device, into one sentence.
+
+    Raises:
+        TrainingError: if memory has run out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = (str(error) or "no more is given").splitlines()[0]
+        if not isinstance(error, MemoryError) and not re.search(
+            "out of memory|not enough memory|allocate memory", text
+        ):
+            raise
+        raise TrainingError(
+            f"memory is used up ({text}); lower queue.size, views.size or training.batch, or raise "
+            "training.micro_batches"
+        ) from None

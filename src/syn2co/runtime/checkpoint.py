@@ -12,18 +12,24 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from syn2co.core.errors import CheckpointError
-from syn2co.core.files import atomic_file, remove
+from syn2co.core.files import atomic_file, best_effort, remove
+from syn2co.core.json_files import check_shape, parse_json
+from syn2co.core.paths import is_folder, status_of
+from syn2co.core.settings import Count
 from syn2co.core.versions import __version__
 
 FOLDER = "checkpoints"
 FORMAT = 1
-_OWN = re.compile(r"step-\d{9}\.(safetensors|tmp)|\.tmp.*")
+Step = Annotated[int, Field(ge=0, lt=10**9)]
+"""Number of an optimizer step; the name of a checkpoint has nine digits."""
+_OWN = re.compile(r"step-\d{9}\.(safetensors|tmp)|\.tmp.*|\.step-\d{9}\..+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -50,15 +56,17 @@ def save_checkpoint(
 
     folder = run / FOLDER
     path = folder / f"step-{step:09d}.safetensors"
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    on_cpu = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     text = json.dumps({"format": FORMAT, "step": step, **state})
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path, temporary=path.with_suffix(".tmp")) as temporary:
-            temporary.touch()
+        with atomic_file(path) as temporary:
             mode = temporary.stat().st_mode
-            save_file(on_cpu, temporary, metadata={"state": text, "crc32": str(_checksum(on_cpu, text))})
-            temporary.chmod(mode)  # safetensors leaves a file that nobody else may read, whatever the umask
+            metadata = {"state": text, "crc32": str(_checksum(on_cpu, text))}
+            save_file(on_cpu, temporary, metadata=metadata)
+            _order_metadata(temporary, metadata)
+            with best_effort("permissions of checkpoints cannot be set on this disk"):
+                temporary.chmod(mode)  # safetensors leaves a file that nobody else may read, whatever the umask
     except Exception as error:  # safetensors wraps the system's error in its own class
         raise CheckpointError(_save_failure(path, error)) from None
     kept = [old for old in _newest_first(run) if old <= path][:keep]
@@ -67,18 +75,41 @@ def save_checkpoint(
     return path
 
 
+def _order_metadata(path: Path, metadata: dict[str, str]) -> None:
+    """Give the header's metadata their order: safetensors writes them in that of a hash map, each time another."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = metadata
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
+        if len(text) == size:  # always, as long as safetensors writes its JSON compactly
+            file.seek(8)
+            file.write(text)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors without shared memory, as weights with two names have it: safetensors refuses that."""
+    taken: set[int] = set()
+    apart: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in taken else tensor
+        taken.add(place)
+    return apart
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Return the checkpoint in a file, or the newest valid one of a run folder.
 
     Raises:
         CheckpointError: if there is none, or the file is damaged.
     """
-    if path.is_dir():
+    if is_folder(path):
         newest = newest_checkpoint(path)
         if newest is None:
             raise CheckpointError(f"{path.name}: has no checkpoint yet; give a run folder of `syn2co pretrain`")
         return newest
-    if not path.exists():
+    if status_of(path) is None:
         raise CheckpointError(f"{path}: does not exist; give a run folder or a checkpoint file (.safetensors)")
     checkpoint = _read(path)
     if checkpoint is None:
@@ -134,17 +165,74 @@ def _read(path: Path) -> Checkpoint | None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        state = json.loads(metadata["state"])
-        intact = int(metadata["crc32"]) == _checksum(tensors, metadata["state"])
+        state = parse_json(metadata["state"], _Versioned)
+        if int(metadata["crc32"]) != _checksum(tensors, metadata["state"]):
+            return None
+        if state["format"] == FORMAT:
+            return Checkpoint(path, tensors, check_shape(state, _State))
     except (SafetensorError, OSError, KeyError, ValueError):
         return None
-    if intact and state.get("format") != FORMAT:
-        writer = state.get("machine", {}).get("syn2co", "of another layout")
-        raise CheckpointError(
-            f"{path.name}: was written by syn2co {writer} in checkpoint format {state.get('format')}, and this version "
-            f"({__version__}) reads format {FORMAT}; use that version, or start a new run"
-        )
-    return Checkpoint(path, tensors, state) if intact else None
+    writer = state.get("machine", {}).get("syn2co", "of another layout")
+    raise CheckpointError(
+        f"{path.name}: was written by syn2co {writer} in checkpoint format {state['format']}, and this version "
+        f"({__version__}) reads format {FORMAT}; use that version, or start a new run"
+    )
+
+
+class _Versioned(BaseModel):
+    """State of any format."""
+
+    format: int
+    machine: dict[str, Any] = {}
+
+
+class _Sources(BaseModel):
+    real: list[str] = []
+    synthetic: list[str] = []
+
+
+class _Config(BaseModel):
+    data: _Sources = _Sources()
+
+
+class _Init(BaseModel):
+    source: str = ""
+    layout: str = ""
+    hash: str = ""
+    labels: str = "none"
+
+
+class _Mix(BaseModel):
+    labels: str = "none"
+    generators: list[str] = []
+    licenses: dict[str, list[str]] = {}
+    switch_step: Count = 0
+
+
+class _State(BaseModel):
+    """State as far as anything reads it: of a run, or of a flow's training ("settings", "fingerprint").
+
+    The checksum tells damage, not forgery: a file from somebody else may hold anything under a right one.
+    """
+
+    step: Step
+    total_steps: Step = 1
+    steps_per_epoch: Step = 1
+    seed: int = 0
+    images: Count = 0
+    recipe: str = ""
+    config_hash: str = ""
+    data_fingerprint: str = ""
+    label_fingerprint: str = ""
+    objective: str = ""
+    config: _Config = _Config()
+    encoder: dict[str, Any] = {}
+    averages: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]] = {}
+    machine: dict[str, str | int] = {}
+    init: _Init = _Init()
+    mix: _Mix = _Mix()
+    settings: dict[str, Any] = {}
+    fingerprint: str | None = None
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> int:
@@ -159,4 +247,5 @@ def _save_failure(path: Path, error: Exception) -> str:
     text = str(error)
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "os error 28" in text
     reason = "no space is left on the device; free some and run the same command again" if full else text
-    return f"{path.name}: the checkpoint could not be saved ({reason}); the earlier checkpoints are intact"
+    earlier = "the earlier checkpoints are intact" if any(_newest_first(path.parent.parent)) else "there is none yet"
+    return f"{path.name}: the checkpoint could not be saved ({reason}); {earlier}"

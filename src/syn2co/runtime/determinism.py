@@ -7,6 +7,7 @@ from typing import Any
 
 import torch.utils.deterministic
 
+from syn2co.core.cpus import available_cpus
 from syn2co.core.versions import package_versions, python_version
 from syn2co.runtime.distributed import world_size
 from syn2co.runtime.settings import MachineSettings
@@ -20,8 +21,9 @@ def deterministic(settings: MachineSettings) -> Iterator[None]:
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = kernels.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; harmless elsewhere
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    wanted = settings.threads or min(threads, available_cpus())  # torch does not know a container's limit
+    if wanted != threads:
+        torch.set_num_threads(wanted)
     torch.use_deterministic_algorithms(True, warn_only=True)
     kernels.fill_uninitialized_memory = False  # it would fill every workspace, for nothing
     try:

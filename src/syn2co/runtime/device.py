@@ -1,12 +1,15 @@
 """Devices, and the number of processes that load images."""
 
-import os
-
 import torch.utils.deterministic
 
+from syn2co.core.cpus import cpus_of_rank
 from syn2co.core.errors import ConfigError
+from syn2co.core.launcher import launcher
 from syn2co.runtime.distributed import local_rank
 from syn2co.runtime.settings import MachineSettings
+
+WITHOUT_FLOAT64 = {"mps"}
+"""Types of devices without float64."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -31,10 +34,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def with_float64(device: torch.device) -> torch.device:
+    """Return the device, or the CPU in place of one that has no float64."""
+    return torch.device("cpu") if device.type in WITHOUT_FLOAT64 else device
+
+
 def _this_rank(device: torch.device, name: str) -> torch.device:
     """Return the CUDA device of this process: the one named, or on this node the one of its rank."""
     count = torch.cuda.device_count()
-    if device.index is not None and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+    if device.index is not None and launcher().local_size > 1:
         raise ConfigError(f"machine.device = {name}: would give every rank the same GPU; use cuda")
     index = local_rank() if device.index is None else device.index
     if index >= count:
@@ -46,7 +54,7 @@ def choose_workers(settings: MachineSettings, device: torch.device, *, cached: b
     """Return how many processes load images: none where decoded images lie in memory beside a CPU that trains."""
     if settings.workers is not None:
         return settings.workers
-    share = (os.cpu_count() or 1) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    share = cpus_of_rank()
     if device.type == "cpu":
         return 0 if cached else max(1, share // 2)
     return max(1, min(8, share - 1))

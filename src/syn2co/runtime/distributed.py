@@ -7,7 +7,8 @@ N rows of all ranks.
 import contextlib
 import inspect
 import itertools
-import os
+import re
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -16,10 +17,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from syn2co.core.errors import ConfigError, Syn2CoError
+from syn2co.core.errors import ConfigError, Syn2CoError, TrainingError
+from syn2co.core.launcher import launcher
 
 T = TypeVar("T")
-_SESSIONS = itertools.count()
+_SESSIONS, _FIRSTS = itertools.count(), itertools.count()
+_POLL = 0.1
+"""Seconds between two looks of a rank that waits for the first one."""
 
 
 def active() -> bool:
@@ -44,30 +48,58 @@ def is_main() -> bool:
 
 def local_rank() -> int:
     """Return the rank on this node as torchrun numbers it, 0 otherwise."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return launcher().local_rank
 
 
 @contextlib.contextmanager
 def session(device_type: str) -> Iterator[None]:
-    """Join the process group that torchrun describes, and leave it at the end; do nothing for a single process."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or dist.is_initialized():
+    """Join the process group that torchrun describes, and leave it at the end; do nothing for a single process.
+
+    Raises:
+        ConfigError: on a device without collectives.
+        TrainingError: if another rank is gone, or does not answer in time.
+    """
+    launched = launcher()
+    if launched.size == 1 or dist.is_initialized():
         yield
         return
     if device_type == "mps":
         raise ConfigError("machine.device = mps: torch has no collectives for it; run one process or use cpu")
+    with _lost_ranks_named(launched.rank), _joined(device_type, launched.restart):
+        yield
+
+
+@contextlib.contextmanager
+def _joined(device_type: str, restart: int) -> Iterator[None]:
+    """Be a member of the process group inside the block."""
     from torch.distributed.distributed_c10d import PrefixStore
 
     store, this_rank, size = _rendezvous()
     # Names of its own for every group: a second group of one process, and the ranks of a restart, would read what an
     # earlier one left in torchrun's store, and wait for addresses where nobody listens.
-    prefix = f"syn2co {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} {next(_SESSIONS)}"
+    prefix = f"syn2co {restart} {next(_SESSIONS)}"
     backend = "nccl" if device_type == "cuda" else "gloo"
     dist.init_process_group(backend, store=PrefixStore(prefix, store), rank=this_rank, world_size=size)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _lost_ranks_named(this_rank: int) -> Iterator[None]:
+    """Turn the errors of a collective whose other ranks do not answer into one sentence, on each rank."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not re.search("gloo|NCCL|peer", str(error)):
+            raise
+        lost = TrainingError(
+            f"rank {this_rank}: another rank is gone or does not answer; see what it says, and run the same command "
+            "again: it resumes from the last checkpoint"
+        )
+        lost.one_rank = True
+        raise lost from None
 
 
 @cache
@@ -146,11 +178,12 @@ def main_first(make: Callable[[], T]) -> T:
     if not active():
         return make()
     error = result = None
-    if is_main():
-        try:
-            result = make()
-        except Syn2CoError as raised:
-            error = raised
+    with _others_waiting():
+        if is_main():
+            try:
+                result = make()
+            except Syn2CoError as raised:
+                error = raised
     error = broadcast_object(error)
     if error is not None:
         raise error
@@ -161,6 +194,19 @@ def main_first(make: Callable[[], T]) -> T:
     except Syn2CoError as raised:
         raised.one_rank = True  # such as a file that only the first node has
         raise
+
+
+@contextlib.contextmanager
+def _others_waiting() -> Iterator[None]:
+    """Let the other ranks wait until rank 0 has left the block, however long it takes: a collective has a time-out."""
+    store, key = cast(Any, dist.distributed_c10d)._get_default_store(), f"main first {next(_FIRSTS)}"
+    try:
+        yield
+    finally:
+        if is_main():
+            store.set(key, "done")
+    while not store.check([key]):
+        time.sleep(_POLL)
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from syn2co.core.errors import CheckpointError
 from syn2co.runtime.settings import OptimizerSettings
 
 _POSITIONS = ("pos_embed", "cls_token", "dist_token", "reg_token", "relative_position_bias_table")
@@ -62,11 +63,24 @@ def optimizer_tensors(online: nn.Module, optimizer: torch.optim.Optimizer) -> di
 
 
 def restore_optimizer(online: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put a saved state back, parameter by parameter, by name."""
+    """Put a saved state back, parameter by parameter, by name.
+
+    Raises:
+        CheckpointError: if a part of the state is missing, or of another shape than AdamW's.
+    """
     for name, parameter in online.named_parameters():
         prefix = f"optimizer.{name}."
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if state and not _fits(state, parameter):
+            raise CheckpointError(f"optimizer.{name}: is not the state of AdamW in the checkpoint; give an earlier one")
         if state:  # the count of steps lives on the CPU, unless the kernel that reads it is fused
             fused = optimizer.defaults["fused"]
             device = {key: parameter.device if fused or key != "step" else torch.device("cpu") for key in state}
             optimizer.state[parameter] = {key: value.to(device[key]) for key, value in state.items()}
+
+
+def _fits(state: dict[str, Tensor], parameter: nn.Parameter) -> bool:
+    """Return whether a saved state is one of AdamW for the parameter: two moments and the count of its steps."""
+    moment = parameter.shape, parameter.dtype
+    kinds = {"exp_avg": moment, "exp_avg_sq": moment, "step": (torch.Size(), torch.float32)}
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()} == kinds

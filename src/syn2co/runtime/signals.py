@@ -1,34 +1,112 @@
 """Signals: remembered, so that a loop can save before it leaves."""
 
 import contextlib
+import os
 import signal
+import threading
+import time
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
+
+from syn2co.core.launcher import launcher
+from syn2co.core.processes import LEAVE
+
+LEFT = 128 + signal.SIGTERM
+"""Exit status of a process that has saved and left after any signal but Ctrl-C."""
+
+
+_BLOCKS: list["Interrupts"] = []
+
+
+class Interrupted(Exception):
+    """A signal ended a wait."""
+
+
+def received() -> int:
+    """Return the signal that the innermost block of `Interrupts` has received, 0 if none."""
+    return _BLOCKS[-1].received if _BLOCKS else 0
 
 
 class Interrupts:
-    """Remember SIGTERM and Ctrl-C inside the block, so that the loop can save before it leaves.
+    """Remember signals to leave inside the block, so that the loop can save before it leaves.
 
-    A second Ctrl-C acts at once. Outside the main thread signals cannot be caught and nothing is remembered.
+    They are Ctrl-C and those of `core.processes.LEAVE`; SIGHUP only where nohup has not silenced it. A second Ctrl-C
+    acts at once, and so does any signal that comes more than a second after the first: schedulers send several at a
+    time. Outside the main thread signals cannot be caught and nothing is remembered.
+
+    A rank that torchrun has started, and whose torchrun is gone, has received SIGTERM: nobody else would end it.
     """
 
-    CAUGHT = (signal.SIGTERM, signal.SIGINT)
-
     def __init__(self) -> None:
-        self.received = 0
+        self._received = 0
+        self._since = 0.0
+        self._parent = os.getppid() if launcher().torchrun else None
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
         with contextlib.suppress(ValueError):
-            for number in self.CAUGHT:
-                self.before[number] = signal.signal(number, self._remember)
+            for number in (signal.SIGINT, *LEAVE):
+                if signal.Signals(number).name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
+                    self.before[number] = signal.signal(number, self._remember)
+        _BLOCKS.append(self)
         return self
 
+    @property
+    def received(self) -> int:
+        """The last signal to leave, 0 if there was none."""
+        orphaned = self._parent is not None and os.getppid() != self._parent
+        return self._received or (signal.SIGTERM if orphaned else 0)
+
     def __exit__(self, *_: object) -> None:
+        _BLOCKS.remove(self)
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
-        if self.received == number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = number
+        again = self._received and time.monotonic() - self._since > 1.0
+        if again or self._received == number == signal.SIGINT:
+            leave(number)
+        if not self._received:
+            self._since = time.monotonic()
+        self._received = number
+
+
+class Terminated(BaseException):
+    """A signal to leave came; no SystemExit, which is an error of its job where a generator calls exit()."""
+
+
+@contextlib.contextmanager
+def ends_on_signals() -> Iterator[None]:
+    """Make a signal to leave raise `Terminated` in the block, which then ends as `leave` does.
+
+    In the main thread alone, and not for signals that are ignored. Handlers of before come back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handled = [number for number in LEAVE if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, _terminate) for number in handled}
+    try:
+        yield
+    except Terminated as terminated:
+        raise SystemExit(LEFT) from terminated
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    raise Terminated(signal.Signals(number).name)
+
+
+def leave(number: int) -> NoReturn:
+    """Raise what ends the program after a signal.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C.
+        SystemExit: with status 143 after any other signal.
+    """
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(LEFT)

@@ -1,12 +1,14 @@
 """The run of one cell: synthetic images, pretraining, evaluation, and what each of them cost."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from syn2co.core.errors import SynthesisError
+from pydantic import BaseModel
+
+from syn2co.core.errors import StudyError, SynthesisError
+from syn2co.core.json_files import JsonError, read_json
 from syn2co.diagnostics.doctor import doctor
 from syn2co.evaluation.evaluate import AnyEncoder, score
 from syn2co.evaluation.results import EvaluationReport
@@ -102,7 +104,16 @@ def _training_seconds(records: Sequence[Mapping[str, Any]], batch: int) -> float
 def _generation_seconds(run: Path) -> float:
     """Return the time that the run's synthetic images took, 0 if there are none."""
     path = run / MIX
-    return float(json.loads(path.read_text(encoding="utf-8")).get("generation_seconds", 0.0)) if path.exists() else 0.0
+    try:
+        return float(read_json(path, _MixFile).get("generation_seconds", 0.0)) if path.exists() else 0.0
+    except JsonError as error:
+        raise StudyError(f"{run.name}/{MIX}: {error}; delete the cell's folder, and it is run again") from None
+
+
+class _MixFile(BaseModel):
+    """JSON of mix.json, as far as a study needs it."""
+
+    generation_seconds: float = 0.0
 
 
 def _thinned(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

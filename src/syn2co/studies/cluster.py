@@ -9,8 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import RootModel
+
 from syn2co.core.errors import StudyError
 from syn2co.core.files import write_atomically
+from syn2co.core.json_files import JsonError, read_json
 from syn2co.core.progress import Bar
 from syn2co.studies.cell import CellJob
 from syn2co.studies.cluster_job import CellWorker
@@ -140,6 +143,18 @@ def _worker(run: StudyRun, job: CellJob, ranks: int, threads: int | None) -> Cel
     return CellWorker(command, threads, run.cell_folder(job).absolute(), cell)
 
 
+def _submitted(path: Path) -> dict[str, str]:
+    """Return the job that each cell was given before."""
+    try:
+        return read_json(path, _JobsFile) if path.exists() else {}
+    except JsonError as error:
+        raise StudyError(f"{path.name}: {error}; delete it once no job of this study is queued or runs") from None
+
+
+class _JobsFile(RootModel[dict[str, str]]):
+    """JSON of the jobs of a study: the number of each by its cell."""
+
+
 def _submit(
     executor: "AutoExecutor", waiting: Mapping[str, tuple[CellJob, CellWorker]], path: Path
 ) -> dict[str, CellJob]:
@@ -150,7 +165,7 @@ def _submit(
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    earlier: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    earlier = _submitted(path)
     states = _states() or {}
     numbers = {cell: number for cell, number in earlier.items() if states.get(number, GONE) not in ENDED}
     fresh = [cell for cell in waiting if cell not in numbers]

@@ -5,16 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from syn2co.core.errors import StudyError
 from syn2co.core.files import write_atomically
+from syn2co.core.json_files import JsonError, JsonObject, read_json
 from syn2co.core.keyed_rng import digest
 from syn2co.core.locks import hold
-from syn2co.core.settings import Settings
+from syn2co.core.paths import lies_there, user_path
+from syn2co.core.settings import Settings, one_or_many
 from syn2co.core.versions import __version__
+from syn2co.data.named_source import split_bits
 from syn2co.data.open import open_images
 from syn2co.data.settings import DataSettings
+from syn2co.evaluation.crops import decoding_threads
+from syn2co.evaluation.near_overlap import near_overlap
 from syn2co.evaluation.protocols.registry import PROTOCOLS
 from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.evaluation.splits import Specs, make_splits, refuse_overlap
@@ -23,7 +28,7 @@ from syn2co.images.image_set import ImageSet
 from syn2co.models.provenance import source_name, source_names
 from syn2co.studies.grid import GENERATORS, Study
 from syn2co.studies.portable import portable_settings, portable_source
-from syn2co.studies.results import FORMAT, STUDY
+from syn2co.studies.results import FORMAT, STUDY, read_definition
 
 INPUTS = "inputs.json"
 LOCK = ".study-lock"
@@ -78,7 +83,11 @@ class StudyInputs(Settings):
         }
         if any(PROTOCOLS[name].needs == "classes" for name in suite.protocols):
             refuse_overlap(opened["train"], opened["test"])
-            make_splits(opened["train"], opened["test"], max_overlap=settings.max_overlap)
+            splits = make_splits(opened["train"], opened["test"], max_overlap=settings.max_overlap)
+            threads = decoding_threads(settings.workers)
+            near_overlap(
+                splits.train, splits.test, settings.max_overlap, threads=threads
+            )  # each score repeats the note
         content = {name: images.fingerprint for name, images in opened.items()}
         for other in suite.data[1:]:
             sides = (_open(side, settings).fingerprint for side in (other.train, other.test))
@@ -162,13 +171,13 @@ def write_study(folder: Path, study: Study, inputs: StudyInputs) -> None:
     with hold(folder / LOCK, wait=True):  # several shards may begin at once
         body = _definition(study, inputs)
         if path.exists():
-            there = _read(path)
+            there = _read(path, _DefinitionFile)
             if differences := _differences(there, body):
                 raise StudyError(
                     f"--out {folder.name}: holds a study of other {', '.join(differences)}; choose another folder, or "
                     "repeat what it began with"
                 )
-            body["study"]["seeds"] = max(there["study"]["seeds"], body["study"]["seeds"])
+            body["study"]["seeds"] = max(read_definition(folder).seeds, body["study"]["seeds"])
         elif any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise StudyError(f"--out {folder.name}: is not empty and holds no study; choose another folder")
         write_atomically(path, json.dumps(body, indent=1) + "\n")
@@ -187,6 +196,13 @@ def _definition(study: Study, inputs: StudyInputs) -> dict[str, Any]:
         "evaluation": portable_settings(inputs.evaluation),
         "fingerprints": inputs.fingerprints,
     }
+
+
+class _DefinitionFile(BaseModel):
+    """JSON of study.json, as far as it is compared."""
+
+    study: dict[str, Any]
+    fingerprints: dict[str, Any] | None = None
 
 
 def _differences(there: dict[str, Any], body: dict[str, Any]) -> list[str]:
@@ -208,28 +224,30 @@ def read_inputs(folder: Path) -> StudyInputs:
     return StudyInputs.parse(_read(folder / INPUTS))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, shape: type[BaseModel] = JsonObject) -> dict[str, Any]:
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_json(path, shape)
+    except (OSError, JsonError) as error:
         raise StudyError(f"{path.parent.name}/{path.name}: cannot be read ({error}); start the study again") from None
-    if not isinstance(body, dict):
-        raise StudyError(f"{path.parent.name}/{path.name}: holds no JSON object; start the study again")
-    return body
 
 
-def as_specs(sources: Sequence[str | Path]) -> tuple[str, ...]:
+def as_specs(sources: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
     """Return sources as text, folders and files as absolute paths, so that other processes find them.
 
     Example:
         >>> as_specs(["builtin:digits:test"])
         ('builtin:digits:test',)
     """
-    return tuple(_as_spec(str(source)) for source in sources)
+    return tuple(map(_as_spec, one_or_many(sources)))
 
 
 def _as_spec(text: str) -> str:
+    source = str(split_bits(text)[0])
+    if source != text:  # 12bit:SOURCE
+        return text.removesuffix(source) + _as_spec(source)
     name, equals, sides = text.partition("=")  # NAME=TRAIN,TEST
-    if equals and not Path(text).exists():
+    path = user_path(text)
+    there = lies_there(path)
+    if equals and not there:
         return f"{name}={','.join(map(_as_spec, sides.split(',')))}"
-    return str(Path(text).absolute()) if Path(text).exists() else text
+    return str(path.absolute()) if there else text

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from syn2co.core.errors import StudyError, Syn2CoError
 from syn2co.core.hints import nearest
+from syn2co.core.paths import is_file, user_path
 from syn2co.core.settings import setting_names
 from syn2co.studies.grid import Contrast, Level, Study
 
@@ -34,8 +35,8 @@ def load_study(name: str | Path | Study) -> Study:
     if not str(name).endswith(".py"):
         hint = nearest(str(name), SHIPPED) or f"; shipped are {', '.join(SHIPPED)}, and a file of yours is NAME.py"
         raise StudyError(f"{name}: there is no study of this name{hint}")
-    path = Path(name)
-    if not path.is_file():
+    path = user_path(name)
+    if not is_file(path):
         raise StudyError(f"{path.name}: there is no such file; correct the path of the study")
     try:
         study = runpy.run_path(str(path)).get("study")

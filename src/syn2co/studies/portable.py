@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from syn2co.core.files import public_path
+from syn2co.core.json_files import parse_json
 from syn2co.models.provenance import source_name
 
 SPEED_ALONE = ("device", "workers", "batch_size", "cache_gib", "data_root", "download")
@@ -51,7 +52,7 @@ def portable_settings(assignments: Iterable[str]) -> list[str]:
 def _portable(assignment: str) -> str:
     name, equals, text = assignment.partition("=")
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError:
         return name + equals + portable_values(text.strip())
     changed = portable_values(value)

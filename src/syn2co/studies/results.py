@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from syn2co.core.errors import StudyError
+from pydantic import BaseModel
+
+from syn2co.core.errors import ConfigError, EvaluationError, StudyError
 from syn2co.core.files import write_atomically
+from syn2co.core.json_files import JsonError, check_shape, read_json
 from syn2co.core.versions import __version__
 from syn2co.evaluation.results import EvaluationReport
 from syn2co.evaluation.scores import Score
@@ -193,12 +196,14 @@ def read_definition(folder: Path) -> Study:
     """
     path = folder / STUDY
     try:
-        return Study.parse(json.loads(path.read_text(encoding="utf-8"))["study"])
+        return Study.parse(read_json(path, _StudyFile)["study"])
     except OSError:
         raise StudyError(
             f"{folder.name}: holds no {STUDY}, so it is no study; give the --out of `syn2co study`"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except JsonError as error:
+        raise StudyError(f"{folder.name}/{STUDY}: {error}; restore it") from None
+    except ConfigError as error:
         raise StudyError(f"{folder.name}/{STUDY}: is damaged ({error}); restore it") from None
 
 
@@ -220,29 +225,64 @@ def read_cost(path: Path) -> Cost | None:
     A file of another format is a result of another version of syn2co, and is not made again.
     """
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(body["format"], int) and body["format"] != FORMAT:
-            return Cost()
-        return read_cell(path).cost
-    except (OSError, ValueError, KeyError, TypeError):
+        version = read_json(path, _CellVersion)["format"]
+        return Cost() if version != FORMAT else read_cell(path).cost
+    except (OSError, JsonError, StudyError):
         return None
 
 
 def _parse_cell(path: Path) -> "CellResult | FailedCell":
     name = f"{path.parent.name}/{path.name}"
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        version = body.pop("format", None)
+        body = read_json(path, _CellVersion)
+        version = body.pop("format")
         if version != FORMAT:
             raise StudyError(f"{name}: has format {version}, this version reads {FORMAT}")
         if "evaluation" not in body:
-            return FailedCell(**body)
+            return FailedCell(**check_shape(body, _FailedFile))
+        check_shape(body, _CellFile)
         report, cost = report_of(body.pop("evaluation"), name), Cost(**body.pop("cost"))
         return CellResult(**body, report=report, cost=cost)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, StudyError):
-            raise
+    except (OSError, JsonError, EvaluationError, TypeError) as error:
         raise StudyError(f"{name}: cannot be read ({error})") from None
+
+
+class _StudyFile(BaseModel):
+    """JSON of study.json, as far as a reader needs it."""
+
+    study: dict[str, Any]
+
+
+class _CellVersion(BaseModel):
+    """JSON of a cell of any version."""
+
+    format: int
+
+
+class _FailedFile(BaseModel):
+    """JSON of a failed cell, without its format."""
+
+    cell: str
+    levels: dict[str, str]
+    seed: int
+    reason: str
+
+
+class _CellFile(BaseModel):
+    """JSON of a finished cell, without its format; the scores are `report_of`'s."""
+
+    cell: str
+    levels: dict[str, str]
+    seed: int
+    evaluation: dict[str, Any]
+    cost: dict[str, float | str]
+    steps: int
+    health: dict[str, Any]
+    curves: list[dict[str, Any]]
+    config: dict[str, Any]
+    commands: list[str]
+    shared: dict[str, str]
+    version: str
 
 
 def _comparable(cells: list[CellResult], study: Study, notes: list[str]) -> tuple[CellResult, ...]:

@@ -13,12 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from syn2co.core.cpus import available_cpus
 from syn2co.core.errors import StudyError, Syn2CoError
+from syn2co.core.files import no_link
+from syn2co.core.launcher import launcher
 from syn2co.core.locks import hold
 from syn2co.core.progress import Bar
 from syn2co.models.provenance import source_name
 from syn2co.runtime import distributed
 from syn2co.runtime.device import choose_device
+from syn2co.runtime.signals import ends_on_signals
 from syn2co.studies.cell import CellJob, cell_job
 from syn2co.studies.cell_run import run_cell
 from syn2co.studies.grid import Study
@@ -228,10 +232,10 @@ def run_one(run: StudyRun, job: CellJob, *, progress: bool) -> str:
             reason = reason.replace(path, source_name(path))  # pages show it
         if not (folder / FAILED).exists():  # of several ranks, the first one knows the reason
             if not isinstance(error, Syn2CoError):
-                with open(folder / LOG, "a", encoding="utf-8") as log:
+                with open(folder / LOG, "a", encoding="utf-8", opener=no_link) as log:
                     log.write(traceback.format_exc())
             FailedCell(job.hash, job.cell.levels, job.cell.seed, reason).write(folder)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if launcher().size > 1:
             raise SystemExit(1) from error
         return f"{job.cell.text}: failed ({reason})"
     first = result.report.rows[0]
@@ -250,13 +254,13 @@ class _Processes:
 
     def __init__(self, run: StudyRun, queue: _Queue, jobs: int, bar: Bar) -> None:
         self.run, self.queue, self.jobs, self.bar = run, queue, jobs, bar
-        self.threads = max(1, (os.cpu_count() or 1) // jobs)
+        self.threads = max(1, available_cpus() // jobs)
         self.lock, self.stopped = threading.Lock(), False
         self.running: list[subprocess.Popen[str]] = []
 
     def run_all(self) -> None:
-        """Run the queue; on Ctrl-C or SIGTERM the running cells save and leave."""
-        with _exit_on_sigterm(), ThreadPoolExecutor(self.jobs) as pool:
+        """Run the queue; on Ctrl-C or a signal to leave the running cells save and leave."""
+        with ends_on_signals(), ThreadPoolExecutor(self.jobs) as pool:
             try:
                 for future in [pool.submit(self._work) for _ in range(self.jobs)]:
                     future.result()
@@ -289,7 +293,7 @@ class _Processes:
         environment = {**os.environ, "OMP_NUM_THREADS": str(given or self.threads)}
         log = self.run.cell_folder(job) / LOG
         log.parent.mkdir(parents=True, exist_ok=True)
-        with self.lock, open(log, "ab") as errors:  # none is started once all are stopped
+        with self.lock, open(log, "ab", opener=no_link) as errors:  # none is started once all are stopped
             if self.stopped:
                 return None
             process = subprocess.Popen(
@@ -322,19 +326,6 @@ def _hand_over(process: "subprocess.Popen[str]", cell: str) -> bool:
     except BrokenPipeError:
         return False
     return bool(process.stdout.readline())
-
-
-@contextlib.contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit inside the block, so that processes are ended first; in the main thread alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def reopen(folder: Path, study: Study, threads: int | None = None) -> StudyRun:

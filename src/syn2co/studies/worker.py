@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from syn2co.core.files import no_link
+from syn2co.runtime.signals import ends_on_signals
 from syn2co.studies.results import read_definition
 from syn2co.studies.run import LOG, StudyRun, reopen, run_one
 
@@ -24,7 +26,7 @@ def serve(run: StudyRun) -> None:
         job = next(job for job in run.jobs if job.hash == line.strip())
         folder = run.cell_folder(job)
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / LOG, "ab") as log:
+        with open(folder / LOG, "ab", opener=no_link) as log:
             for stream in (1, 2):
                 os.dup2(log.fileno(), stream)
         print(run_one(run, job, progress=True), flush=True)
@@ -34,8 +36,9 @@ def serve(run: StudyRun) -> None:
 
 if __name__ == "__main__":
     path, wanted, *count = sys.argv[1:]
-    study = reopen(Path(path), read_definition(Path(path)), int(count[0]) if count else None)
-    if wanted == "-":
-        serve(study)
-    else:
-        print(run_by_hash(study, wanted))
+    with ends_on_signals():
+        study = reopen(Path(path), read_definition(Path(path)), int(count[0]) if count else None)
+        if wanted == "-":
+            serve(study)
+        else:
+            print(run_by_hash(study, wanted))

@@ -1,7 +1,11 @@
 """The data card says who made the images: a generator of syn2co, or a file of the user's."""
 
+import json
+import re
+import shlex
 from pathlib import Path
 
+from markdown_it import MarkdownIt
 from synthesis_sets import settings, write_generator
 from synthetic_folders import picture, write_set
 from tiny_images import write_images
@@ -65,3 +69,35 @@ def test_the_card_of_a_set_without_a_model_says_nothing_of_a_checker(tmp_path: P
     write_set(tmp_path / "off", [picture(0)], [{"model": "tiny", "safety": {"checker": "off"}}])
     write_card(tmp_path / "off")
     assert "**switched off: no checker looked at the images**" in (tmp_path / "off" / "README.md").read_text()
+
+
+def test_names_from_outside_are_text_in_the_card(tmp_path: Path) -> None:
+    """Rendered with HTML switched on, no tag and no link is anybody's but the card's own."""
+    hostile = (
+        "<script>alert(1)</script>", "[a](javascript:alert(1))", "a | b", "``` </code></pre><script>x</script>",
+        "<img src=x onerror=alert(1)//", "![x](http://example.org)", "`<b>`",
+    )  # fmt: skip
+    lines = [
+        {
+            "class": name, "prompt": f"{name} {name}", "license": name, "model": name, "revision": name, "lora": name,
+            "sampler": name, "versions": {name: name}, "safety": {"checker": name},
+        }
+        for name in hostile
+    ]  # fmt: skip
+    write_set(tmp_path / "set", [picture(number) for number in range(len(lines))], lines)
+    path = tmp_path / "set" / "recipe.json"
+    recipe = json.loads(path.read_text())
+    recipe |= {"generator": f"{hostile[3]}.py:f", "classes": [*hostile], "options": {"x": hostile[3]}, "hash": "`<b>`"}
+    recipe["set"] |= {"code": hostile[0], "subjects": {"kind": hostile[0], "number": None, "digest": ""}}
+    path.write_text(json.dumps(recipe))
+    write_card(tmp_path / "set")
+    card = (tmp_path / "set" / "README.md").read_text()
+    rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render(card)
+    tags = {"h1", "h2", "p", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "pre", "code", "img", "strong"}
+    assert set(re.findall(r"<(\w+)", rendered)) <= tags and rendered.count("<img") == 1
+    rows = [row for row in card.splitlines() if row.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3}
+    [block] = re.findall(r"```sh\n(.*?)\n```", card, re.DOTALL)
+    assert not set(block) & set("<>`&\n")
+    words = dict(word.split("=", 1) for word in shlex.split(block) if "=" in word)
+    assert json.loads(words["classes"]) == [*hostile] and json.loads(words["options.x"]) == hostile[3]

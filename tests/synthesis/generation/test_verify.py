@@ -1,6 +1,8 @@
 # ruff: noqa: E501 - messages in one piece
 """Verification, replays, the card and the contact sheet."""
 
+import contextlib
+import functools
 import io
 import json
 import shlex
@@ -14,7 +16,7 @@ import pytest
 from synthesis_sets import files, lines, settings, write_generator
 from tiny_images import write_images
 
-from syn2co.core.errors import ConfigError, SynthesisError
+from syn2co.core.errors import ConfigError, Syn2CoError, SynthesisError
 from syn2co.data.open import open_images
 from syn2co.synthesis.generation.generate import generate
 from syn2co.synthesis.generation.replay import replay
@@ -155,7 +157,8 @@ def test_lines_edited_without_their_seal(copy):
     path = copy / "000002.jsonl"
     path.write_text(path.read_text().replace('"guidance": null', '"guidance": 2.0', 1))
     found = verify(copy)
-    assert any(p.startswith("000002.jsonl: line 1 was changed after it was written (image ") for p in found.problems)
+    (problem,) = found.problems  # and not one for each image of the shard
+    assert problem.startswith("000002.jsonl: line 1 was changed after it was written (image ")
 
 
 @pytest.mark.parametrize("line, lacking", [("{}", "has no check"), ("nonsense", "is not JSON"), ("[]", "has no check")])
@@ -177,6 +180,57 @@ def test_a_recipe_that_was_changed(copy):
     path = copy / "recipe.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     assert verify(copy).problems[0].startswith("recipe.json: its settings do not have its hash")
+
+
+def _edits(value, path=()):
+    """Yield (path, new value) for every value of nested JSON, and the path alone (DELETED) for every key."""
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*path, key), DELETED
+        if isinstance(part, dict | list):
+            yield from _edits(part, (*path, key))
+        else:
+            yield (*path, key), (not part) if isinstance(part, bool) else f"{part}x" if isinstance(part, str) else 17
+
+
+DELETED = object()
+
+
+def test_every_edit_of_the_recipe_is_noticed(tmp_path):
+    """Settings that no shard repeats too: backgrounds, templates, digests; and no command calls the set complete."""
+    own = write_generator(tmp_path)
+    chosen = settings(
+        own, classes=("cat", "dog"), per_subject=2, templates={"a {class}, {background}": 1}, backgrounds=("sea",)
+    )
+    out = tmp_path / "set"
+    generate(chosen, out)
+    path = out / "recipe.json"
+    written = path.read_text()
+    edits = list(_edits(json.loads(written)))
+    assert len(edits) > 60
+    for (*groups, key), new in edits:
+        recipe = json.loads(written)
+        group = functools.reduce(lambda inner, name: inner[name], groups, recipe)
+        if new is DELETED:
+            del group[key]
+        else:
+            group[key] = new
+        path.write_text(json.dumps(recipe))
+        with contextlib.suppress(SynthesisError):  # the shape is wrong
+            assert not verify(out).valid, (*groups, key)
+        with pytest.raises(Syn2CoError):
+            generate(chosen, out)
+
+
+def test_a_set_without_a_seal_is_read_and_says_so(copy, own):
+    path = copy / "recipe.json"
+    recipe = json.loads(path.read_text())
+    del recipe["check"], recipe["set"]["sealed"]
+    path.write_text(json.dumps(recipe))
+    found = verify(copy)
+    assert found.valid and "recipe.json bears no seal" in found.text()
+    chosen = settings(own, classes=("cat", "dog"))
+    assert generate(chosen, copy).made == 0 and generate(chosen, copy, count=31).made == 6
+    assert "bears no seal" not in verify(copy).text()  # what is written is sealed
 
 
 def test_a_skip_that_was_invented(copy):
@@ -219,7 +273,7 @@ def test_an_image_is_made_again_from_its_id(made, own, tmp_path):
 
 def test_replay_without_the_generators_file(made, own, tmp_path):
     name = lines(made)[0]["id"]
-    with pytest.raises(ConfigError, match="^generator = own.py:noise: the file cannot be read"):
+    with pytest.raises(ConfigError, match="^set: names a generator of its own, own.py:noise, and no file that a set"):
         replay(made, name)
     other = write_generator(tmp_path, own.read_text() + "\n#\n")
     with pytest.raises(
@@ -250,6 +304,30 @@ def drifting(options, context):
 def step():
     return STEP * (len(calls) - 1)
 '''
+
+
+@pytest.mark.parametrize("spelling", ["own.py:noise", "sub/own.py:noise", "{folder}/own.py:noise"])
+def test_a_file_that_a_strangers_recipe_names_is_run_by_no_command(spelling, copy, own, tmp_path, monkeypatch, run):
+    """It runs once the user names it on this command line."""
+    recipe = json.loads((copy / "recipe.json").read_text())
+    (copy / "recipe.json").write_text(json.dumps(recipe | {"generator": spelling.format(folder=copy)}))
+    (copy / "sub").mkdir()
+    for folder in (copy, copy / "sub"):
+        write_generator(folder, f"open({str(tmp_path / 'ran')!r}, 'w')\n" + own.read_text())
+    monkeypatch.chdir(copy)
+    name = lines(copy)[0]["id"]
+    config = ["--config", "recipe.json", "--count", "2", "--out"]
+    for words in (
+        ["replay", ".", name], ["plan", *config, tmp_path / "jobs"], ["generate", *config, tmp_path / "new"],
+        ["generate", *config, tmp_path / "new", "--dry-run"], ["generate", *config, tmp_path / "new", "--set", "sixe=3"],
+        ["verify", "."], ["audit", "."],
+    ):  # fmt: skip
+        code, _, said = run(*words)
+        assert code == 2 or words[0] in ("verify", "audit"), words
+        assert not (tmp_path / "ran").exists(), words
+        assert words[0] in ("verify", "audit") or "give it with --generator path.py:function" in " ".join(said.split())
+    assert run("plan", *config, tmp_path / "jobs", "--generator", "own.py:noise")[0] == 0
+    assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("step, exact, same", [(1, False, True), (2, False, False), (1, True, False)])
@@ -373,6 +451,18 @@ def test_the_contact_sheet(count, columns, rows, own, tmp_path):
         data = archive.extractfile(archive.getmembers()[0]).read()  # type: ignore[union-attr]
     first = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert (sheet[6:134:16, 6:134:16] == first).all()  # 8 pixels enlarged to 128 without smoothing
+
+
+@pytest.mark.parametrize(
+    "name", ["cat", "great white shark, white shark, man-eater, Carcharodon carcharias\nof the sea"]
+)
+def test_the_contact_sheet_says_the_class_below_each_image(name, tmp_path):
+    text = "import numpy as np\ndef f(job, size):\n    return job.rng().integers(0, 99, (8, 8, 3), dtype=np.uint8)\n"
+    generate(settings(write_generator(tmp_path, text), "f", classes=(name,)), tmp_path / "set", count=2)
+    sheet = cv2.imread(str(tmp_path / "set" / "contact.png"))
+    assert sheet.shape[:2] == (150 + 6, 2 * 134 + 6)
+    caption = sheet[135:150].min(axis=(0, 2)) < 128
+    assert caption[6:134].any() and caption[140:268].any() and not caption[134:140].any()  # one does not reach the next
 
 
 def test_a_card_is_not_written_from_a_damaged_manifest(own, tmp_path):

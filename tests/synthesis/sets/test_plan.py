@@ -280,7 +280,7 @@ def test_files_of_captions(name, text, own, tmp_path):
         ({"quality": 101}, "", "quality = 101: input should be less than or equal to 100"),
         ({"work": {"shard": 1}}, "", "work.shard: there is no such setting; did you mean work.shard_size?"),
         ({"generator": "procedual"}, "", "generator = procedual: there is no such generator; did you mean procedural?"),
-        ({"generator": "diffusion", "options": {"model": "x"}}, "", "classes: the diffusion generator must be told what"),
+        ({"generator": "diffusion", "options": {"model": "owner/x"}}, "", "classes: the diffusion generator must be told what"),
         ({"generator": "procedural", "classes": ["a"]}, "", "classes: the procedural generator cannot make images of"),
         ({"generator": "/no/own.py:f"}, "", "generator = own.py:f: the file cannot be read (No such file"),
     ],

@@ -17,6 +17,8 @@ from torch import Tensor
 from syn2co.evaluation.protocols.protocol import NotApplicable, ProtocolResult, Task
 from syn2co.evaluation.view_source import view_settings, viewed, without_crop
 from syn2co.images.image_set import ImageSet
+from syn2co.images.source import parts
+from syn2co.runtime.device import with_float64
 
 EXPONENT = 2
 """alpha of alignment."""
@@ -43,7 +45,7 @@ def uniformity_values(features: Float[Tensor, "M D"], *, device: torch.device | 
     Source: Wang and Isola, arXiv:2005.10242, Sec. 4.1, t = 2.
     """
     device = device or features.device
-    unit = _unit(features).float().to("cpu" if device.type == "mps" else device)  # no float64 there
+    unit = _unit(features).float().to(with_float64(device))
     squares = unit.square().sum(dim=1)
     step = max(1, _CELLS // len(unit))
     means = torch.empty(len(unit), dtype=torch.float64)
@@ -186,5 +188,5 @@ def _spans(images: ImageSet) -> dict[str, slice]:
     if len(images.sources) < 2:
         return {}
     starts = [images.first_of(number) for number in range(len(images.sources) + 1)]
-    names = [f"{number}:{Path(source.identity.split(chr(10))[0]).name}" for number, source in enumerate(images.sources)]
+    names = [f"{number}:{Path(parts(source)[0]).name}" for number, source in enumerate(images.sources)]
     return {name: slice(*ends) for name, *ends in zip(names, starts[:-1], starts[1:], strict=True)}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from syn2co.core import keyed_rng
 from syn2co.evaluation.protocols.protocol import ProtocolResult, Task, class_values
+from syn2co.runtime.device import with_float64
 
 PENALTIES = tuple(10.0**-power for power in range(-1, 7))
 """Candidates for the factor of |W|^2 / 2 beside the mean cross-entropy in nats, strongest first."""
@@ -201,7 +202,7 @@ def fit_probe(
     Standardized by them; the penalty is the one of `PENALTIES` with the highest top-1 on a held-out fifth of them; then
     fitted anew to all. Labels need not cover every class.
     """
-    device = torch.device("cpu") if device.type == "mps" else device  # no float64 there
+    device = with_float64(device)
     scaling = scaling_of(train, device)
     inputs, on_device = scaling.apply(train), labels.to(device)
     basis = row_space(inputs)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from syn2co.evaluation.protocols.protocol import ProtocolResult, Task
+from syn2co.runtime.device import with_float64
 
 _CELLS = 2**23  # similarities held at once: 32 MiB, four times that with their sorted copy and the ranks
 
@@ -45,7 +46,7 @@ def rank_gallery(
         >>> rank_gallery(gallery, torch.tensor([0, 1, 0]), torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
         (tensor([0.8333], dtype=torch.float64), tensor([1]))
     """
-    device = _with_float64(device or gallery.device)
+    device = with_float64(device or gallery.device)
     order = labels.cpu().argsort(stable=True)  # the relevant images of a query become one slice
     slices = _slices(labels.cpu()[order])
     bank = F.normalize(gallery[order.to(gallery.device)].to(device).float(), dim=1)
@@ -59,10 +60,6 @@ def rank_gallery(
             ranked = _rank(_sort(scores[part, slices[label]]), every[part])
             precisions[rows[part]], first[rows[part]] = (column.cpu() for column in ranked)
     return precisions, first
-
-
-def _with_float64(device: torch.device) -> torch.device:
-    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _slices(labels: Int64[Tensor, " N"]) -> dict[int, slice]:

@@ -13,8 +13,11 @@ import torch
 from syn2co.core.errors import ConfigError, EvaluationError
 from syn2co.core.hints import nearest
 from syn2co.core.keyed_rng import digest
+from syn2co.core.paths import user_path
+from syn2co.evaluation.crops import decoding_threads
 from syn2co.evaluation.imagenet_classes import imagenet_classes
 from syn2co.evaluation.imagenet_variants import IMAGENET_VARIANTS, RobustSet, find_variants, robust_set
+from syn2co.evaluation.near_overlap import hashed_sample, near_overlap
 from syn2co.evaluation.protocols.linear import DEFINITION, fitted_probe
 from syn2co.evaluation.protocols.protocol import NotApplicable, ProtocolResult, Task, class_values
 from syn2co.evaluation.settings import EvaluationSettings
@@ -63,9 +66,9 @@ def _folders(settings: EvaluationSettings) -> dict[str, Path]:
             known = ", ".join(IMAGENET_VARIANTS)
             hint = nearest(name, IMAGENET_VARIANTS, separator="/") or "; choose among these"
             raise ConfigError(f"variants.{name}: there is no such variant of ImageNet, known are {known}{hint}")
-    root = data_root() if settings.data_root is None else Path(settings.data_root).expanduser()
+    root = data_root() if settings.data_root is None else user_path(settings.data_root)
     below_root = {} if root is None else find_variants(root).have
-    given = {name: Path(folder).expanduser() for name, folder in settings.variants.items()}
+    given = {name: user_path(folder) for name, folder in settings.variants.items()}
     folders = {**below_root, **given}
     return {name: folders[name] for name in IMAGENET_VARIANTS if name in folders}
 
@@ -80,7 +83,7 @@ def _refuse_other_classes(classes: Sequence[str]) -> None:
 
 
 def _open(task: Task, name: str, folder: Path) -> RobustSet:
-    """Return the images of a variant, none of which may be training images beyond `max_overlap`.
+    """Return the images of a variant, of which a share of `max_overlap` may be training images, as its notes say.
 
     Raises:
         NotApplicable: if too few classes or images are left.
@@ -98,7 +101,21 @@ def _open(task: Task, name: str, folder: Path) -> RobustSet:
             "they would be scored against themselves; give the published set, or allow a larger share with --set "
             f"max_overlap={shared / len(variant.images):.3g}"
         )
-    return variant
+    counted = [f"{shared} of {len(variant.images)} images are training images too, byte for byte"] * bool(shared)
+    counted += _near_overlap(task, variant)
+    return replace(variant, notes=(*variant.notes, *(f"{name}: {note}" for note in counted)))
+
+
+def _near_overlap(task: Task, variant: RobustSet) -> list[str]:
+    """Return a note on images of a variant that are training images stored again."""
+    train, threads = task.splits.train, decoding_threads(task.settings.workers)
+    first = task.peer(next(iter(task.encoders), task.name))  # the images are the same for every encoder
+    bank = first.once("hashes of the training images", lambda: hashed_sample(train, threads))
+    sides, most = f"variants.{variant.name}", task.settings.max_overlap
+    return first.once(
+        f"overlap of {variant.name}",
+        lambda: near_overlap(train, variant.images, most, threads=threads, sides=sides, bank=bank),
+    )
 
 
 def _result(task: Task, variant: RobustSet) -> ProtocolResult:

@@ -18,6 +18,7 @@ from jaxtyping import Int64
 
 from syn2co.core.errors import DataError
 from syn2co.core.hints import first_names
+from syn2co.core.paths import printable, unreachable
 from syn2co.core.progress import note
 from syn2co.images.index import (
     HIDDEN_IMAGES,
@@ -30,7 +31,7 @@ from syn2co.images.index import (
     strip_top,
 )
 from syn2co.images.index_cache import load_index, save_index
-from syn2co.images.quarantine import BrokenImage, Quarantined
+from syn2co.images.quarantine import Quarantined, read_image_file
 
 # A smaller tree is listed in less than a quarter of a second, and listing it sees files that changed in place.
 REMEMBER_FROM = 20_000
@@ -75,22 +76,13 @@ class FolderSource:
         """Return the file's bytes.
 
         Raises:
-            BrokenImage: if the file cannot be read.
+            BrokenImage: if the file cannot be read, or is too large.
         """
-        try:
-            with open(os.path.join(self.root, self.listing.path(row)), "rb", buffering=0) as file:
-                return file.read()
-        except OSError as error:
-            raise BrokenImage(f"it cannot be read ({error.strerror})") from error
+        return read_image_file(os.path.join(self.root, self.listing.path(row)))
 
     def digest(self) -> bytes:
         """Return the hash of names and sizes."""
         return self.listing.digest()
-
-
-def printable(name: str) -> str:
-    """Return a file name that can be written as UTF-8: odd bytes as \\xNN."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @dataclass
@@ -123,7 +115,8 @@ def open_folder(root: Path, *, cache_dir: Path, report: Progress | None = None) 
     old name is noticed when its folder changes.
 
     Raises:
-        DataError: if a folder cannot be read or holds no image.
+        DataError: if the folder holds no image.
+        PathError: if it cannot be read.
     """
     root = root.resolve()
     listing = load_index(cache_dir, str(root), lambda folders, times: _unchanged(root, folders, times))
@@ -169,7 +162,7 @@ def scan_folder(root: Path, *, report: Progress | None = None) -> Scan:
     to folders are followed, but no folder is read twice. A subfolder that cannot be read is skipped and listed.
 
     Raises:
-        DataError: if `root` itself cannot be read.
+        PathError: if `root` itself cannot be read.
     """
     scan, seen, waiting = Scan(), set(), [""]
     while waiting:
@@ -190,7 +183,7 @@ def _scan_one(root: Path, folder: str, scan: Scan, seen: set[tuple[int, int]]) -
             listed = list(entries)
     except OSError as error:
         if not folder:
-            raise DataError(f"{path}: this folder cannot be read ({error.strerror}); fix its permissions.") from error
+            raise unreachable(root, error) from error
         scan.skipped.append(Quarantined(printable(folder), f"this folder cannot be read ({error.strerror})"))
         return []
     if (status.st_dev, status.st_ino) in seen:

@@ -4,7 +4,6 @@ Axis letters: M images of the source, H W height and width in pixels.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from jaxtyping import Int32, UInt8
 
 from syn2co.core.keyed_rng import digest
 from syn2co.images.decode import rgb
-from syn2co.images.index import sort_classes
-from syn2co.images.quarantine import BrokenImage, Quarantined
+from syn2co.images.index import class_name, sort_classes
+from syn2co.images.quarantine import BrokenImage, Quarantined, read_image_file
 
 
 class MapDatasetSource:
@@ -71,14 +70,13 @@ def _pixels(image: Any) -> bytes | UInt8[np.ndarray, "H W 3"]:
     """Return what a data set calls an image as bytes or RGB pixels."""
     from PIL import Image
 
+    if isinstance(image, bytes):
+        return image
     if isinstance(image, dict):
         if image.get("bytes"):
             return image["bytes"]
         if image.get("path"):
-            try:
-                return Path(image["path"]).read_bytes()
-            except OSError as error:
-                raise BrokenImage(f"it cannot be read ({error.strerror})") from error
+            return read_image_file(image["path"])
     if isinstance(image, Image.Image):
         return rgb(image)
     raise BrokenImage(f"its data set gives a {type(image).__name__} where an image was expected")
@@ -93,7 +91,7 @@ def class_labels(
     except (TypeError, ValueError):
         return np.full(len(targets), -1, np.int32), ()
     used = int(values.max(initial=-1)) + 1
-    texts = [str(text) for text in names] if names is not None else []
+    texts = [class_name(str(text)) for text in names] if names is not None else []
     if len(texts) < used or len(set(texts)) != len(texts):
         texts = [str(number) for number in range(used)]
     classes = sort_classes(texts)

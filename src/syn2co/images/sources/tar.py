@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from syn2co.core.errors import DataError
+from syn2co.core.paths import printable, unreachable
 from syn2co.images.index import (
     SUFFIXES,
     FileIndex,
@@ -22,8 +23,9 @@ from syn2co.images.index import (
     strip_top,
 )
 from syn2co.images.index_cache import load_index, save_index
-from syn2co.images.quarantine import BrokenImage
-from syn2co.images.sources.folder import printable, say_passed
+from syn2co.images.quarantine import BrokenImage, check_file_size
+from syn2co.images.source import SEPARATOR
+from syn2co.images.sources.folder import say_passed
 from syn2co.images.sources.tar_members import scan_tar
 
 Progress = Callable[[str, int, int], None]
@@ -38,12 +40,12 @@ class TarSource:
         several = len(paths) > 1
         merged = concatenate(listings, [""] * len(paths))
         stripped, self.top = strip_top(merged)
-        labeled = stripped if stripped.classes else label_by_folder(stripped)
+        labeled = _labeled(str(paths[0]), stripped)
         if several:
             labeled = replace(labeled, directories=_below_shards(labeled, paths, listings))
         self.listing = labeled
         self.paths = tuple(str(path) for path in paths)
-        self.identity = "\n".join(self.paths)
+        self.identity = SEPARATOR.join(self.paths)
         self.labels, self.classes, self.skipped = labeled.labels, labeled.classes, labeled.skipped
         self.ignored = labeled.ignored
         self._starts = [0, *accumulate(len(listing) for listing in listings)]
@@ -82,10 +84,11 @@ class TarSource:
         """Return the member's bytes.
 
         Raises:
-            BrokenImage: if the tar cannot be read there.
+            BrokenImage: if the tar cannot be read there, or the member is too large.
         """
         assert self.listing.offsets is not None
         offset, size = int(self.listing.offsets[row]), int(self.listing.sizes[row])
+        check_file_size(size)
         try:
             data = self._read(bisect_right(self._starts, row) - 1, offset, size)
         except OSError as error:
@@ -111,22 +114,44 @@ class TarSource:
         return self.listing.digest()
 
 
+def _labeled(source: str, images: FileIndex) -> FileIndex:
+    """Return the list with the labels of label files or of class folders, of whichever label more images.
+
+    A description of the data set, or of one image, is no label file of a tar of class folders.
+    """
+    by_folder = label_by_folder(images)
+    files, folders = (int((listing.labels >= 0).sum()) for listing in (images, by_folder))
+    if files and (files >= folders or len(by_folder.classes) < 2):
+        return images
+    if files:
+        say_passed(source, ((f"label files, since more images ({folders:,}) lie in class folders", files),))
+    return by_folder
+
+
 def _below_shards(merged: FileIndex, paths: Sequence[Path], listings: Sequence[FileIndex]) -> tuple[str, ...]:
     """Return the folders with the tar's own name on top: the same key may occur in two shards."""
     owners = [path.stem for path, listing in zip(paths, listings, strict=True) for _ in listing.directories]
     return tuple(f"{owner}/{text}" if text else owner for owner, text in zip(owners, merged.directories, strict=True))
 
 
-def open_tars(paths: Sequence[Path], *, cache_dir: Path, report: Progress | None = None) -> TarSource:
+def open_tars(
+    paths: Sequence[Path], *, cache_dir: Path, report: Progress | None = None, follow: bool = True
+) -> TarSource:
     """Return the images in the tars, from remembered indexes where a tar is the same file, unchanged.
 
+    A tar that is a link is named after its target; without `follow` it has its own name.
+
     Raises:
-        DataError: if a tar is unreadable or compressed, or if no tar holds an image.
+        DataError: if a tar is damaged or compressed, or if no tar holds an image.
+        PathError: if a tar cannot be read.
     """
-    paths = [path.resolve() for path in paths]
+    paths = [path.resolve() if follow else path for path in paths]
     listings = []
     for number, path in enumerate(paths):
-        listings.append(_open_tar(path, cache_dir))
+        try:
+            listings.append(_open_tar(path, cache_dir))
+        except OSError as error:
+            raise unreachable(path, error) from None
         if report is not None:
             report("index", number + 1, len(paths))
     if not any(len(listing) or listing.skipped for listing in listings):

@@ -4,7 +4,6 @@ WebDataset: `key.jpg` beside `key.cls` (a number or a name) or `key.json` (a "la
 `key.seg.png` beside `key.jpg` is another picture of that sample.
 """
 
-import json
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -16,17 +15,19 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from syn2co.core.errors import DataError
+from syn2co.core.json_files import parse_json
+from syn2co.core.paths import printable
 from syn2co.images.index import (
     HIDDEN_IMAGES,
     IN_SYSTEM_FOLDERS,
     FileIndex,
     FileIndexBuilder,
+    class_name,
     is_image_name,
     is_system_folder,
     sort_classes,
 )
 from syn2co.images.quarantine import Quarantined
-from syn2co.images.sources.folder import printable
 
 _LABEL_BYTES = 1 << 20
 _JSON_KEYS = ("class_name", "class", "label", "cls")
@@ -209,14 +210,14 @@ def _nasty(member: tarfile.TarInfo) -> str | None:
 def _label(data: bytes, *, json_text: bool) -> str | None:
     """Return the class named in a label file as text; None if it names none."""
     try:
-        value: Any = json.loads(data) if json_text else data.decode().strip()
+        value: Any = parse_json(data) if json_text else data.decode().strip()
     except ValueError:
         return None
     if isinstance(value, dict):
         value = next((value[key] for key in _JSON_KEYS if key in value), None)
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
         return None
-    return str(value)
+    return class_name(str(value))
 
 
 def _listing(members: Members) -> FileIndex:

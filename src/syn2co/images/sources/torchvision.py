@@ -15,8 +15,10 @@ from jaxtyping import Int32
 
 from syn2co.core.errors import DataError
 from syn2co.core.hints import nearest
+from syn2co.core.paths import is_folder, user_path
 from syn2co.core.progress import note
 from syn2co.images.index import relabel, sort_classes
+from syn2co.images.source import SEPARATOR
 from syn2co.images.sources.remote import MapDatasetSource, class_labels, one_line
 
 
@@ -34,9 +36,9 @@ def open_torchvision(name: str, split: str, *, cache_dir: Path) -> MapDatasetSou
     folder, slash, name = name.rpartition("/")
     maker = _maker(name)
     title = f"torchvision:{name}:{split}"
-    places = _places(title, Path(folder or "/").expanduser() if slash else None, cache_dir)
+    places = _places(title, user_path(folder or "/") if slash else None, cache_dir)
     parts = [_open(maker, f"torchvision:{name}:{part}", part, places) for part in split.split("+")]
-    identity = "\n".join(f"torchvision:{name}:{part}" for part in split.split("+"))  # so that a shared split is seen
+    identity = SEPARATOR.join(f"torchvision:{name}:{part}" for part in split.split("+"))  # a shared split is seen
     return MapDatasetSource(identity, _joined(parts), *_labels(parts), title=title)
 
 
@@ -49,9 +51,9 @@ def data_root() -> Path | None:
     chosen = os.environ.get("SYN2CO_DATA")
     if not chosen:
         return None
-    if not Path(chosen).expanduser().is_dir():
+    if not is_folder(user_path(chosen)):
         raise DataError(f"SYN2CO_DATA = {chosen}: there is no such folder; correct the variable or unset it.")
-    return Path(chosen).expanduser()
+    return user_path(chosen)
 
 
 def download_folder(cache_dir: Path) -> Path:
@@ -73,11 +75,11 @@ def _maker(name: str) -> Any:
 def _places(title: str, folder: Path | None, cache_dir: Path) -> list[tuple[Path, bool]]:
     """Return where to look, in order, and whether to download there what is missing."""
     if folder is not None:
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise DataError(f"{title}: there is no folder {folder}; correct the path or give the name alone.")
         return [(folder, False)]
     downloads = download_folder(cache_dir)
-    known = [folder for folder in (data_root(), downloads) if folder is not None and folder.is_dir()]
+    known = [folder for folder in (data_root(), downloads) if folder is not None and is_folder(folder)]
     return [*((folder, False) for folder in known), (downloads, True)]
 
 

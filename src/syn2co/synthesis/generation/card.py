@@ -1,6 +1,7 @@
 """The data card and the contact sheet of a finished set. Both follow from its files alone and name no place on disk."""
 
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -8,20 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from syn2co.core.errors import SynthesisError
 from syn2co.core.files import write_whole
-from syn2co.core.templates import render
+from syn2co.core.json_files import JsonError, parse_json
+from syn2co.core.templates import code, markdown, render
 from syn2co.synthesis.generation.contact_sheet import contact_sheet
 from syn2co.synthesis.sets.dataset_folder import CARD, RECIPE, SHEET, read_recipe, read_skipped
 from syn2co.synthesis.sets.manifest import read_lines
 from syn2co.synthesis.sets.recipe import public_settings
-from syn2co.synthesis.sets.settings import SET, SHARD_SIZE, SynthesisSettings
+from syn2co.synthesis.sets.settings import NO_SETTINGS, SET, SHARD_SIZE, SynthesisSettings
 from syn2co.synthesis.sets.shards import stem
 from syn2co.synthesis.sets.spec import BUILTIN
 
 EXAMPLES = 8
 SHEET_IMAGES = 64
 PLAIN = {"generator", "size"}
+_MARKS = re.compile("[<>&`]")
+_PRINTABLE = re.compile(r"[^<>&`\x00-\x1f\x7f]*")
+"""A text that can stand in a block of code: nothing ends the block or the line."""
 
 
 def write_card(folder: Path) -> None:
@@ -38,10 +45,11 @@ def write_card(folder: Path) -> None:
         for line in manifest_lines(folder, recipe):
             seen.add(line)
         chosen = _spread(folder, recipe, seen.images)
-        write_whole(folder / SHEET, contact_sheet(folder, chosen, recipe["format"]))
+        write_whole(folder / SHEET, contact_sheet(folder, chosen, recipe["format"]), alone=True)
     except ValueError as error:
         raise SynthesisError(f"{folder.name}/{error}; run the same `syn2co generate` again to fix it") from None
-    write_whole(folder / CARD, card(recipe, seen, Counter(line["reason"] for line in read_skipped(folder).values())))
+    skipped = Counter(line["reason"] for line in read_skipped(folder).values())
+    write_whole(folder / CARD, card(recipe, seen, skipped), alone=True)
 
 
 def manifest_lines(folder: Path, recipe: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -95,7 +103,7 @@ def _spread(folder: Path, recipe: Mapping[str, Any], images: int) -> list[dict[s
 
 
 def card(recipe: Mapping[str, Any], seen: _Seen, skipped: Mapping[str, int]) -> str:
-    """Return the data card in Markdown."""
+    """Return the data card; the texts of its table are Markdown, with everything from outside escaped in them."""
     about = recipe[SET]
     retried = f"{seen.retried} images took another seed, because the first was refused" if seen.retried else ""
     metadata = {
@@ -106,17 +114,17 @@ def card(recipe: Mapping[str, Any], seen: _Seen, skipped: Mapping[str, int]) -> 
         "Skipped": _skipped(skipped),
         **{name: seen.fact(name) for name in ("Safety checker", "Guidance, steps, sampler")},
         "Made again": retried,
-        "Recipe hash": _code(recipe["hash"]),
+        "Recipe hash": code(recipe["hash"]),
         "Versions": seen.fact("Versions"),
     }
     return render(
         "synthesis/generation/templates/card.md.j2",
         recipe=recipe,
         seen=seen,
-        metadata={name: text for name, text in metadata.items() if text},
+        metadata={name: Markup(text) for name, text in metadata.items() if text},
         sheet=SHEET,
         recipe_file=RECIPE,
-        command=command(recipe),
+        command=Markup(command(recipe)),
         code=None if recipe["generator"] in BUILTIN else about["code"],
         from_real=about["real"] is not None or about["subjects"]["kind"] == "real images",
     )
@@ -125,12 +133,13 @@ def card(recipe: Mapping[str, Any], seen: _Seen, skipped: Mapping[str, int]) -> 
 def command(recipe: Mapping[str, Any]) -> str:
     """Return the command that makes the set again, with the settings that differ from the defaults."""
     default = public_settings(SynthesisSettings())
-    about = recipe[SET]
-    words = ["syn2co", "generate", "--generator", recipe["generator"], "--count", str(about["count"])]
+    about, generator = recipe[SET], recipe["generator"]
+    generator = generator if _PRINTABLE.fullmatch(generator) else "YOUR_FILE.py:FUNCTION"
+    words = ["syn2co", "generate", "--generator", generator, "--count", str(about["count"])]
     words += ["--size", str(recipe["size"]), "--out", "OUT"]
     if about["real"] is not None or about["subjects"]["kind"] == "real images":
         words += ["--real", "REAL_IMAGES"]
-    values = {name: value for name, value in recipe.items() if name not in {"hash", SET, *PLAIN}}
+    values = {name: value for name, value in recipe.items() if name not in {*NO_SETTINGS, *PLAIN}}
     for name, value in values.items():
         if value != default.get(name) and name != "options":
             words += ["--set", f"{name}={_plain(value)}"]
@@ -142,12 +151,12 @@ def command(recipe: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Return a value as --set reads it back: text as it stands unless it would be read as JSON."""
-    if not isinstance(value, str):
-        return json.dumps(value)
+    """Return a value as --set reads it back: text as it stands unless it would be read as JSON, or end the code."""
+    if not isinstance(value, str) or not _PRINTABLE.fullmatch(value):
+        return _MARKS.sub(lambda mark: f"\\u{ord(mark[0]):04x}", json.dumps(value))
     try:
-        json.loads(value)
-    except ValueError:
+        parse_json(value)
+    except JsonError:
         return (
             value
             if value.strip().lower() not in ("true", "false", "none") and value == value.strip()
@@ -163,15 +172,16 @@ def _encoding(recipe: Mapping[str, Any]) -> str:
 def _model(line: Mapping[str, Any]) -> str:
     if line.get("model") is None:
         return "none"
-    revision = f", revision {_code(line['revision'])}" if line.get("revision") else ""
-    return _code(line["model"]) + revision
+    revision = f", revision {code(line['revision'])}" if line.get("revision") else ""
+    lora = f", with the LoRA {code(line['lora'])} at {markdown(line.get('lora_scale'))}" if line.get("lora") else ""
+    return f"{code(line['model'])}{revision}{lora}"
 
 
 def _license(line: Mapping[str, Any]) -> str:
     if line.get("model") is None:
         return ""
     if line.get("license") is not None:
-        return str(line["license"])
+        return markdown(line["license"])
     return "**UNKNOWN. Nobody can tell from this card what the images may be used for; ask the model's makers.**"
 
 
@@ -187,30 +197,26 @@ def _safety(line: Mapping[str, Any]) -> str:
 def _subjects(about: Mapping[str, Any], seen: _Seen) -> str:
     subjects = about["subjects"]
     if not seen.classes:
-        return subjects["kind"] if subjects["number"] is None else f"{subjects['number']} {subjects['kind']}"
+        return markdown(subjects["kind"] if subjects["number"] is None else f"{subjects['number']} {subjects['kind']}")
     counts = seen.classes.values()
     return f"{len(counts)} classes, {min(counts)} to {max(counts)} images each"
 
 
 def _skipped(skipped: Mapping[str, int]) -> str:
-    return "; ".join(f"{count} ({reason})" for reason, count in sorted(skipped.items())) or "none"
+    return "; ".join(f"{count} ({markdown(reason)})" for reason, count in sorted(skipped.items())) or "none"
 
 
 def _sampling(line: Mapping[str, Any]) -> str:
     values = [line.get(name) for name in ("guidance", "steps", "sampler")]
-    return "" if all(value is None for value in values) else ", ".join(str(value) for value in values)
+    return "" if all(value is None for value in values) else markdown(", ".join(map(str, values)))
 
 
 def _versions(line: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in sorted((line["versions"] or {}).items()))
-
-
-def _code(value: Any) -> str:
-    return f"`{value}`"
+    return markdown(", ".join(f"{name} {version}" for name, version in sorted((line["versions"] or {}).items())))
 
 
 FACTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "Generator": lambda line: _code(line["generator"]),
+    "Generator": lambda line: code(line["generator"]),
     "Model": _model,
     "License of the model": _license,
     "Safety checker": _safety,

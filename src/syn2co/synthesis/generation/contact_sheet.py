@@ -1,4 +1,4 @@
-"""The contact sheet: some images of a set in rows, with what they are of where that is short.
+"""The contact sheet: some images of a set in rows, each above its class, program or prompt.
 
 Axis letters: H W height and width of the sheet in pixels.
 """
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from syn2co.images.decode import decode
 from syn2co.synthesis.sets.shards import stem, stored_images
 
-COLUMNS, CELL, GAP, TEXT_HEIGHT, LONGEST = 8, 128, 6, 16, 20
+COLUMNS, CELL, GAP, TEXT_HEIGHT = 8, 128, 6, 16
 
 
 def contact_sheet(folder: Path, lines: Sequence[Mapping[str, Any]], suffix: str) -> bytes:
@@ -24,10 +24,11 @@ def contact_sheet(folder: Path, lines: Sequence[Mapping[str, Any]], suffix: str)
         ValueError: if one cannot be read.
     """
     rows = -(-len(lines) // COLUMNS)
-    captions = [_caption(line) for line in lines]
+    font = ImageFont.load_default(11)
+    captions = [_cut(_caption(line), font) for line in lines]
     height = CELL + GAP + (TEXT_HEIGHT if any(captions) else 0)
     sheet = Image.new("RGB", (min(len(lines), COLUMNS) * (CELL + GAP) + GAP, rows * height + GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    draw = ImageDraw.Draw(sheet)
     number = 0
     for shard, group in groupby(lines, key=lambda line: line["shard"]):
         wanted = [line["id"] for line in group]
@@ -50,8 +51,16 @@ def _thumbnail(data: bytes) -> Image.Image:
 
 
 def _caption(line: Mapping[str, Any]) -> str:
-    """Return what an image is of: its class, or the program that it notes, or its short caption."""
-    for text in (line["class"], line.get("program"), line["prompt"]):
-        if isinstance(text, str) and 0 < len(text) <= LONGEST:
-            return text
-    return ""
+    """Return what an image is of on one line: its class, or the program that it notes, or its prompt."""
+    texts = (line["class"], line.get("program"), line["prompt"])
+    return " ".join(next((text for text in texts if isinstance(text, str)), "").split())
+
+
+def _cut(text: str, font: Any) -> str:
+    """Return as much of a text as fits below an image, with three dots for the rest."""
+    if font.getlength(text) <= CELL:
+        return text
+    kept = next(
+        length for length in range(min(len(text), CELL), -1, -1) if font.getlength(f"{text[:length]}...") <= CELL
+    )
+    return f"{text[:kept].rstrip()}..."

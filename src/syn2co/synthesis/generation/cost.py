@@ -3,16 +3,17 @@
 import contextlib
 import json
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from syn2co.core.cpus import available_cpus
 from syn2co.core.errors import ConfigError, DataError, SynthesisError
+from syn2co.core.files import no_link
+from syn2co.runtime.signals import ends_on_signals
 from syn2co.synthesis.generation.locks import lock, writing_to
 from syn2co.synthesis.sets.dataset_folder import COST
 
@@ -55,12 +56,12 @@ class CallCost:
 
 @contextlib.contextmanager
 def counted(folder: Path, cost: CallCost) -> Iterator[None]:
-    """Append the cost of the block to cost.jsonl, after an error, Ctrl-C or SIGTERM too.
+    """Append the cost of the block to cost.jsonl, after an error or a signal too.
 
     A call that was refused before it made an image leaves no line, nor does one that was killed.
     """
     try:
-        with _exit_on_sigterm():
+        with ends_on_signals():
             yield
     except BaseException as error:
         if cost.images or not isinstance(error, ConfigError | DataError):
@@ -71,32 +72,9 @@ def counted(folder: Path, cost: CallCost) -> Iterator[None]:
 
 
 def _append(folder: Path, record: dict[str, Any]) -> None:
-    with writing_to(folder), lock(folder, "cost"), open(folder / COST, "a", encoding="utf-8", newline="\n") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-class _Terminated(BaseException):
-    """SIGTERM came; no SystemExit, which a generator's own call of exit() is and which is an error of its job."""
-
-
-@contextlib.contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Make SIGTERM raise SystemExit from the block, unless somebody handles it or this is not the main thread."""
-    default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if not (default and threading.current_thread() is threading.main_thread()):
-        yield
-        return
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    except _Terminated:
-        raise SystemExit(128 + signal.SIGTERM) from None
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _terminate(*_: object) -> None:
-    raise _Terminated
+    line = json.dumps(record) + "\n"
+    with writing_to(folder), lock(folder, "cost"), open(folder / COST, "ab", opener=no_link) as file:
+        file.write(line.encode())
 
 
 def _threads() -> int:
@@ -104,4 +82,4 @@ def _threads() -> int:
     if "torch" in sys.modules:
         return sys.modules["torch"].get_num_threads()
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdecimal() else os.cpu_count() or 1
+    return int(wanted) if wanted.isdecimal() else available_cpus()

@@ -32,7 +32,7 @@ def save_recipe(folder: Path, plan: Plan, metadata: dict[str, Any]) -> None:
         check_metadata(folder, saved, metadata)
         recipe = recipe_of(plan, metadata if saved is None else saved[SET]["facts"])
         if recipe != saved:
-            write_whole(folder / RECIPE, json.dumps(recipe, indent=2) + "\n")
+            write_whole(folder / RECIPE, json.dumps(recipe, indent=2) + "\n", alone=True)
 
 
 def grow_recipe(folder: Path, plan: Plan) -> None:
@@ -61,6 +61,6 @@ def record_skipped(folder: Path, plan: Plan, number: int, reasons: Sequence[tupl
             return
         text = "".join(json.dumps(after[index], sort_keys=True) + "\n" for index in sorted(after))
         if text:
-            write_whole(folder / SKIPPED, text)
+            write_whole(folder / SKIPPED, text, alone=True)
         else:
             (folder / SKIPPED).unlink()

@@ -2,13 +2,14 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syn2co.core.errors import SynthesisError
-from syn2co.core.files import temporary_of, write_whole
+from syn2co.core.files import write_whole
+from syn2co.core.paths import weights_path
 from syn2co.core.progress import Bar
 from syn2co.synthesis.generation.card import write_card
 from syn2co.synthesis.generation.cost import CallCost, counted
@@ -16,7 +17,7 @@ from syn2co.synthesis.generation.dataset_writer import grow_recipe, record_skipp
 from syn2co.synthesis.generation.disk_budget import DiskBudget, bytes_of
 from syn2co.synthesis.generation.encode import Result
 from syn2co.synthesis.generation.generator_factory import check_license, device_of, open_generator_for
-from syn2co.synthesis.generation.locks import lock, make_locks, shard_lock, writing_to
+from syn2co.synthesis.generation.locks import lock, make_locks, say_waiting, shard_lock, writing_to
 from syn2co.synthesis.generation.plan import open_real, plan_in
 from syn2co.synthesis.generation.sharding import parse_shard
 from syn2co.synthesis.generation.workers import ProcessPool, SerialPool
@@ -24,14 +25,16 @@ from syn2co.synthesis.sets.dataset_folder import CARD, SHEET, SKIPPED, is_done, 
 from syn2co.synthesis.sets.job import Job
 from syn2co.synthesis.sets.manifest import mismatch, unseal
 from syn2co.synthesis.sets.plan import Plan
-from syn2co.synthesis.sets.settings import SET, SynthesisSettings
-from syn2co.synthesis.sets.shards import EncodedImage, PartialShard, ShardWriter, stem
+from syn2co.synthesis.sets.settings import FEW_SKIPPED, SET, SynthesisSettings
+from syn2co.synthesis.sets.shards import EncodedImage, PartialShard, ShardWriter, stem, temporary_of
 from syn2co.synthesis.sets.spec import Skipped
 
 if TYPE_CHECKING:
     from syn2co.images.image_set import ImageSet
 
 WAIT_SECONDS = 0.2
+PATIENCE_SECONDS = 60.0
+"""Wait for other processes' shards that is not yet said."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def generate(
     out: str | Path,
     *,
     count: int | None = None,
-    real: "Sequence[str | Path] | ImageSet" = (),
+    real: "str | Path | Sequence[str | Path] | ImageSet" = (),
     workers: int | None = None,
     shard: str | None = None,
     progress: bool = False,
@@ -106,18 +109,20 @@ def generate(
         >>> generate(settings, "leaves", count=6).made  # the set grows
         2
     """
-    folder = Path(out)
+    folder = weights_path(out)
     images = open_real(real, settings)
     jobs = plan_in(folder, settings, images, count=count, workers=workers)
     part, parts = parse_shard(shard, dict(os.environ))
     skipped = read_skipped(folder)
-    missing = [number for number in range(part, jobs.shards, parts) if not is_done(folder, jobs, number, skipped)]
+    shards = range(part, jobs.shards, parts)
+    retried = _retried(jobs, skipped) & set(shards)
+    missing = [number for number in shards if number in retried or not is_done(folder, jobs, number, skipped)]
     made = 0
     if missing:
         cost = CallCost(device_of(jobs.recipe), jobs.recipe.settings.work.workers)
         make_locks(folder)  # before hours of training
         with counted(folder, cost):
-            _Work(folder, jobs, images, cost, progress).make(missing)
+            _Work(folder, jobs, images, cost, progress).make(missing, retried)
         made = cost.images
     else:
         with writing_to(folder):
@@ -126,6 +131,12 @@ def generate(
     if info.complete:
         _finish(folder, info)
     return info
+
+
+def _retried(jobs: Plan, skipped: Collection[int]) -> set[int]:
+    """Return the shards whose skipped images are to be made once more."""
+    retry = jobs.recipe.settings.work.retry_skipped
+    return {index // jobs.shard_size for index in skipped if index < len(jobs)} if retry else set()
 
 
 def _finish(folder: Path, info: DatasetInfo) -> None:
@@ -153,17 +164,17 @@ class _Work:
         self.factory, self.runner = open_generator_for(folder, jobs.recipe, images, progress=progress)
         cost.opened()
         check_license(self.runner, self.settings.work)
+        self._check_classes()
         self.batch = self.settings.work.batch or self.runner.generator.batch
+        self.metadata = dict(self.runner.generator.metadata)
+        self.begun = False
 
-    def make(self, missing: Sequence[int]) -> None:
-        """Make the shards."""
+    def make(self, missing: Sequence[int], retried: Collection[int]) -> None:
+        """Make the shards; those that are `retried` are finished, with images that were skipped."""
+        self.retried = retried
         with writing_to(self.folder):
-            save_recipe(self.folder, self.jobs, dict(self.runner.generator.metadata))
-            saved = read_recipe(self.folder)
-            assert saved is not None
-            self.metadata = saved[SET]["facts"]
-            for name in (CARD, SHEET):  # they speak of a whole set; the last shard brings them back
-                (self.folder / name).unlink(missing_ok=True)
+            if read_recipe(self.folder) is not None:
+                self._begin()
             images = sum(map(self.jobs.shard_length, missing))
             self.space = DiskBudget(self.folder, images)
             workers = self.settings.work.workers
@@ -175,10 +186,33 @@ class _Work:
                 finally:
                     self.cost.workers_cpu_seconds = pool.cpu_seconds
 
+    def _check_classes(self) -> None:
+        """Refuse classes that the generator does not know, the last of a long list too."""
+        check, subjects = self.runner.generator.check, self.jobs.subjects
+        if check is not None and subjects.kind == "classes":
+            check(self.jobs[: subjects.number])
+
+    def _begin(self) -> None:
+        """Save the recipe: with the first image, since a set keeps to the list of subjects that it began with."""
+        if self.begun:
+            return
+        save_recipe(self.folder, self.jobs, dict(self.runner.generator.metadata))
+        saved = read_recipe(self.folder)
+        assert saved is not None
+        self.metadata, self.begun = saved[SET]["facts"], True
+        for name in (CARD, SHEET):  # they speak of a whole set; the last shard brings them back
+            (self.folder / name).unlink(missing_ok=True)
+
     def _make_all(self, missing: Sequence[int]) -> None:
-        waiting = list(missing)
+        waiting, since = list(missing), time.monotonic()
         while waiting:
+            before = len(waiting)
             waiting = [number for number in waiting if not self._shard(number)]
+            if len(waiting) < before:
+                since = time.monotonic()
+            elif waiting and time.monotonic() - since > PATIENCE_SECONDS:
+                say_waiting(self.folder, waiting)
+                since = float("inf")  # said
             if waiting:
                 time.sleep(WAIT_SECONDS)
 
@@ -187,7 +221,7 @@ class _Work:
         with shard_lock(self.folder, number) as held:
             if not held:
                 return False
-            if is_done(self.folder, self.jobs, number):  # by another process meanwhile
+            if number not in self.retried and is_done(self.folder, self.jobs, number):  # by another process meanwhile
                 images = self.jobs.shard_length(number)
                 self.space.left -= images
                 self.bar.advance(images)
@@ -207,6 +241,7 @@ class _Work:
         first = number * self.jobs.shard_size
         with ShardWriter(tar, suffix) as writer:
             for index, (job, result) in enumerate(self._results(number, leftovers), first):
+                self._begin()
                 if isinstance(result, Skipped):
                     skipped.append((index, job, result.reason))
                     before = self._skipped_elsewhere(number) if before is None else before
@@ -219,7 +254,7 @@ class _Work:
             writer.finish()
         old.unlink(missing_ok=True)
         record_skipped(self.folder, self.jobs, number, skipped)
-        write_whole(tar.with_suffix(".jsonl"), "".join(texts))
+        write_whole(tar.with_suffix(".jsonl"), "".join(texts), alone=True)
 
     def _results(self, number: int, leftovers: PartialShard) -> Iterator[tuple[Job, Result]]:
         """Yield each job of a shard with its image, from an earlier attempt or made now."""
@@ -247,7 +282,7 @@ class _Work:
         """Refuse to make more if too many images cannot be made; they are listed all the same."""
         share = self.settings.work.max_skipped_share
         total = before + len(skipped)
-        if total > share * len(self.jobs):
+        if total > (max(share * len(self.jobs), FEW_SKIPPED) if share else 0):
             record_skipped(self.folder, self.jobs, number, skipped)
             _, job, reason = skipped[-1]
             raise SynthesisError(

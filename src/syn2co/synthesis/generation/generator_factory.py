@@ -36,6 +36,9 @@ class GeneratorFactory:
         if recipe.generator.code != self.code:
             raise SynthesisError(f"generator = {recipe.generator.name}: the file changed during the work; start again")
         options = recipe.generator.options.parse(self.settings.options, under="options.")
+        if "max_attempts" in type(options).model_fields:
+            attempts = getattr(options, "max_attempts") + self.settings.work.retry_skipped  # noqa: B009 - of some alone
+            options = options.model_copy(update={"max_attempts": attempts})
         return JobRunner(recipe.generator.open(options, self.context), recipe.generator.name, self.settings)
 
 

@@ -1,12 +1,13 @@
 """Locks of a data set folder, one per shard, and the errors of the system in words."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from syn2co.core.errors import SynthesisError
 from syn2co.core.files import why_not_written
-from syn2co.core.locks import hold
+from syn2co.core.locks import hold, how_to_free
+from syn2co.core.progress import note
 from syn2co.synthesis.sets.shards import stem
 
 LOCKS = ".locks"
@@ -70,6 +71,12 @@ def shard_lock(folder: Path, number: int) -> Iterator[bool]:
     """
     with _hold(folder, stem(number), wait=False) as held:
         yield held
+
+
+def say_waiting(folder: Path, numbers: Sequence[int]) -> None:
+    """Say that other processes have had shards in hand for long, and how a lock is freed that nobody alive holds."""
+    name = stem(numbers[0])
+    note(f"waiting for {len(numbers)} shards that others make, such as {name}; {how_to_free(folder / LOCKS / name)}")
 
 
 @contextlib.contextmanager

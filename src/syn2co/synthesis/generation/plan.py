@@ -18,7 +18,7 @@ def plan(
     settings: SynthesisSettings,
     *,
     count: int | None = None,
-    real: Sequence[str | Path] | ImageSet | None = None,
+    real: str | Path | Sequence[str | Path] | ImageSet | None = None,
     fingerprint: str | None = None,
 ) -> Plan:
     """Return the plan of a set: one job per image; the plan of more images begins with the plan of fewer.
@@ -45,7 +45,9 @@ def plan(
     return make_plan(settings, generator, count=count, real=open_real(real, settings), fingerprint=fingerprint)
 
 
-def open_real(real: Sequence[str | Path] | ImageSet | None, settings: SynthesisSettings) -> ImageSet | None:
+def open_real(
+    real: str | Path | Sequence[str | Path] | ImageSet | None, settings: SynthesisSettings
+) -> ImageSet | None:
     """Return the real images of a set, `max_real` of them; again those if they are given.
 
     They are opened without keeping their pixels, since processes get copies of the set.
@@ -55,7 +57,7 @@ def open_real(real: Sequence[str | Path] | ImageSet | None, settings: SynthesisS
         ConfigError: if there are fewer than `max_real`.
     """
     if not isinstance(real, ImageSet):
-        real = open_images(list(real), cache="never") if real else None
+        real = open_images(real, cache="never") if real else None
     if real is None or settings.max_real is None:
         return real
     return real.subset(subset_rows(np.arange(len(real)), settings.max_real, "max_real", settings.seed))

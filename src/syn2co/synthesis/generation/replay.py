@@ -1,6 +1,5 @@
 """One image of a data set made again from its id, and compared to the one that is stored."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,6 +10,8 @@ import numpy as np
 
 from syn2co.core.errors import ConfigError, SynthesisError
 from syn2co.core.files import write_whole
+from syn2co.core.json_files import JsonError, JsonObject, read_json
+from syn2co.core.paths import user_path
 from syn2co.images.decode import decode
 from syn2co.synthesis.generation.encode import encode
 from syn2co.synthesis.generation.generator_factory import open_generator_for
@@ -21,9 +22,9 @@ from syn2co.synthesis.sets.dataset_folder import MODEL, RECIPE, check_metadata, 
 from syn2co.synthesis.sets.job import Job, make_job
 from syn2co.synthesis.sets.manifest import mismatch, read_lines
 from syn2co.synthesis.sets.recipe import Recipe, resolve
-from syn2co.synthesis.sets.settings import SET, SynthesisSettings
+from syn2co.synthesis.sets.settings import NO_SETTINGS, SET, SynthesisSettings
 from syn2co.synthesis.sets.shards import stem, stored_images
-from syn2co.synthesis.sets.spec import Generator, Skipped
+from syn2co.synthesis.sets.spec import Generator, Skipped, refuse_unnamed_file
 
 if TYPE_CHECKING:
     from syn2co.images.image_set import ImageSet
@@ -63,9 +64,9 @@ def replay(
     out: str | Path,
     id: str,
     *,
-    real: "Sequence[str | Path] | ImageSet" = (),
+    real: "str | Path | Sequence[str | Path] | ImageSet" = (),
     generator: str | None = None,
-    settings: Iterable[str] = (),
+    settings: str | Iterable[str] = (),
     to: str | Path | None = None,
 ) -> Replay:
     """Make one image of a data set again, and return its comparison to the stored one.
@@ -74,7 +75,8 @@ def replay(
         out: data set folder; nothing is written there.
         id: 32 hex digits, from a manifest line, a file name in a shard, or `Job.id`.
         real: sources of the real images, if the image is a variation of one of them.
-        generator: where a user's own function lies now, because a set does not know; its file must not have changed.
+        generator: where a user's own function lies now; its file must not have changed. A file that the set names is
+            not run.
         settings: assignments that say where a local model lies now; they must not change the recipe's hash.
         to: file for the image made now, as PNG; None writes none.
 
@@ -91,14 +93,16 @@ def replay(
         >>> replay(info.folder, syn2co.plan(settings, count=4)[3].id).identical
         True
     """
-    folder = Path(out)
+    folder = user_path(out)
     saved = read_recipe(folder)
     if saved is None:
         raise SynthesisError(f"{folder.name}: holds no {RECIPE}, so it is no data set of syn2co; correct the path")
     shard, line = _find(folder, saved, id)
-    values = {name: value for name, value in saved.items() if name not in ("hash", SET)}
+    values = {name: value for name, value in saved.items() if name not in NO_SETTINGS}
+    if generator is None:
+        refuse_unnamed_file(str(saved["generator"]), folder.name)
     chosen = SynthesisSettings.parse(values | ({"generator": generator} if generator else {})).with_settings(settings)
-    chosen = chosen.with_settings(["work.allow_unknown_license=true"])
+    chosen = chosen.with_settings(["work.allow_unknown_license=true", f"work.retry_skipped={line.get('attempt') or 0}"])
     images = open_real(real, chosen)
     recipe = resolve(chosen, load_generator(chosen.generator), saved[SET]["real"])
     if recipe.hash != saved["hash"]:
@@ -117,8 +121,8 @@ def replay(
         raise SynthesisError(f"job {id}: is in the set and is skipped now ({made.reason})")
     data, png = (encode(made.image, kind, chosen.quality) for kind in (chosen.format, "png"))
     if to is not None:
-        with writing_to(Path(to)):
-            write_whole(Path(to), png)
+        with writing_to(user_path(to)):
+            write_whole(user_path(to), png)
     try:
         stored = stored_images(folder / f"{stem(shard)}.tar", [id], chosen.format)[id]
     except (ValueError, OSError) as error:
@@ -147,8 +151,8 @@ def _with_model(folder: Path, recipe: Recipe) -> Path | None:
 def _finished(description: Path) -> bool:
     """Return whether a flow, if it is one, is past its training; damage is left to the generator to tell."""
     try:
-        return json.loads(description.read_text())["model"] is not None
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(description, JsonObject)["model"] is not None
+    except (OSError, JsonError, KeyError):
         return True
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from syn2co.core.errors import SynthesisError
+from syn2co.core.paths import user_path
 from syn2co.core.progress import Bar
 from syn2co.images.decode import decode
 from syn2co.images.quarantine import BrokenImage
-from syn2co.synthesis.sets.dataset_folder import COST, RECIPE, SKIPPED, read_recipe, read_skipped
+from syn2co.synthesis.sets.dataset_folder import COST, RECIPE, SKIPPED, is_edited, is_sealed, read_recipe, read_skipped
 from syn2co.synthesis.sets.job import Job, make_job
 from syn2co.synthesis.sets.manifest import KEYS, mismatch, read_lines, unseal
 from syn2co.synthesis.sets.recipe import recipe_hash
-from syn2co.synthesis.sets.settings import SET
+from syn2co.synthesis.sets.settings import NO_SETTINGS, SET
 from syn2co.synthesis.sets.shards import Member, read_shard, stem
 from syn2co.synthesis.sets.text_lists import SYNSET
 
@@ -42,6 +43,8 @@ class Verification:
     """One sentence each, at most 1000."""
     more: int
     """Problems beyond the first 1000."""
+    sealed: bool = True
+    """recipe.json bears a seal; sets of versions before 0.2 have none."""
 
     @property
     def valid(self) -> bool:
@@ -51,7 +54,8 @@ class Verification:
         """Return the problems, one per line, and the verdict."""
         counts = f"{self.images} of {self.planned} images verified, {self.skipped} skipped and listed"
         if self.valid:
-            return f"{self.folder.name}: {counts}; everything is as it should be"
+            unsealed = f", but {RECIPE} bears no seal, so an edit of settings that no image repeats goes unnoticed"
+            return f"{self.folder.name}: {counts}; everything is as it should be{'' if self.sealed else unsealed}"
         more = [f"and {self.more} more problems"] if self.more else []
         advice = "the same `syn2co generate` makes damaged and missing shards again"
         return "\n".join([*self.problems, *more, f"{self.folder.name}: {counts}; {advice}"])
@@ -78,7 +82,7 @@ def verify(out: str | Path, *, progress: bool = False) -> Verification:
         >>> verify(info.folder).text()
         'leaves: 4 of 4 images verified, 0 skipped and listed; everything is as it should be'
     """
-    folder = Path(out)
+    folder = user_path(out)
     recipe = read_recipe(folder)
     if recipe is None:
         raise SynthesisError(f"{folder.name}: holds no {RECIPE}, so it is no data set of syn2co; correct the path")
@@ -95,7 +99,13 @@ def verify(out: str | Path, *, progress: bool = False) -> Verification:
             bar.advance()
     order.finish()
     return Verification(
-        folder, images, len(order.skipped), about["count"], tuple(problems.told), problems.count - len(problems.told)
+        folder,
+        images,
+        len(order.skipped),
+        about["count"],
+        tuple(problems.told),
+        problems.count - len(problems.told),
+        sealed=is_sealed(recipe),
     )
 
 
@@ -113,13 +123,15 @@ class _Problems:
 
 
 def _check_recipe(recipe: Mapping[str, Any], problems: _Problems) -> None:
-    settings = {name: value for name, value in recipe.items() if name not in ("hash", SET)}
+    settings = {name: value for name, value in recipe.items() if name not in NO_SETTINGS}
     try:
         intact = recipe_hash(settings, recipe[SET]["code"], recipe[SET]["real"]) == recipe["hash"]
     except (KeyError, TypeError, AttributeError):
         intact = False
     if not intact:
         problems.add(f"{RECIPE}: its settings do not have its hash {recipe['hash']}; it was changed")
+    elif is_edited(recipe):
+        problems.add(f"{RECIPE}: was changed after it was written")
 
 
 def _check_names(folder: Path, shards: int, problems: _Problems) -> None:
@@ -225,7 +237,8 @@ def _shard(folder: Path, number: int, recipe: Mapping[str, Any], order: _Order, 
                 order.check(manifest.name, places[index], line)
             lines[line["id"]] = line
     except ValueError as error:
-        problems.add(str(error))
+        problems.add(f"{error}; the rest of its shard cannot be held against it")
+        return 0
     if len(lines) != len(places):
         problems.add(f"{manifest.name}: has {len(lines)} images where the plan has {len(places)}")
     return _tar(tar, lines, recipe, problems)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from syn2co.core.errors import CheckpointError, ConfigError, DataError
 from syn2co.core.files import why_not_written, write_whole
+from syn2co.core.json_files import parse_json
 
 FORMAT = 1
 Arrays = Mapping[str, np.ndarray]
@@ -35,7 +37,7 @@ def write_model(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> None
     text = json.dumps({"format": FORMAT, "hash": model_hash(arrays), **metadata}, sort_keys=True)
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata={"model": text})
     try:
-        write_whole(path, data)
+        write_whole(path, data, alone=True)
     except OSError as error:
         raise CheckpointError(f"{path.name}: the model cannot be written ({why_not_written(error)})") from None
 
@@ -50,14 +52,21 @@ def read_model(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {})["model"])
+            metadata = parse_json((file.metadata() or {})["model"], _Described)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         intact = metadata["format"] == FORMAT and metadata["hash"] == model_hash(arrays)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+    except (SafetensorError, OSError, KeyError, ValueError):
         intact = False
     if not intact:
         raise CheckpointError(f"{path.name}: is damaged or not a model of syn2co; delete it and the model is made anew")
     return arrays, metadata
+
+
+class _Described(BaseModel):
+    """JSON facts of a model file, as far as every model has them."""
+
+    format: int
+    hash: str
 
 
 def refuse_other(what: str, there: Mapping[str, Any], now: Mapping[str, Any], fingerprint: str | None) -> None:

@@ -1,6 +1,7 @@
 """The ladder of generators: procedural, fitted, flow, diffusion; each a package of `NameOptions` and `open_generator`.
 
 One whose images depend on more than options and real images also has `code(options)`: a text that changes with that.
+One that cannot draw every subject that it takes also has `check_subjects(options, subjects)`, which raises.
 
 A user's own function is named "path.py:function"; see `syn2co.synthesis.generators.user_function`.
 """
@@ -16,7 +17,7 @@ TRAITS: dict[str, dict[str, Any]] = {
     "procedural": {"subjects": frozenset(), "programs": True, "quick": True},
     "fitted": {"subjects": frozenset({"classes"}), "learns": True},
     "flow": {"subjects": frozenset({"classes", "vary"}), "learns": True, "torch": True},
-    "diffusion": {"subjects": SUBJECTS, "needs_subjects": True, "prompts": True, "torch": True},
+    "diffusion": {"subjects": SUBJECTS, "prompts": True, "torch": True},
 }
 """Fields of `GeneratorSpec`; each generator is the package of its name."""
 
@@ -29,9 +30,9 @@ def load_generator(name: str) -> GeneratorSpec:
     """
     if name in BUILTIN:
         module = import_module(f"syn2co.synthesis.generators.{name}")
-        code_of = getattr(module, "code", None)
+        hooks = {"code_of": getattr(module, "code", None), "check_subjects": getattr(module, "check_subjects", None)}
         return GeneratorSpec(
-            name, getattr(module, f"{name.title()}Options"), module.open_generator, code_of=code_of, **TRAITS[name]
+            name, getattr(module, f"{name.title()}Options"), module.open_generator, **hooks, **TRAITS[name]
         )
     path, colon, function = name.rpartition(":")
     if colon and path.endswith(".py"):

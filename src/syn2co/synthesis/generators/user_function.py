@@ -18,8 +18,9 @@ from typing import Any
 
 from pydantic import create_model
 
-from syn2co.core.errors import ConfigError
+from syn2co.core.errors import ConfigError, Syn2CoError
 from syn2co.core.hints import nearest
+from syn2co.core.paths import user_path
 from syn2co.core.settings import Settings
 from syn2co.core.versions import package_versions
 from syn2co.synthesis.sets.job import Job
@@ -34,7 +35,7 @@ def load_function(path: str, function: str) -> GeneratorSpec:
     Raises:
         ConfigError: if the file or function is missing, raises when imported, or takes other parameters.
     """
-    file = Path(path)
+    file = user_path(path)
     name = f"{file.name}:{function}"
     try:
         code = blake2b(file.read_bytes(), digest_size=16).hexdigest()
@@ -51,8 +52,27 @@ def load_function(path: str, function: str) -> GeneratorSpec:
         options = getattr(module, "Options", None)
         if not (isinstance(options, type) and issubclass(options, Settings)):
             raise ConfigError(f"generator = {name}: needs a class Options(syn2co.synthesis.Settings) in the same file")
-        return GeneratorSpec(name, options, opened, code=code, **TRAITS)
+        return GeneratorSpec(name, options, _guarded(opened, name), code=code, **TRAITS)
     return GeneratorSpec(name, _options(parameters[2:], name), _opener(opened, name), code=code, **TRAITS)
+
+
+def _guarded(opened: Callable[..., Any], name: str) -> Callable[[Any, Context], Generator]:
+    """Return a user's opener whose failure is one sentence."""
+
+    def open_generator(options: Settings, context: Context) -> Generator:
+        try:
+            generator = opened(options, context)
+        except Syn2CoError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever a user's code raises
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(f"generator = {name}: it cannot be opened ({reason}); fix it") from error
+        if not isinstance(generator, Generator):
+            kind = type(generator).__name__
+            raise ConfigError(f"generator = {name}: gives a {kind} and no syn2co.synthesis.Generator; return one")
+        return generator
+
+    return open_generator
 
 
 def _import(file: Path, code: str, name: str) -> ModuleType:

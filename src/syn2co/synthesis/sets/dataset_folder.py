@@ -7,20 +7,21 @@ import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
 
 from syn2co.core.errors import ConfigError, SynthesisError
-from syn2co.synthesis.sets.manifest import IDENTITY, mismatch, read_lines, unseal
+from syn2co.core.json_files import JsonError, JsonObject, check_shape, read_json, read_json_lines
+from syn2co.synthesis.sets.manifest import check_of, identity, mismatch, read_lines, unseal
 from syn2co.synthesis.sets.plan import Plan
 from syn2co.synthesis.sets.recipe import public_settings
-from syn2co.synthesis.sets.settings import SET, in_todays_words
+from syn2co.synthesis.sets.settings import NO_SETTINGS, SET, in_todays_words
 from syn2co.synthesis.sets.shards import holds_exactly, read_shard, stem
-
-if TYPE_CHECKING:
-    pass
 
 RECIPE, SKIPPED, CARD, SHEET = "recipe.json", "skipped.jsonl", "README.md", "contact.png"
 MODEL, COST = "model", "cost.jsonl"
+_Counted = Annotated[int, Field(ge=1, le=10**10)]
 
 
 def read_recipe(folder: Path) -> dict[str, Any] | None:
@@ -31,26 +32,48 @@ def read_recipe(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / RECIPE
     try:
-        saved = in_todays_words(json.loads(path.read_text(encoding="utf-8")))
-        about = saved[SET]
-        number = about["subjects"]["number"]
-        whole = (
-            about["count"],
-            about["shard_size"],
-            saved["per_subject"],
-            saved["size"],
-            1 if number is None else number,
-        )
-        texts = isinstance(saved["hash"], str) and isinstance(about["facts"], dict)
-        if texts and all(type(value) is int and value > 0 for value in whole):
-            return saved
+        return check_shape(in_todays_words(read_json(path, JsonObject)), _RecipeFile)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise SynthesisError(f"{folder.name}/{RECIPE}: is a link to nothing; correct the link") from None
         return None
     except OSError as error:
         raise SynthesisError(f"{folder.name}/{RECIPE}: cannot be read ({error.strerror}); correct the path") from None
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise SynthesisError(f"{folder.name}/{RECIPE}: is damaged; restore it, or begin the set again in a new folder")
+    except JsonError as error:
+        raise SynthesisError(
+            f"{folder.name}/{RECIPE}: is damaged (it {error}); restore it, or begin the set again in a new folder"
+        ) from None
+
+
+class _SubjectsPart(BaseModel):
+    """JSON of the subjects of a set."""
+
+    kind: str
+    number: _Counted | None
+    digest: str
+
+
+class _SetPart(BaseModel):
+    """JSON of what recipe.json holds besides settings."""
+
+    count: _Counted
+    shard_size: _Counted
+    subjects: _SubjectsPart
+    real: str | None
+    code: str | None
+    facts: dict[str, Any]
+
+
+class _RecipeFile(BaseModel):
+    """JSON of recipe.json, as far as it is read without its settings."""
+
+    hash: str
+    set: _SetPart
+    generator: str
+    options: dict[str, Any]
+    format: Literal["png", "jpg", "webp"]
+    per_subject: _Counted
+    size: _Counted
 
 
 def recipe_of(plan: Plan, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -62,8 +85,21 @@ def recipe_of(plan: Plan, metadata: dict[str, Any]) -> dict[str, Any]:
         "real": plan.recipe.real,
         "code": plan.recipe.generator.code,
         "facts": metadata,
+        "sealed": True,
     }
-    return {"hash": plan.recipe_hash, SET: about, **public_settings(plan.recipe.settings)}
+    recipe = {"hash": plan.recipe_hash, SET: about, **public_settings(plan.recipe.settings)}
+    recipe = json.loads(json.dumps(recipe))  # as it is read again: keys that are numbers become text
+    return {**recipe, "check": check_of(recipe)}
+
+
+def is_sealed(recipe: Mapping[str, Any]) -> bool:
+    """Return whether a recipe says that it bears a seal; those of versions before 0.2 do not."""
+    return "check" in recipe or "sealed" in recipe[SET]
+
+
+def is_edited(recipe: Mapping[str, Any]) -> bool:
+    """Return whether a recipe that bears a seal was changed after it was written."""
+    return is_sealed(recipe) and recipe.get("check") != check_of(recipe)
 
 
 def check_recipe(folder: Path, saved: dict[str, Any] | None, plan: Plan) -> None:
@@ -71,6 +107,7 @@ def check_recipe(folder: Path, saved: dict[str, Any] | None, plan: Plan) -> None
 
     Raises:
         ConfigError: naming the first difference.
+        SynthesisError: if its recipe.json was changed after it was written.
     """
     where = f"--out {folder.name}"
     if saved is None:
@@ -80,6 +117,11 @@ def check_recipe(folder: Path, saved: dict[str, Any] | None, plan: Plan) -> None
         elif foreign:
             raise ConfigError(f"{where}: is not empty and holds no data set ({foreign[0]}); choose another folder")
         return
+    if is_edited(saved):
+        raise SynthesisError(
+            f"{folder.name}/{RECIPE}: was changed after it was written; restore it, or begin the set again in a new "
+            "folder"
+        )
     about, now = saved[SET], recipe_of(plan, {})
     if saved["hash"] != plan.recipe_hash:
         raise ConfigError(
@@ -115,7 +157,7 @@ def check_metadata(
         ConfigError: naming the first fact that differs, with advice.
     """
     before = saved[SET]["facts"] if saved is not None else metadata
-    for name in IDENTITY:
+    for name in identity(before, metadata):
         if before.get(name) != metadata.get(name):
             raise ConfigError(
                 f"--out {folder.name}: was begun with {name} = {before.get(name)} and the generator now has "
@@ -177,15 +219,22 @@ def read_skipped(folder: Path) -> dict[int, dict[str, Any]]:
 def read_seconds(folder: Path) -> float | None:
     """Return the seconds that all calls of `generate` spent on a set, None if cost.jsonl is missing or damaged."""
     try:
-        lines = (folder / COST).read_text(encoding="utf-8").splitlines()
-        return sum(float(json.loads(line)["seconds"]) for line in lines)
-    except (OSError, ValueError, KeyError, TypeError):
+        lines = list(read_json_lines(folder / COST, _CostLine))
+    except OSError:
         return None
+    sound = [line["seconds"] for line in lines if not isinstance(line, JsonError)]
+    return float(sum(sound)) if len(sound) == len(lines) else None
+
+
+class _CostLine(BaseModel):
+    """JSON of one line of cost.jsonl, as far as it is summed."""
+
+    seconds: float
 
 
 def _difference(saved: dict[str, Any], now: dict[str, Any]) -> str:
     """Return the first setting that differs, or else what else the hash is made of."""
-    before, after = (_flat({k: v for k, v in recipe.items() if k not in ("hash", SET)}) for recipe in (saved, now))
+    before, after = (_flat({k: v for k, v in recipe.items() if k not in NO_SETTINGS}) for recipe in (saved, now))
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name) and name.partition(".")[0] not in ("classes", "captions", "vary"):
             return f"{name} = {before.get(name, 'not set')} there, {after.get(name, 'not set')} now"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from syn2co.core.errors import SynthesisError
+from syn2co.core.json_files import JsonError, parse_json, refuse_special
 from syn2co.synthesis.sets.job import Job
 from syn2co.synthesis.sets.spec import Generator
 
@@ -18,6 +19,12 @@ IDENTITY = (
     "generator", "model", "model_hash", "revision", "dtype", "guidance", "steps", "sampler", "task", "resolution",
 )  # fmt: skip
 """Facts of a generator that must stay the same throughout a set; license and versions may change."""
+
+
+def identity(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the facts of `IDENTITY` by which two generators are compared: a model of equal hash may have any name."""
+    same_files = one.get("model_hash") is not None and one.get("model_hash") == other.get("model_hash")
+    return [name for name in IDENTITY if not (same_files and name == "model")]
 
 
 def make_line(job: Job, generator: Generator, made: Mapping[str, Any], notes: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,7 +58,7 @@ def mismatch(line: Mapping[str, Any], job: Job, metadata: Mapping[str, Any]) -> 
     """Return in words what of a line follows neither from its job nor from the set's facts, or None."""
     expected = {"group": job.group, "class": job.class_name, "prompt": job.prompt, "source": job.source}
     expected |= {"labels": "used"} if job.class_name is not None else {}
-    expected |= {name: metadata[name] for name in IDENTITY if name in metadata}
+    expected |= {name: metadata[name] for name in identity(metadata, line) if name in metadata}
     for name, value in expected.items():
         if line.get(name) != value:
             return f"has {name} = {line.get(name)!r} where the set has {value!r}"
@@ -65,7 +72,12 @@ def seal(line: Mapping[str, Any]) -> str:
         TypeError, ValueError: if a value cannot be written as JSON.
     """
     line = json.loads(json.dumps(line, allow_nan=False))  # keys that are numbers become text before they are sorted
-    return _canonical({**line, "check": _hash(_canonical(line))})
+    return _canonical({**line, "check": check_of(line)})
+
+
+def check_of(value: Mapping[str, Any]) -> str:
+    """Return the seal of a line or a recipe: 16 hex digits of its JSON without "check"."""
+    return _hash(_canonical({name: part for name, part in value.items() if name != "check"}))
 
 
 def unseal(text: str) -> dict[str, Any]:
@@ -75,13 +87,12 @@ def unseal(text: str) -> dict[str, Any]:
         ValueError: saying what is wrong with the line.
     """
     try:
-        line = json.loads(text)
-    except ValueError:
+        line = parse_json(text)
+    except JsonError:
         raise ValueError("is not JSON") from None
     if not isinstance(line, dict) or not isinstance(line.get("check"), str):
         raise ValueError("has no check")
-    rest = {key: value for key, value in line.items() if key != "check"}
-    if _hash(_canonical(rest)) != line["check"] or _canonical(line) != text:
+    if check_of(line) != line["check"] or _canonical(line) != text:
         raise ValueError(f"was changed after it was written (image {line.get('id')})")
     if (
         "licence" in line and "license" not in line
@@ -97,6 +108,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         ValueError: with the file, the line's number and what is wrong with it.
     """
     try:
+        refuse_special(path)
         with open(path, encoding="utf-8", newline="\n") as file:
             for number, text in enumerate(file, 1):
                 if not text.endswith("\n"):

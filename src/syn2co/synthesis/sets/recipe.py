@@ -17,8 +17,10 @@ SUBJECTS = {"classes", "captions", "vary", "per_subject"}
 PROMPTS = {"templates", "backgrounds"}
 NO_PIXEL = {"license", "licence", "cpu_offload", "save_steps"}
 """Options of the built-in generators that change no image; version 0.1 wrote licence."""
-PLACE = {"model", "revision"}
-"""Options of the diffusion generator that say where a model folder lies; `code` knows the model by its content."""
+PLACE = {"model", "revision", "base", "lora"}
+"""Options of the diffusion generator that say where its files lie; `code` knows these by their content."""
+NEWER: dict[str, Any] = {"base": None, "lora": None, "lora_scale": 1.0, "supersampling": 1}
+"""Options that the first sets of their generators lack, with the value that is left out: recipes and hashes stay."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ def resolve(settings: SynthesisSettings, generator: GeneratorSpec, real: str | N
     """
     _check_subjects(settings, generator)
     options = generator.options.parse(settings.options, under="options.")
+    if generator.check_subjects is not None:
+        generator.check_subjects(options, _given(settings))
     if generator.code_of is not None:
         generator = replace(generator, code=generator.code_of(options))
     settings = settings.model_copy(update={"options": options.model_dump(mode="json")})
@@ -57,8 +61,11 @@ def public_settings(settings: SynthesisSettings) -> dict[str, Any]:
     values = settings.model_dump(mode="json", exclude={"work"})
     if settings.max_real is None:  # newer than the first sets, whose recipe and hash stay as they are
         del values["max_real"]
-    places: list[tuple[dict[str, Any], str]] = [(values, name) for name in ("generator", "classes", "captions")]
-    for group, name in [*places, (values["options"], "model")]:
+    if settings.generator in BUILTIN:
+        values["options"] = {name: value for name, value in values["options"].items() if NEWER.get(name, ...) != value}
+    places = [(values, name) for name in ("generator", "classes", "captions")]
+    places += [(values["options"], name) for name in ("model", "base", "lora")]
+    for group, name in places:
         if isinstance(group.get(name), str):
             group[name] = public_path(group[name])
     return values
@@ -81,15 +88,14 @@ def recipe_hash(settings: Mapping[str, Any], code: str | None, real: str | None)
 
 
 def _check_subjects(settings: SynthesisSettings, generator: GeneratorSpec) -> None:
-    given = [name for name in ("classes", "captions", "vary") if getattr(settings, name) not in (None, False)]
-    foreign = [name for name in given if name not in generator.subjects]
+    foreign = [name for name in _given(settings) if name not in generator.subjects]
     if foreign:
         able = ", ".join(sorted(generator.subjects)) or "none of classes, captions and vary"
         raise ConfigError(
             f"{foreign[0]}: the {settings.generator} generator cannot make images of these; it takes {able}"
         )
-    if generator.needs_subjects and not given:
-        raise ConfigError(
-            f"classes: the {settings.generator} generator must be told what to show and no class names were given; "
-            "give classes, captions, or vary = true with real images"
-        )
+
+
+def _given(settings: SynthesisSettings) -> list[str]:
+    """Return those of classes, captions and vary that the images are of."""
+    return [name for name in ("classes", "captions", "vary") if getattr(settings, name) not in (None, False)]

@@ -9,8 +9,12 @@ from syn2co.core.settings import Settings, Share, read_settings
 from syn2co.synthesis.sets.prompts import BACKGROUNDS, TEMPLATES, complaint_about
 
 SHARD_SIZE = 1000
+FEW_SKIPPED = 3
+"""Skipped images that stop no set, however small it is, unless the allowed share is 0."""
 SET = "set"
 """Key of recipe.json that holds facts of the set beside the settings."""
+NO_SETTINGS = frozenset({"hash", SET, "check"})
+"""Keys of recipe.json that are no settings."""
 
 
 class WorkSettings(Settings):
@@ -28,7 +32,10 @@ class WorkSettings(Settings):
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps, for generators that use torch."""
     max_skipped_share: Share = 0.01
-    """The work is refused if a larger share of the images cannot be made."""
+    """The work is refused if a larger share of the images cannot be made; up to three never stop it, unless this is
+    0."""
+    retry_skipped: int = Field(default=0, ge=0)
+    """Make images that were skipped once more, with so many attempts beyond those of the generator; 0 leaves them."""
     allow_unknown_license: bool = False
     """Allow a model of unknown license."""
 
@@ -103,7 +110,7 @@ def load_settings(path: str | Path) -> SynthesisSettings:
         ConfigError: if the file cannot be read, is not JSON, or names an unknown setting.
     """
     values = in_todays_words(
-        read_settings(path, "give settings as JSON, such as a set's recipe.json", leave_out={"hash"})
+        read_settings(path, "give settings as JSON, such as a set's recipe.json", leave_out=NO_SETTINGS - {SET})
     )
     about, work = values.pop(SET, None), values.get("work", {})
     if isinstance(about, dict) and isinstance(work, dict):

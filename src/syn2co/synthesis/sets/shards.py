@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from syn2co.core.files import put_in_place, temporary_of
+from syn2co.core.files import exclusively, put_in_place, remove
+from syn2co.core.json_files import refuse_special
 from syn2co.synthesis.sets.manifest import unseal
 
 
@@ -31,6 +32,16 @@ class EncodedImage:
     data: bytes
 
 
+def temporary_of(path: Path) -> Path:
+    """Return the hidden name under which a shard is written; whoever holds its lock goes on from what lies there.
+
+    Example:
+        >>> temporary_of(Path("set", "000001.tar")).name
+        '.000001.tar.tmp'
+    """
+    return path.with_name(f".{path.name}.tmp")
+
+
 class ShardWriter:
     """Writes a tar under a temporary name; `finish` flushes it and puts it in place. Times and owners are 0.
 
@@ -40,7 +51,8 @@ class ShardWriter:
     def __init__(self, path: Path, suffix: str) -> None:
         self.path, self.suffix = path, suffix
         self.temporary = temporary_of(path)
-        self._file: BinaryIO = open(self.temporary, "wb")  # noqa: SIM115 - closed by __exit__
+        remove(self.temporary)  # perhaps a link to another file
+        self._file: BinaryIO = open(self.temporary, "wb", opener=exclusively)  # noqa: SIM115 - closed by __exit__
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
     def __enter__(self) -> Self:
@@ -100,6 +112,7 @@ def read_shard(path: Path) -> Iterator[Member]:
         ValueError: if the file is no plain tar, is torn, or holds something behind its end.
     """
     try:
+        refuse_special(path)
         with tarfile.open(path, "r:") as archive:
             while (header := archive.next()) is not None:
                 archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]

@@ -3,7 +3,7 @@
 Axis letters: H height, W width in pixels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
+from syn2co.core.errors import ConfigError
 from syn2co.core.settings import Settings
 from syn2co.synthesis.sets.job import Job
 
@@ -72,6 +73,8 @@ class Generator:
     """Somebody's labels went into the generator (class-conditional models)."""
     batch: int = 1
     """Jobs per call that suit it best."""
+    check: Callable[[Sequence[Job]], object] | None = None
+    """Raises for jobs whose class it does not know; asked before anything is written."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,21 @@ class Context:
 
 BUILTIN = ("procedural", "fitted", "flow", "diffusion")
 """The generators of syn2co; any other is a function of the user's."""
+
+
+def refuse_unnamed_file(generator: str, where: str) -> None:
+    """Refuse a generator that a file of settings names and that is no built-in one: opening it would run it.
+
+    Raises:
+        ConfigError: naming the file that holds the settings.
+    """
+    if generator not in BUILTIN:
+        raise ConfigError(
+            f"{where}: names a generator of its own, {generator}, and no file that a set names is run; read it, then "
+            "give it with --generator path.py:function"
+        )
+
+
 SUBJECTS = frozenset({"classes", "captions", "vary"})
 
 
@@ -112,7 +130,6 @@ class GeneratorSpec:
     open: Callable[[Any, Context], Generator]
     subjects: frozenset[str] = SUBJECTS
     """Those of classes, captions and vary that it can make images of."""
-    needs_subjects: bool = False
     programs: bool = False
     """An image without a subject is of a program with jittered parameters, not of nothing in particular."""
     learns: bool = False
@@ -125,3 +142,5 @@ class GeneratorSpec:
     code: str | None = None
     """Hash of the file of a user's own function; of a built-in generator, what its `code` says of the options."""
     code_of: Callable[[Any], str | None] | None = None
+    check_subjects: Callable[[Any, Collection[str]], None] | None = None
+    """Raises for options with which the given subjects cannot be made."""

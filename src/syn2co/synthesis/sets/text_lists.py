@@ -4,7 +4,6 @@ Axis letters: N texts.
 """
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from syn2co.core.errors import ConfigError, DataError
+from syn2co.core.json_files import parse_json
 
 COLUMNS = ("caption", "text")
 SYNSET = re.compile(r"n\d{8}")
@@ -131,7 +131,7 @@ def _no_table(path: Path, rows: "csv.DictReader[str]", error: csv.Error) -> Data
 
 def _json_caption(path: Path, number: int, line: str) -> str:
     try:
-        value = json.loads(line)
+        value = parse_json(line)
     except ValueError:
         raise DataError(f"captions = {path.name}: line {number} is not JSON; fix it") from None
     text = value if isinstance(value, str) else None
@@ -190,11 +190,11 @@ def _json_value(path: Path, setting: str, lines: Sequence[str]) -> Any:
     if path.suffix.lower() != ".json" and not text.startswith(("[", "{")):
         return None
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError as error:
         if path.suffix.lower() != ".json":
             return None
-        raise DataError(f"{setting} = {path.name}: is not JSON ({error}); fix it, or name a text file .txt") from None
+        raise DataError(f"{setting} = {path.name}: {error}; fix it, or name a text file .txt") from None
     return value
 
 

@@ -48,8 +48,11 @@ class VariedImages:
 class Prompts:
     """The prompts of jobs, and whether they are cut."""
 
-    def __init__(self, tokenizers: Sequence[Any], negative: str | None, *, needed: bool) -> None:
-        self.tokenizers = tokenizers
+    def __init__(
+        self, tokenizers: Sequence[Any], negative: str | None, *, needed: bool, longest: int | None = None
+    ) -> None:
+        self.limits = [(one, min(one.model_max_length, longest or one.model_max_length)) for one in tokenizers]
+        """Tokenizers with the tokens that the text encoder of each reads, start and end included."""
         self.negative = negative
         self.needed = needed
         if negative is not None and self.is_cut(negative):
@@ -59,7 +62,7 @@ class Prompts:
 
     @property
     def _longest(self) -> int:
-        return min(tokenizer.model_max_length for tokenizer in self.tokenizers)
+        return min(limit for _, limit in self.limits)
 
     def __call__(self, jobs: Sequence[Job]) -> dict[str, Any]:
         prompts = [self.of(job) for job in jobs]
@@ -69,12 +72,20 @@ class Prompts:
 
     def of(self, job: Job) -> str:
         if job.prompt is None and self.needed:
-            raise ConfigError(f"image {job.id}: has no prompt; plan it with class names or captions")
+            advice = (
+                "set options.task=image-to-image" if job.source is not None else "plan it with class names or captions"
+            )
+            raise ConfigError(f"image {job.id}: has no prompt; {advice}")
         return job.prompt or ""
 
     def is_cut(self, prompt: str) -> bool:
         """Whether a tokenizer gives more tokens, start and end included, than its text encoder reads."""
-        return any(len(tokenizer(prompt).input_ids) > tokenizer.model_max_length for tokenizer in self.tokenizers)
+        return any(len(tokenizer(prompt).input_ids) > limit for tokenizer, limit in self.limits)
+
+
+def unconditional(jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return the number of images, all that a model without conditions is told."""
+    return {"batch_size": len(jobs)}
 
 
 class Labels:

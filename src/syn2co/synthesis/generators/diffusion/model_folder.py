@@ -1,20 +1,25 @@
-"""The model of a pipeline: its folder or hub id, its files, their hash, and the license on its card."""
+"""The model of a pipeline: its folder, hub id or file, the files that are read, their hash, and the license."""
 
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from syn2co.core.errors import ConfigError
+from syn2co.core.paths import is_folder, lies_there, user_path
+from syn2co.synthesis.generators.diffusion.abilities import abilities
+from syn2co.synthesis.generators.diffusion.options import DiffusionOptions, is_single_file
 
 INDEX, CARD = "model_index.json", "README.md"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _WEIGHTS = (".safetensors", ".bin")
+_SMALL = ("*.json", "*.txt", "*.model")
+"""Configs and vocabularies."""
 _BLOCK = 1 << 22
 
 
@@ -30,6 +35,9 @@ class ModelFolder:
     """As the model card says it."""
     index: Mapping[str, Any]
     """The content of its model_index.json."""
+    file: Path | None = None
+    """File of weights that take the place of those in the folder."""
+    lora: Path | None = None
 
     @property
     def pipeline(self) -> str:
@@ -48,34 +56,82 @@ class ModelFolder:
 
 def is_hub_id(model: str) -> bool:
     """Whether a model is looked up on the Hugging Face hub: it has the form owner/name and no such folder is here."""
-    return not Path(model).expanduser().exists() and _HUB_ID.fullmatch(model) is not None
+    named = _HUB_ID.fullmatch(model) is not None and not is_single_file(model)
+    return named and not lies_there(user_path(model))
 
 
-def find_model(model: str, *, revision: str | None, variant: str | None, supported: Collection[str]) -> ModelFolder:
-    """Return the model of a local folder, which needs no network, or of a hub id, downloaded if it is not cached.
+def find_model(options: DiffusionOptions) -> ModelFolder:
+    """Return the model of a local folder or file, which needs no network, or of a hub id, downloaded if not cached.
 
     Raises:
-        ConfigError: if there is none, it is of no `supported` class, or files are missing.
+        ConfigError: if there is none, it is of no known class, or files are missing.
     """
-    path = Path(model).expanduser()
-    if path.is_dir():
+    files = own_files(options)
+    if "file" not in files:
+        folder = _find_folder("model", options.model, options.revision, options.variant)
+        _check_files(folder, options.variant)
+    else:
+        base = _find_folder("base", options.base or _known_base(files["file"]), options.revision, None, weights=False)
+        folder = replace(base, name=files["file"].name, license=None)
+    return replace(folder, **files)
+
+
+def own_files(options: DiffusionOptions) -> dict[str, Path]:
+    """Return the single files among the options: weights of a pipeline (file) and of a LoRA (lora).
+
+    Raises:
+        ConfigError: if there is no such file, or it is no .safetensors.
+    """
+    files: dict[str, Path] = {}
+    for setting, key, text in (("model", "file", options.model), ("lora", "lora", options.lora)):
+        if text is None or (setting == "model" and not is_single_file(text)):
+            continue
+        files[key] = user_path(text)
+        if not (is_single_file(text) and files[key].is_file()):
+            raise ConfigError(f"{setting} = {files[key].name}: is no .safetensors file; correct the path")
+    return files
+
+
+def _find_folder(
+    setting: str, model: str, revision: str | None, variant: str | None, *, weights: bool = True
+) -> ModelFolder:
+    """Return the folder of a pipeline; without `weights` only its small files are needed."""
+    path = user_path(model)
+    if is_folder(path):
         folder = _describe(path.resolve().name, path, revision)
-        _check_class(folder.name, folder.pipeline, supported)
     elif not is_hub_id(model):
         raise ConfigError(
-            f"model = {model}: is neither a folder nor a hub id (owner/name); give the folder that a diffusers "
+            f"{setting} = {model}: is neither a folder nor a hub id (owner/name); give the folder that a diffusers "
             "pipeline was saved to"
         )
     else:
-        folder = _download(model, revision, variant, supported)
-    _check_files(folder, variant)
+        folder = _download(model, revision, variant, weights=weights)
+    abilities(folder.pipeline, folder.name)
     return folder
+
+
+def _known_base(file: Path) -> str:
+    """Return the hub id of the pipeline that a file of weights belongs to, by the names of its tensors."""
+    from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
+
+    try:
+        return fetch_diffusers_config(load_single_file_checkpoint(str(file)))["pretrained_model_name_or_path"]
+    except Exception as error:  # the reader raises errors of several libraries for a damaged file
+        raise ConfigError(
+            f"model = {file.name}: cannot be read ({_first_line(error)}); copy or download it again"
+        ) from None
 
 
 def files_hash(model: ModelFolder, variant: str | None) -> str:
     """Return 32 hex digits of blake2b over names and contents of every file that is loaded: configs and weights."""
-    listed = [(".", model.path / INDEX)]
-    listed += [(part, path) for part in model.parts for path in _loaded_files(model.path / part, variant)]
+    listed = [(f"./{INDEX}", model.path / INDEX)]
+    parts = [part for part in model.parts if (model.path / part).is_dir()]  # a base may have no weights of its own
+    listed += [(f"{part}/{path.name}", path) for part in parts for path in _loaded_files(model.path / part, variant)]
+    return hash_of([*listed, *((key, path) for key in ("file", "lora") if (path := getattr(model, key)) is not None)])
+
+
+def hash_of(listed: Sequence[tuple[str, Path]]) -> str:
+    """Return 32 hex digits of blake2b over files, each under the name that it has in the model."""
     states = [path.stat() for _, path in listed]
     return _files_hash(tuple(listed), tuple((state.st_size, state.st_mtime_ns) for state in states))
 
@@ -83,22 +139,26 @@ def files_hash(model: ModelFolder, variant: str | None) -> str:
 @lru_cache(maxsize=8)  # the plan and the opened generator both ask for it, and weights are gigabytes
 def _files_hash(listed: tuple[tuple[str, Path], ...], states: tuple[tuple[int, int], ...]) -> str:
     hasher = blake2b(digest_size=16)
-    for (part, path), (size, _) in zip(listed, states, strict=True):
-        hasher.update(f"{part}/{path.name} {size}\n".encode())
+    for (name, path), (size, _) in zip(listed, states, strict=True):
+        hasher.update(f"{name} {size}\n".encode())
         with open(path, "rb") as file:
             while block := file.read(_BLOCK):
                 hasher.update(block)
     return hasher.hexdigest()
 
 
-def _download(model: str, revision: str | None, variant: str | None, supported: Collection[str]) -> ModelFolder:
+def _download(model: str, revision: str | None, variant: str | None, *, weights: bool) -> ModelFolder:
     """Return the hub's model in the hub's cache; its revision is the commit that `revision` stands for today."""
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+    from huggingface_hub import snapshot_download
 
     try:
         index: Any = DiffusionPipeline.load_config(model, revision=revision)
-        _check_class(model, str(index.get("_class_name")), supported)  # before gigabytes are fetched
-        path = Path(DiffusionPipeline.download(model, revision=revision, variant=variant))
+        abilities(str(index.get("_class_name")), model)  # before gigabytes are fetched
+        if weights:
+            path = Path(DiffusionPipeline.download(model, revision=revision, variant=variant))
+        else:
+            path = Path(snapshot_download(model, revision=revision, allow_patterns=list(_SMALL)))
     except ConfigError:
         raise
     except Exception as error:  # the hub's errors have no common class: offline, gated, unknown, interrupted
@@ -117,13 +177,6 @@ def _fetch_card(model: str, commit: str | None) -> None:
 
     with contextlib.suppress(OSError):  # no card, or no network: the license is then unknown, and noted as such
         hf_hub_download(model, CARD, revision=commit)
-
-
-def _check_class(name: str, pipeline: str, supported: Collection[str]) -> None:
-    if pipeline not in supported:
-        raise ConfigError(
-            f"model = {name}: is a {pipeline}, which is not supported; give one of {', '.join(supported)}"
-        )
 
 
 def _describe(name: str, path: Path, revision: str | None) -> ModelFolder:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from pydantic import BaseModel
 
 from syn2co.core.errors import CheckpointError, DataError
 from syn2co.core.files import write_atomically
+from syn2co.core.json_files import JsonError, read_json
 from syn2co.core.locks import only_run_in
 from syn2co.core.progress import Bar
 from syn2co.images.image_set import ImageSet
@@ -57,7 +59,7 @@ def _described(folder: Path) -> dict[str, Any] | None:
     """Return what the model folder says it holds, None if it holds no model."""
     path = folder / DESCRIPTION
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, _Description)
     except FileNotFoundError:
         if (folder / FILE).exists() or (folder / FOLDER).exists():
             raise CheckpointError(
@@ -65,11 +67,18 @@ def _described(folder: Path) -> dict[str, Any] | None:
                 "or choose another folder"
             ) from None
         return None
-    except (OSError, ValueError):
-        described = None
-    if not isinstance(described, dict) or not {"settings", "fingerprint", "model"} <= described.keys():
-        raise CheckpointError(f"{DESCRIPTION}: does not describe a flow; restore the file or choose another folder")
-    return described
+    except (OSError, JsonError):
+        raise CheckpointError(
+            f"{DESCRIPTION}: does not describe a flow; restore the file or choose another folder"
+        ) from None
+
+
+class _Description(BaseModel):
+    """JSON of what a model folder says that it holds."""
+
+    settings: dict[str, Any]
+    fingerprint: str | None
+    model: str | None
 
 
 def _finished(folder: Path, described: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -4,7 +4,6 @@ Axis letters: N images, B batch, S side in pixels.
 """
 
 import math
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -27,7 +26,7 @@ from syn2co.runtime.checkpoint import FOLDER, newest_checkpoint, save_checkpoint
 from syn2co.runtime.determinism import deterministic
 from syn2co.runtime.optimizer import build_optimizer, clip_gradient, optimizer_tensors, restore_optimizer, set_lr
 from syn2co.runtime.settings import MachineSettings, OptimizerSettings
-from syn2co.runtime.signals import Interrupts
+from syn2co.runtime.signals import Interrupts, leave
 from syn2co.synthesis.generators.flow.network import Velocity
 from syn2co.synthesis.generators.model_file import refuse_other
 
@@ -85,7 +84,7 @@ def train(
         TrainingError: if the loss is not finite.
         ConfigError, DataError: if the folder's checkpoints are of other settings or images.
         CheckpointError: if they are damaged or the disk is full.
-        KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM (exit status 143), once a checkpoint is saved.
+        KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM and its like (exit status 143), once one is saved.
     """
     with deterministic(MachineSettings()):
         velocity.measure(to_unit(pixels[start : start + 256]) for start in range(0, len(pixels), 256))
@@ -136,7 +135,7 @@ def _loop(
                 _save(folder, step, velocity, mean, optimizer, state)
             if leaving:
                 bar.say(f"interrupted: {_kept(folder, step, recipe.steps)}")
-                _leave(interrupts.received)
+                leave(interrupts.received)
     return mean.eval()
 
 
@@ -212,9 +211,3 @@ def _kept(folder: Path | None, step: int, total: int) -> str:
     if folder is None:
         return "no model folder was given, so nothing is kept"
     return f"step {step} of {total} is saved; the same command resumes from there"
-
-
-def _leave(received: int) -> None:
-    if received == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + received)

@@ -1,0 +1,102 @@
+"""Operations and memory of a training step, counted on tensors without data; nothing is computed.
+
+Axes: B images of the count, S side of an image in pixels, L drop-path layers.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from syn2co.models.heads import build_branches
+from syn2co.pretraining.config import Config
+from syn2co.pretraining.step import AUTOCAST, use_plain_attention
+
+BATCH, TWICE = 4, 8
+"""B of the counts; what grows between them is what an image takes."""
+
+
+class StepCount(NamedTuple):
+    """What one image costs in training, and what a run keeps in memory whatever its batch."""
+
+    flops: float
+    """Floating-point operations of an image: both views, both branches, backward pass, objective."""
+    activations: float
+    """Bytes of an image that the backward pass needs, and of its logits."""
+    state: float
+    """Bytes of weights, gradients, the optimizer's moments and the queues."""
+    checkpoint: float
+    """Bytes of a checkpoint."""
+    parameters: int
+    """Of the encoder."""
+
+
+def count_step(config: Config) -> StepCount:
+    """Return the operations and bytes of a run's step.
+
+    Products are counted as two operations for each multiplication and addition; a backward pass as two forward ones.
+
+    Raises:
+        ConfigError: if the encoder cannot be built.
+    """
+    online, target = build_branches(
+        config.encoder_spec, config.heads, drop_path=config.encoder.drop_path, seed=config.seed
+    )
+    keys, width = config.queue.size, config.heads.width
+    negatives = config.negatives.total
+    few, many = (_saved_bytes(online, config, batch) for batch in (BATCH, TWICE))
+    activations = (many - few) / (TWICE - BATCH)
+    casts = few - BATCH * activations  # of the weights, in bfloat16
+    flops = 3 * _forward_flops(online, config) + _forward_flops(target, config)
+    # Two directions: the products with the queue and with the negatives, and their gradient for the query.
+    flops += 2 * 2 * (2 * width * (keys + negatives))
+    logits = 2 * 4 * 3 * (keys + negatives)  # of both directions, in float32: logits, softmax, mask and the rest
+    weights, still = (4 * sum(part.numel() for part in branch.parameters()) for branch in (online, target))
+    queues = 2 * 4 * keys * width
+    return StepCount(
+        flops=flops,
+        activations=activations + logits,
+        state=4 * weights + still + queues + casts,
+        checkpoint=3 * weights + still + queues,
+        parameters=sum(part.numel() for part in online.encoder.parameters()),
+    )
+
+
+def _forward_flops(branch: nn.Module, config: Config) -> float:
+    """Return the operations of the forward pass of an image's two views."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    use_plain_attention(branch)  # the fused kernel's products are not counted
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        _forward(branch, config, BATCH, None)
+    return counter.get_total_flops() / BATCH
+
+
+def _saved_bytes(branch: nn.Module, config: Config, batch: int) -> int:
+    """Return the bytes that autograd saves of a batch beside the weights, each storage once."""
+    saved: list[torch.UntypedStorage] = []
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tensor.untyped_storage())  # held, so that no other takes its address
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        weights = _forward(branch, config, batch, AUTOCAST[config.training.precision])
+    sizes = {storage._cdata: storage.nbytes() for storage in saved}
+    return sum(size for address, size in sizes.items() if address not in {part._cdata for part in weights})
+
+
+def _forward(branch: nn.Module, config: Config, batch: int, dtype: torch.dtype | None) -> "list[torch.UntypedStorage]":
+    """Run a branch on two views of B images that have shapes alone; return the storages of its weights and buffers."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.func import functional_call
+
+    layers, side = len(branch.encoder.drop_layers), config.views.size  # type: ignore[union-attr, arg-type]
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        state: dict[str, torch.Tensor] = {
+            name: mode.from_tensor(tensor) for name, tensor in [*branch.named_parameters(), *branch.named_buffers()]
+        }
+        views = torch.empty(2, batch, side, side, 3, dtype=torch.uint8)
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+            functional_call(branch, state, (views, torch.empty(layers, 2, batch)))
+        return [tensor.untyped_storage() for tensor in state.values()]

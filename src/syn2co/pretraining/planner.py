@@ -1,0 +1,230 @@
+"""What a run will take before it starts: hours, memory of each device, disk; `estimate`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.filesize import decimal
+
+from syn2co.core.errors import ConfigError
+from syn2co.core.hints import nearest
+from syn2co.core.progress import clock
+from syn2co.core.settings import one_or_many
+from syn2co.data.open import open_images
+from syn2co.pretraining.config import Config
+from syn2co.pretraining.operations import StepCount, count_step
+from syn2co.pretraining.recipes import as_config
+from syn2co.pretraining.speed import measure_speed
+from syn2co.pretraining.train import pretrain
+
+
+class DeviceKind(NamedTuple):
+    """Data sheet of a device: dense products in TFLOP/s, and memory in GB."""
+
+    bfloat16: float
+    """Of float16 where the device has no bfloat16."""
+    float32: float
+    memory: float
+
+
+KINDS = {
+    "t4": DeviceKind(65, 8.1, 16),
+    "v100": DeviceKind(125, 15.7, 32),
+    "rtx3090": DeviceKind(71, 35.6, 24),
+    "rtx4090": DeviceKind(165, 82.6, 24),
+    "l4": DeviceKind(121, 30.3, 24),
+    "l40s": DeviceKind(362, 91.6, 48),
+    "a10": DeviceKind(125, 31.2, 24),
+    "a100": DeviceKind(312, 19.5, 80),
+    "h100": DeviceKind(989, 67, 80),
+    "h200": DeviceKind(989, 67, 141),
+}
+"""By the vendors' data sheets, without sparsity."""
+THIS = "this machine"
+SHARE = {"bfloat16": 0.2, "float32": 0.5, "float64": 0.25}
+"""Share of a data sheet's rate that a step is assumed to reach; measured on no GPU."""
+TRIAL_BATCH, TRIAL_IMAGES, TRIAL_STEPS = 32, 64, 4
+"""Of the steps that are timed on this machine; speed hardly depends on the batch beyond."""
+_CONTEXT = 1e9
+"""Bytes that a device's own libraries take."""
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """What a run will take, and what that rests on."""
+
+    images: int
+    """Distinct images, or slots of an epoch."""
+    epochs: float
+    steps: int
+    batch: int
+    kind: str
+    devices: int
+    gflops: float
+    """Operations of one image in training, 10^9."""
+    images_per_second: float
+    """Of all devices together."""
+    seconds: float
+    memory: float
+    """Bytes of each device."""
+    available: float | None
+    """Bytes that each device has; None is not known."""
+    disk: float
+    """Bytes of the checkpoints that are kept."""
+    micro_batches: int | None
+    """Least training.micro_batches that fits into the memory; None if the run fits as it is, or nothing does."""
+    assumptions: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """Return all values as a JSON object."""
+        return json.dumps(asdict(self), indent=1)
+
+    def text(self) -> str:
+        """Return lines for the terminal."""
+        seen = self.steps * self.batch
+        on = self.kind if self.kind == THIS else f"{self.devices} x {self.kind}"
+        lines = [
+            f"{clock(self.seconds)} on {on}: {self.steps:,} steps of {self.batch} images, {self.epochs:g} epochs of "
+            f"{self.images:,} ({seen:,} images, {self.images_per_second:,.0f} a second, {self.gflops:.3g} GFLOP each)",
+            f"memory {decimal(round(self.memory))} per device"
+            + ("" if self.available is None else f" of {decimal(round(self.available))}")
+            + f", disk {decimal(round(self.disk))} for checkpoints",
+        ]
+        if self.available is not None and self.memory > self.available:
+            lines.append(
+                "does not fit: more devices or a smaller training.batch"
+                if self.micro_batches is None
+                else f"does not fit: set training.micro_batches={self.micro_batches}, or take more devices"
+            )
+        return "\n".join([*lines, *(f"assumed: {line}" for line in self.assumptions)])
+
+
+def estimate(
+    config: Config | str | Path,
+    *,
+    real: str | Path | Sequence[str | Path] = (),
+    images: int | None = None,
+    kind: str | None = None,
+    gpus: int = 1,
+    settings: str | Sequence[str] = (),
+) -> RunEstimate:
+    """Return what a run will take: time, memory of each device, disk.
+
+    Operations and memory are counted from the encoder's own layers. For a kind of GPU the time is what they take at an
+    assumed share of its data sheet's rate; without one, the time of a few steps on this machine.
+
+    Args:
+        config: a `Config`, the name of a recipe, or the `Path` of a JSON file.
+        real: sources of real images, which are counted.
+        images: number of images, in place of sources.
+        kind: kind of GPU, such as "h100"; None is this machine.
+        gpus: GPUs of that kind.
+        settings: one assignment or several, such as "training.batch=1024".
+
+    Returns:
+        The estimate with its assumptions; `text()` is for the terminal.
+
+    Raises:
+        ConfigError: on an unknown kind or setting, or if the number of images is not known.
+        DataError: if the images are missing.
+
+    Example:
+        >>> plan = estimate("synco-deit-s", images=1_281_167, kind="h100", gpus=8)
+        >>> plan.steps, round(plan.gflops, 1)
+        (750600, 73.7)
+    """
+    config = as_config(config).with_settings(settings)
+    _check_kind(kind, gpus)
+    length = config.mix.epoch_images or images or _count(config, one_or_many(real))
+    per_epoch = length // config.training.batch
+    if per_epoch < 1:
+        raise ConfigError(f"training.batch = {config.training.batch}: is more than {length} images; set a smaller one")
+    steps = config.training.steps or max(1, round(config.training.epochs * per_epoch))
+    count = count_step(config)
+    speed, assumption = _speed(config, count, kind, gpus)
+    rows = -(-config.training.batch // config.training.micro_batches // gpus)
+    available = None if kind is None else KINDS[kind].memory * 1e9
+    return RunEstimate(
+        images=length,
+        epochs=round(steps / per_epoch, 2),
+        steps=steps,
+        batch=config.training.batch,
+        kind=kind or THIS,
+        devices=gpus,
+        gflops=count.flops / 1e9,
+        images_per_second=speed,
+        seconds=steps * config.training.batch / speed,
+        memory=_memory(count, rows),
+        available=available,
+        disk=config.machine.keep * count.checkpoint,
+        micro_batches=_fitting(config, count, gpus, available),
+        assumptions=(
+            assumption,
+            "images are read and made into views as fast as the devices train",
+            "memory: weights, gradients, moments, what autograd saves of a micro-batch, 1 GB of libraries",
+        ),
+    )
+
+
+def _check_kind(kind: str | None, gpus: int) -> None:
+    if kind is not None and kind not in KINDS:
+        raise ConfigError(
+            f"kind = {kind}: is no known kind of GPU{nearest(kind, KINDS) or ''}; known are {', '.join(KINDS)}"
+        )
+    if gpus < 1 or (kind is None and gpus > 1):
+        raise ConfigError(f"gpus = {gpus}: must be at least 1, and more need their kind, such as h100")
+
+
+def _count(config: Config, real: Sequence[str]) -> int:
+    """Return the number of the images that a run draws from."""
+    sources = [*(real or config.data.real), *config.data.synthetic]
+    if not sources:
+        raise ConfigError("images: are not known; name their sources with --real, or give --images N")
+    return min(len(open_images(sources, check=False, cache="never")), config.mix.max_real or 1 << 60)
+
+
+def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tuple[float, str]:
+    """Return images per second, and what that rests on."""
+    precision = config.training.precision
+    if kind is None:
+        return _measured(config), f"the speed of {TRIAL_STEPS} steps of procedural images on this machine"
+    rate = KINDS[kind].bfloat16 if precision == "bfloat16" else KINDS[kind].float32
+    share = SHARE[precision]
+    return (
+        gpus * share * rate * 1e12 / count.flops,
+        f"{share:.0%} of {rate:g} TFLOP/s ({kind}, {precision}), by its data sheet, and no loss between GPUs",
+    )
+
+
+def _measured(config: Config) -> float:
+    """Return images per second of a few steps on this machine."""
+    batch = min(config.training.batch, TRIAL_BATCH)
+    small = config.with_settings([f"training.batch={batch}", "training.micro_batches=1", "mix.mode=real",
+                                  "mix.ratio=null", "mix.replace=null", "mix.max_real=null", "mix.max_synthetic=null",
+                                  "mix.epoch_images=null", "training.objective=contrastive"])  # fmt: skip
+    source = f"procedural:mix:{TRIAL_IMAGES}:{max(32, config.views.size)}"
+    data = small.data.model_copy(update={"real": (source,), "synthetic": ()})
+
+    def trial(short: Config, out: Path) -> None:
+        pretrain(short, out=out, progress=False)
+
+    speed = measure_speed(small.model_copy(update={"data": data}), trial, steps=TRIAL_STEPS, every=TRIAL_STEPS // 2)
+    return batch / speed.seconds
+
+
+def _memory(count: StepCount, rows: int) -> float:
+    """Return the bytes of a device that has this many rows of a micro-batch."""
+    return _CONTEXT + count.state + rows * count.activations
+
+
+def _fitting(config: Config, count: StepCount, gpus: int, available: float | None) -> int | None:
+    """Return the least number of micro-batches that fits where one more is needed."""
+    training = config.training
+    if available is None or _memory(count, training.batch // training.micro_batches // gpus) <= available:
+        return None
+    several = (
+        parts for parts in range(training.micro_batches + 1, training.batch // gpus + 1) if training.batch % parts == 0
+    )
+    return next((parts for parts in several if _memory(count, training.batch // parts // gpus) <= available), None)

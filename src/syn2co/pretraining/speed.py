@@ -1,0 +1,45 @@
+"""Speed of training on this machine, by a few real steps in a folder that is deleted again."""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from syn2co.pretraining.config import Config
+from syn2co.pretraining.metrics import read_metrics
+
+STEPS, EVERY = 12, 4
+"""Optimizer steps that are timed, and those of which the last ones count."""
+SHORT = (
+    "machine.tensorboard=false", "negatives.start=0", "negatives.stop=null", "online_knn.every_epochs=0",
+    "online_knn.patience=null", "mix.then=null", "optimizer.warmup_epochs=0",
+)  # fmt: skip
+Trial = Callable[[Config, Path], object]
+"""Trains a config in a folder, as `pretrain` does."""
+
+
+class StepSpeed(NamedTuple):
+    """Speed of a config on this machine."""
+
+    seconds: float
+    """Per optimizer step."""
+    steps_per_epoch: int
+
+
+def measure_speed(config: Config, trial: Trial, *, steps: int = STEPS, every: int = EVERY) -> StepSpeed:
+    """Return the speed of a config, with the window of synthetic negatives open.
+
+    Args:
+        config: the run.
+        trial: trains it.
+        steps: optimizer steps that are taken.
+        every: optimizer steps at the end of them that are timed.
+
+    Raises:
+        Syn2CoError: as `pretrain`.
+    """
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        trial(config.with_settings([f"training.steps={steps}", f"machine.log_steps={every}", *SHORT]), out)
+        last = read_metrics(out)[-1]
+    return StepSpeed(config.training.batch / last["images_per_second"], round(last["step"] / last["epoch"]))

@@ -1,0 +1,96 @@
+"""What a run will take: operations by hand, checkpoints as they are written, hours by the data sheet."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from syn2co.cli.main import cli
+from syn2co.core.errors import ConfigError
+from syn2co.pretraining.config import Config
+from syn2co.pretraining.operations import count_step
+from syn2co.pretraining.planner import KINDS, SHARE, THIS, estimate
+from syn2co.pretraining.train import pretrain
+
+Tiny = Callable[..., Config]
+
+
+def test_operations_of_a_vision_transformer_by_hand(tiny: Tiny) -> None:
+    """Two layers of width 32 on 4 patches of 8 px and a class token; heads of 32 and 16; 60 keys, 11 negatives."""
+    tokens, width, hidden, out = 5, 32, 32, 16
+    layer = 2 * tokens * width * (3 * width + width + 2 * 4 * width) + 2 * 2 * tokens**2 * width
+    encoder = 2 * 4 * (3 * 8 * 8) * width + 2 * layer
+    projector, predictor = 2 * (width * hidden + hidden * out), 2 * (out * hidden + hidden * out)
+    online, target = encoder + projector + predictor, encoder + projector
+    objective = 4 * 2 * out * (60 + 11)
+    assert count_step(tiny()).flops == 2 * (3 * online + target) + objective
+
+
+def test_activations_grow_with_images_alone_and_bfloat16_halves_most(tiny: Tiny) -> None:
+    whole, half = (count_step(tiny(f"training.precision={name}")) for name in ("float32", "bfloat16"))
+    assert 0.4 * whole.activations < half.activations < 0.9 * whole.activations
+    assert half.state > whole.state  # the weights once more, in bfloat16
+
+
+def test_a_checkpoint_is_as_large_as_it_was_said(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny("training.steps=4", "heads.hidden=512")
+    run = pretrain(config, out=tmp_path / "run", progress=False).folder
+    size = max(path.stat().st_size for path in (run / "checkpoints").glob("*.safetensors"))
+    plan = estimate(config, images=26, kind="h100")
+    assert plan.disk / config.machine.keep == pytest.approx(size, rel=0.1)
+
+
+def test_hours_are_operations_over_the_rate_of_the_data_sheet(tiny: Tiny) -> None:
+    config = tiny("training.steps=1000", "training.precision=bfloat16")
+    one, eight = (estimate(config, images=800, kind="a100", gpus=gpus) for gpus in (1, 8))
+    flops = count_step(config).flops * 1000 * 8
+    assert one.seconds == pytest.approx(flops / (SHARE["bfloat16"] * KINDS["a100"].bfloat16 * 1e12))
+    assert eight.seconds == pytest.approx(one.seconds / 8)
+    assert (one.steps, one.epochs, one.images) == (1000, 10.0, 800)
+    assert (
+        "1,000 steps of 8 images, 10 epochs of 800" in one.text()
+        and "20% of 312 TFLOP/s (a100, bfloat16)" in one.text()
+    )
+
+
+def test_epochs_are_counted_in_whole_batches(tiny: Tiny, image_folder: Path) -> None:
+    config = tiny("training.steps=null", "training.epochs=4")
+    assert estimate(config, kind="l4").steps == 12  # three batches of 8 of 26 images
+    assert estimate(config, real=image_folder / "class-1", kind="l4").images < 26
+
+
+def test_what_does_not_fit_names_the_micro_batches_that_do() -> None:
+    whole = estimate("synco-deit-s", images=50_000, kind="t4", settings="training.precision=float32")
+    assert whole.available is not None and whole.memory > whole.available and whole.micro_batches is not None
+    assert f"does not fit: set training.micro_batches={whole.micro_batches}" in whole.text()
+    settings = ["training.precision=float32", f"training.micro_batches={whole.micro_batches}"]
+    split = estimate("synco-deit-s", images=50_000, kind="t4", settings=settings)
+    assert split.memory <= whole.available and split.micro_batches is None and "does not fit" not in split.text()
+
+
+def test_without_a_kind_the_speed_is_that_of_real_steps_here(tiny: Tiny) -> None:
+    plan = estimate(tiny("views.size=32", "training.steps=10"), images=26)
+    assert plan.kind == THIS and plan.available is None and plan.images_per_second > 0
+    assert "4 steps of procedural images on this machine" in plan.text()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"images": 26, "kind": "h10"}, r"kind = h10: is no known kind of GPU; did you mean h100\?"),
+        ({"images": 26, "gpus": 4}, "gpus = 4: must be at least 1, and more need their kind"),
+        ({"images": 4, "kind": "h100"}, "training.batch = 8: is more than 4 images; set a smaller one"),
+    ],
+)
+def test_what_cannot_be_is_refused(tiny: Tiny, options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        estimate(tiny(), **options)  # type: ignore[arg-type]
+
+
+def test_the_command() -> None:
+    words = ["estimate", "synco-cifar10", "--kind", "h100"]
+    done = CliRunner().invoke(cli, [*words, "--images", "50000", "--json"])
+    assert done.exit_code == 0 and '"kind": "h100"' in done.output
+    assert isinstance(CliRunner().invoke(cli, words).exception, ConfigError)
+    assert "give either RECIPE or --config FILE" in CliRunner().invoke(cli, ["estimate"]).output
