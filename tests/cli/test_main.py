@@ -95,7 +95,7 @@ def test_pretrain_then_evaluate_then_doctor(run, config_file, image_folder, tmp_
         (("pretrain", "--recipe", "demo"), "Missing option '--out'"),
         (("pretrain", "--recipe", "demo", "--out", "x", "--seeed", "3"), "No such option"),
         (("recipes", "--json"), "--json needs the name of a recipe"),
-        (("evaluate", "x", "--train", "y"), "--test: is missing beside --train; give both"),
+        (("evaluate", "x", "--train", "builtin:digits"), "--test: is missing beside --train; give both"),
         (("prtrain",), "there is no command 'prtrain'; did you mean pretrain?"),
     ],
 )

@@ -1,5 +1,9 @@
 """Options of the command line: several values behind a source, settings given as options, whole summaries."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from syn2co.cli.main import cli
@@ -85,3 +89,36 @@ def test_the_summaries_are_whole_sentences(run) -> None:
     for name, command in cli.commands.items():
         first = " ".join((command.help or "").split("\n\n")[0].split())
         assert f"{name} {first}" in listed
+
+
+MISTAKES = (
+    ("doctor", "nothing"),
+    ("report", "nothing"),
+    ("compare", "nothing"),
+    ("audit", "nothing"),
+    ("audit", "SOME", "--real", "nothing"),
+    ("pretrain", "--real", "nothing", "--out", "run"),
+    ("evaluate", "run", "--train", "nothing", "--test", "nothing"),
+    ("generate", "--generator", "fitted", "--real", "nothing", "--out", "set"),
+    ("study", "small", "--real", "nothing", "--train", "nothing", "--test", "nothing", "--out", "study"),
+)
+
+
+def test_what_is_not_there_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+    """A mistake costs a tenth of a second, not the import of a library of gigabytes."""
+    script = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from syn2co.cli.main import cli\n"
+        f"for words in {MISTAKES}:\n"
+        f"    words = ['{tmp_path}' if word == 'SOME' else word for word in words]\n"
+        "    print(words[0], CliRunner().invoke(cli, words).exception)\n"
+        "print('torch' in sys.modules, 'timm' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
+    *answers, imported = done.stdout.splitlines()
+    assert imported == "False False"
+    assert len(answers) == len(MISTAKES)
+    assert all(
+        "nothing: does not exist" in answer or "nothing: there is no such folder" in answer for answer in answers
+    )

@@ -10,7 +10,7 @@ from syn2co.cli.options import SourceCommand, UserPath
 
 
 @click.command(cls=SourceCommand)
-@click.argument("synthetic", nargs=-1, required=True)
+@click.argument("synthetic", nargs=-1, required=True, metavar="SRC...")
 @click.option("--real", multiple=True, metavar="SRC", help="Images that the generator may have seen; several.")
 @click.option("--against", multiple=True, metavar="SRC", help="Evaluation images that must not occur (leak); several.")
 @click.option(

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from syn2co.core.paths import user_path
+from syn2co.core.errors import ConfigError
+from syn2co.core.paths import status_of, user_path
 from syn2co.images.quarantine import MAX_BROKEN_SHARE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -30,8 +31,16 @@ class UserPath(click.ParamType):
 
     name = "path"
 
+    def __init__(self, missing: str = "") -> None:
+        """Take any path, or with what to do if it is `missing`, one at which something lies."""
+        self.missing = missing
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        return user_path(value)
+        path = user_path(value)
+        if self.missing and status_of(path) is None:
+            name = "" if param is None else (param.metavar or (param.name or "").upper()).rstrip(".") + " "
+            raise ConfigError(f"{name}{path}: does not exist; {self.missing}")
+        return path
 
 
 class Duration(click.ParamType):
@@ -65,6 +74,16 @@ class SourceCommand(click.Command):
             if hint is None:
                 raise
             raise click.UsageError(f"No such option: {error.option_name}; {hint}", ctx) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Refuse sources that are not there before anything heavy is imported, then run the command."""
+        from syn2co.data.named_source import look_up, split_bits
+
+        for parameter in self.params:
+            if (parameter.metavar or "").startswith("SRC"):
+                for source in ctx.params[parameter.name or ""]:
+                    look_up(split_bits(source)[0])
+        return super().invoke(ctx)
 
     def _one_value_each(self, args: list[str]) -> list[str]:
         """Return the words with the option repeated before each further value of a source."""

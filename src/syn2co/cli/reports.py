@@ -6,9 +6,11 @@ import click
 
 from syn2co.cli.options import UserPath
 
+_MISSING = "give the --out folder of a `syn2co pretrain`, `study`, `audit` or `evaluate`"
+
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=UserPath())
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=UserPath(_MISSING))
 @click.option("--out", type=UserPath(), help="Folder or NAME.html; default: beside the data.")
 def report(paths: tuple[Path, ...], out: Path | None) -> None:
     """Write one page for each PATH: a run, a study, an audit or an evaluation.
@@ -22,7 +24,7 @@ def report(paths: tuple[Path, ...], out: Path | None) -> None:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=UserPath())
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=UserPath(_MISSING))
 def compare(runs: tuple[Path, ...]) -> None:
     """Put runs side by side: settings that differ, training, health, scores; or show the cells of a study."""
     from rich.console import Console

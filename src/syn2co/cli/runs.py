@@ -106,7 +106,7 @@ def estimate(recipe: str | None, config_file: Path | None, as_json: bool, **opti
 
 
 @click.command()
-@click.argument("run", type=UserPath())
+@click.argument("run", type=UserPath("give the --out folder of a `syn2co pretrain`"))
 @click.option("--json", "as_json", is_flag=True, help="Print the findings and their numbers as JSON.")
 def doctor(run: Path, as_json: bool) -> None:
     """Say in words whether the run folder RUN is healthy, and what to change if it is not."""

@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from syn2co.core.errors import DataError
@@ -39,24 +39,43 @@ def open_source(spec: str | Path, *, cache_dir: Path, report: Progress | None = 
     Raises:
         DataError: if it is missing, unreadable, empty or of an unknown scheme.
     """
-    text = str(spec)
-    scheme, colon, rest = text.partition(":")
+    scheme, colon, rest = str(spec).partition(":")
     if colon and scheme in SCHEMES:
         return _open_scheme(scheme, rest, cache_dir)
+    paths = look_up(spec)
+    if is_folder(paths[0]):
+        return _open_folder(paths[0], cache_dir, report)
+    from syn2co.images.sources.tar import open_tars
+
+    return open_tars(paths, cache_dir=cache_dir, report=report)
+
+
+def look_up(spec: str | Path) -> list[Path]:
+    """Return the folder or the tar files that a source names, none of a scheme; nothing is opened.
+
+    Raises:
+        DataError: if nothing lies there, or something that is no source.
+    """
+    text = str(spec)
+    if not text.strip():
+        raise DataError(
+            f"source = {text!r}: is empty, as an unset variable of the shell is; name a folder or a tar file."
+        )
+    scheme, colon, _ = text.partition(":")
+    if colon and scheme in SCHEMES:
+        return []
     path = user_path(text)
     tars = [path]
     if any(mark in text for mark in "*?[{") and not lies_there(path):
         tars = _expand(str(path))
     elif is_folder(path):
-        return _open_folder(path, cache_dir, report)
+        return [path]
     elif status_of(path) is None:
         raise DataError(
             _unknown_scheme(text, scheme) if colon and re.fullmatch(r"[A-Za-z]\w+", scheme) else _missing(path)
         )
     _refuse_other_files(tars)
-    from syn2co.images.sources.tar import open_tars
-
-    return open_tars(tars, cache_dir=cache_dir, report=report)
+    return tars
 
 
 def _open_folder(path: Path, cache_dir: Path, report: Progress | None) -> Source:
@@ -126,11 +145,12 @@ def _expand(pattern: str) -> list[Path]:
     return paths
 
 
-def expand_braces(pattern: str) -> list[str]:
-    """Return the texts that `{000..012}` ranges and `{a,b}` lists stand for, leading zeros kept."""
+def expand_braces(pattern: str) -> Iterator[str]:
+    """Yield the texts that `{000..012}` ranges and `{a,b}` lists stand for, leading zeros kept."""
     match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern)
     if match is None:
-        return [pattern]
+        yield pattern
+        return
     first, last, listed = match.groups()
     if listed is not None:
         middles = listed.split(",")
@@ -141,7 +161,7 @@ def expand_braces(pattern: str) -> list[str]:
             raise DataError(f"{pattern}: a range may name at most {_MOST_FILES:,} files; correct it.")
         middles = [str(number).zfill(width) for number in range(int(first), int(last) + step, step)]
     head, tail = pattern[: match.start()], pattern[match.end() :]
-    return [head + middle + rest for middle in middles for rest in expand_braces(tail)]
+    yield from (head + middle + rest for middle in middles for rest in expand_braces(tail))
 
 
 def _refuse_other_files(paths: Sequence[Path]) -> None:
