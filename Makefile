@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test slow same mutants fuzz check lint types reference clean
+.PHONY: demo test slow same kills mutants fuzz check lint types reference clean
 
 demo: $(READY)
 	$(BIN)/syn2co demo --out runs/demo
@@ -17,6 +17,9 @@ slow: $(READY)
 
 same: $(READY)
 	$(BIN)/python tools/same.py
+
+kills: $(READY)
+	$(BIN)/python tools/kills.py
 
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py

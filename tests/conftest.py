@@ -1,12 +1,14 @@
 """Shared by all tests: one thread, a cache of their own, a folder of tiny images, a config that trains in seconds."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import runs  # its server of processes has torch at hand, whichever test is the first to start one
 from tiny_images import write_images
 
 if TYPE_CHECKING:
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 
 _CACHE = tempfile.TemporaryDirectory(prefix="syn2co-tests-", ignore_cleanup_errors=True)
 os.environ["SYN2CO_CACHE"] = _CACHE.name
+runs.PROCESSES.set_forkserver_preload(runs.PRELOADED)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in its background so
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every process that a test starts
 
 

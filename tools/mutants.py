@@ -43,7 +43,7 @@ RUN, OPTIMIZER, HEADS = "pretraining/run.py", "runtime/optimizer.py", "models/he
 NEGATIVES, LOGITS = "objective/negatives.py", "objective/synthetic_logits.py"
 
 _EMA = "        state.model.update_target(now.momentum)  # before its forward pass, once per optimizer step (MoBY)\n"
-_INNER = "        for number in range(run.micro_batches):\n"
+_INNER = "        for number, batch in enumerate(batches):\n"
 _STEP = "        state.optimizer_step(now.lr)\n"
 
 MUTANTS = (
@@ -104,7 +104,7 @@ MUTANTS = (
     Mutant(NEGATIVES, "adversarial by the length of the query", "c + eta * norm1", "c + eta", ORACLE),
     Mutant("objective/infonce.py", "nobody's group masked", "groups.where(groups >= 0, -2)", "groups", "tests/objective/test_infonce.py"),
     Mutant("models/batch_norm.py", "biased running variance", "variance.detach() * count / (count - 1)", "variance.detach()", NORM),
-    Mutant("runtime/checkpoint.py", "checksum not looked at", "return Checkpoint(path, tensors, state) if intact else None", "return Checkpoint(path, tensors, state)", CHECKPOINT),
+    Mutant("runtime/checkpoint.py", "checksum not looked at", 'if int(metadata["crc32"]) != _checksum(tensors, metadata["state"]):', "if False:", CHECKPOINT),
     Mutant("runtime/optimizer.py", "moments not restored", "if state:  #", "if False:  #", RESUME),
     Mutant("pretraining/run_folder.py", "averages not restored", 'Averages(state["averages"])', "Averages()", AVERAGES),
     Mutant("pretraining/run_folder.py", "queues not restored", "        queue.load_state_dict(queue_state)\n", "", RESUME),

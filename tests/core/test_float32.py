@@ -15,14 +15,18 @@ NEW = pytest.mark.skipif(not hasattr(BACKENDS, "fp32_precision"), reason="torch 
 
 @pytest.fixture(autouse=True)
 def defaults() -> Iterator[None]:
-    """Put the settings of torch back."""
+    """Begin and end with torch's defaults."""
+    reset()
     yield
-    if not hasattr(BACKENDS, "fp32_precision"):
-        torch.set_float32_matmul_precision("highest")
-        return
-    BACKENDS.fp32_precision = "none"
-    torch.set_float32_matmul_precision("highest")  # leaves "ieee" at both
-    BACKENDS.cuda.matmul.fp32_precision = BACKENDS.mkldnn.matmul.fp32_precision = "none"
+    reset()
+
+
+def reset() -> None:
+    if hasattr(BACKENDS, "fp32_precision"):
+        BACKENDS.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    if hasattr(BACKENDS, "fp32_precision"):  # where the older switch leaves "ieee"
+        BACKENDS.cuda.matmul.fp32_precision = BACKENDS.mkldnn.matmul.fp32_precision = "none"
 
 
 def state() -> list[str]:

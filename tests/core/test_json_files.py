@@ -1,6 +1,7 @@
 """JSON from outside: bounds of size and depth, shapes, and one sentence for whatever is wrong."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,19 @@ def test_a_damaged_line_leaves_the_others(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(json_files, "LONGEST_LINE", 100)
     path.write_bytes(b" " * 250 + b'\n{"step": 7}\n')
     assert list(read_json_lines(path, Line))[-1] == {"step": 7}
+
+
+OWN = ("json.dumps(", "seal(line)", "self.report.to_json()", "file.read(size)", "array.tobytes().decode()")
+"""Arguments of `json.loads` that the same process, or the cache of the same user, has written."""
+
+
+def test_what_others_may_have_written_is_read_in_one_place() -> None:
+    package = Path(json_files.__file__).parents[1]
+    foreign = [
+        f"{path.relative_to(package)}: {call}"
+        for path in package.rglob("*.py")
+        if path != Path(json_files.__file__)
+        for call in re.findall(r"(?:json\.loads?|model_validate_json|validate_json)\((.*)", path.read_text())
+        if not call.startswith(OWN)
+    ]
+    assert foreign == []

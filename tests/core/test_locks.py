@@ -84,12 +84,13 @@ def test_a_lock_that_may_not_be_opened_counts_as_free(tmp_path: Path, monkeypatc
         pass
 
 
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError("no flock")])
 def test_a_disk_without_locks_is_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Unsupported(locks.FileLock):
         def acquire(self, *arguments: object, **named: object) -> None:  # type: ignore[override]
-            raise OSError(errno.ENOLCK, "No locks available")
+            raise error
 
     monkeypatch.setattr(locks, "FileLock", Unsupported)
     monkeypatch.setattr(files, "_NOTED", set())

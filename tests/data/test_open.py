@@ -409,7 +409,7 @@ def test_index_is_small(tmp_path: Path, opened: Opener) -> None:
     ],
 )
 def test_braces(pattern: str, expected: list[str]) -> None:
-    assert expand_braces(pattern) == expected
+    assert list(expand_braces(pattern)) == expected
 
 
 def test_a_line_break_in_a_path(tmp_path: Path, opened: Opener) -> None:
@@ -443,6 +443,15 @@ def test_same_source_twice(tmp_path: Path, opened: Opener) -> None:
         ("{}/x*.tar", r"x\*\.tar: no file matches; correct the pattern"),
         ("{}/x{{0..3}}.tar", r"x0\.tar: no file matches; correct the pattern '.*x\{{0\.\.3\}}\.tar'"),
         ("{}/x{{0..1000000}}.tar", r"x\{{0\.\.1000000\}}\.tar: a range may name at most 1,000,000 files; correct it"),
+        ("{}/" + "{{a,b}}" * 40, r"/a{{40}}: no file matches; correct the pattern"),
+        ("{}/" + "{{a,b}}" * 600, r"\.\.\.: a pattern may hold at most 50 braces; correct it"),
+        ("", r"source = '': is empty, as an unset variable of the shell is; name a folder or a tar file"),
+        ("12bit: ", r"source = ' ': is empty"),
+        (
+            "12bit:builtin:digits",
+            r"12bit:builtin:digits: 12bit: is of files, and this source hands over pixels; leave it",
+        ),
+        ("hf:", r"hf:: names no data set; give hf:NAME or hf:FOLDER"),
         ("{}/notes.txt", r"notes.txt: an image source must be a folder or a \.tar file, and this is another file"),
         ("{}/data/a.png", r"a.png: an image source must be a folder or a \.tar file"),
         (

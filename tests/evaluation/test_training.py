@@ -104,6 +104,12 @@ def test_a_network_without_drop_path_says_so():
     assert not has_drop_path and copy.drop_layers == []
 
 
+def test_a_network_whose_training_no_run_could_repeat_is_not_trained():
+    encoder = build_encoder(EncoderSettings(name="ghostnet_050", size=32), seed=0)
+    with pytest.raises(NotApplicable, match="ghostnet_050: draws random numbers in training that no restart"):
+        trainable_copy(encoder, drop_path=0.0)
+
+
 def test_drop_path_is_keyed_by_image_and_epoch():
     copy, _ = trainable_copy(build_encoder(DEEP, seed=1), drop_path=0.5)
     inputs = torch.rand(4, 3, 16, 16)

@@ -19,17 +19,10 @@ from typing import Any
 IN_A_SAVE = ("half a file", "before a flush", "before a rename", "after a rename", "before a deletion")
 TIMINGS = {"images_per_second", "data_wait"}
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    [
-        "torch",
-        "timm",
-        "pytest",
-        "syn2co.pretraining.train",
-        "syn2co.cli.main",
-        "syn2co.pretraining.recipes",
-        "syn2co.synthesis.generation.generate",
-    ]
-)
+PRELOADED = [
+    "torch", "timm", "joblib", "pytest", "syn2co.pretraining.train", "syn2co.cli.main", "syn2co.pretraining.recipes",
+    "syn2co.synthesis.generation.generate",
+]  # fmt: skip
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -62,9 +62,8 @@ def generate_in_process(text: str, out: str, count: int, workers: int, shard: st
     from syn2co.synthesis.generation.generate import generate
     from syn2co.synthesis.sets.settings import SynthesisSettings
 
-    multiprocessing.set_forkserver_preload(
-        ["syn2co.synthesis.generation.workers"]
-    )  # `runs` asks for torch, which is slow
+    if multiprocessing.parent_process() is not None:  # a server of its own, for which torch would be slow
+        multiprocessing.set_forkserver_preload(["syn2co.synthesis.generation.workers"])
     generate(SynthesisSettings.parse(json.loads(text)), out, count=count, workers=workers, shard=shard)
 
 

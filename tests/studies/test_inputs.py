@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from evaluation_folders import paint
 from tiny_images import write_images
@@ -49,6 +51,25 @@ def test_images_without_labels_are_refused_before_anything_is_written(tmp_path: 
         (tmp_path / side).mkdir(exist_ok=True)
         path.rename(tmp_path / side / f"{number}.png")
     with pytest.raises(EvaluationError, match=f"--{side}: none of the 6 images has a label, and a score needs labels"):
+        begun(tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_test_images_that_are_training_images_stored_again_are_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    draws = np.random.default_rng(0)
+    for side in ("train", "test"):
+        for number in range(16):
+            path = tmp_path / side / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            coarse = draws.integers(0, 256, (6, 6, 3), np.uint8)
+            image = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC)
+            assert cv2.imwrite(str(path), image)
+            if number == 0 and side == "train":
+                (tmp_path / "test" / "a").mkdir(parents=True)
+                assert cv2.imwrite(str(tmp_path / "test" / "a" / "again.jpg"), image)
+    with pytest.raises(EvaluationError, match="1 of 17 test images are training images stored again"):
         begun(tmp_path)
     assert not (tmp_path / "out").exists()
 

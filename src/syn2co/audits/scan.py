@@ -17,7 +17,7 @@ from syn2co.images.near_copies import HASHES, view_hashes
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """Statistics of the images of one side, 160 bytes per image."""
+    """Statistics of the images of one side, 310 bytes per image."""
 
     pixels: UInt64[np.ndarray, " N"]
     """blake2b of shape and pixels: equal for images that are equal, whatever file they came from."""

@@ -32,15 +32,17 @@ class UserPath(click.ParamType):
     name = "path"
 
     def __init__(self, missing: str = "") -> None:
-        """Take any path, or with what to do if it is `missing`, one at which something lies."""
+        """Take any path, or with what to do if it is `missing`, one at which something lies when the command runs."""
         self.missing = missing
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = user_path(value)
+        return user_path(value)
+
+    def look_up(self, path: Path, parameter: click.Parameter) -> None:
+        """Refuse a path at which nothing lies, if something must."""
         if self.missing and status_of(path) is None:
-            name = "" if param is None else (param.metavar or (param.name or "").upper()).rstrip(".") + " "
-            raise ConfigError(f"{name}{path}: does not exist; {self.missing}")
-        return path
+            name = (parameter.metavar or (parameter.name or "").upper()).rstrip(".")
+            raise ConfigError(f"{name} {path}: does not exist; {self.missing}")
 
 
 class Duration(click.ParamType):
@@ -76,13 +78,16 @@ class SourceCommand(click.Command):
             raise click.UsageError(f"No such option: {error.option_name}; {hint}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Refuse sources that are not there before anything heavy is imported, then run the command."""
+        """Refuse sources and folders that are not there before anything heavy is imported, then run the command."""
         from syn2co.data.named_source import look_up, split_bits
 
         for parameter in self.params:
-            if (parameter.metavar or "").startswith("SRC"):
-                for source in ctx.params[parameter.name or ""]:
-                    look_up(split_bits(source)[0])
+            given = ctx.params[parameter.name or ""]
+            for value in given if isinstance(given, tuple) else () if given is None else (given,):
+                if (parameter.metavar or "").startswith("SRC"):
+                    look_up(split_bits(value)[0])
+                elif isinstance(parameter.type, UserPath):
+                    parameter.type.look_up(value, parameter)
         return super().invoke(ctx)
 
     def _one_value_each(self, args: list[str]) -> list[str]:

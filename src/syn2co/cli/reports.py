@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from syn2co.cli.options import UserPath
+from syn2co.cli.options import SourceCommand, UserPath
 
 _MISSING = "give the --out folder of a `syn2co pretrain`, `study`, `audit` or `evaluate`"
 
 
-@click.command()
+@click.command(cls=SourceCommand)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=UserPath(_MISSING))
 @click.option("--out", type=UserPath(), help="Folder or NAME.html; default: beside the data.")
 def report(paths: tuple[Path, ...], out: Path | None) -> None:
@@ -23,7 +23,7 @@ def report(paths: tuple[Path, ...], out: Path | None) -> None:
         click.echo(f"Page: {page}")
 
 
-@click.command()
+@click.command(cls=SourceCommand)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=UserPath(_MISSING))
 def compare(runs: tuple[Path, ...]) -> None:
     """Put runs side by side: settings that differ, training, health, scores; or show the cells of a study."""

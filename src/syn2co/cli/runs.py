@@ -105,7 +105,7 @@ def estimate(recipe: str | None, config_file: Path | None, as_json: bool, **opti
     click.echo(result.to_json() if as_json else result.text())
 
 
-@click.command()
+@click.command(cls=SourceCommand)
 @click.argument("run", type=UserPath("give the --out folder of a `syn2co pretrain`"))
 @click.option("--json", "as_json", is_flag=True, help="Print the findings and their numbers as JSON.")
 def doctor(run: Path, as_json: bool) -> None:

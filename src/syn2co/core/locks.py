@@ -1,6 +1,7 @@
 """Locks of files and folders; the system frees them when the process ends, even killed."""
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def hold(path: Path, *, wait: bool) -> Iterator[bool]:
             lock.acquire(timeout=PATIENCE_SECONDS if wait else 0)
         except Timeout:
             held = False
+        except NotImplementedError as error:  # of filelock before version 4
+            raise OSError(errno.ENOSYS, str(error)) from None
     if wait and not held:
         note(f"waiting for another process that holds {path}; {how_to_free(path)}")
         lock.acquire()

@@ -12,14 +12,14 @@ from syn2co.images.source import Source
 
 Progress = Callable[[str, int, int], None]
 SCHEMES = ("builtin", "hf", "procedural", "torchvision")
-_MOST_FILES = 1_000_000
+_MOST_FILES, _MOST_BRACES = 1_000_000, 50
 
 
 def split_bits(spec: str | Path) -> tuple[str | Path, int]:
     """Return a source without its range, and the bits of the values in its 16-bit files.
 
     Raises:
-        DataError: if they are not 9 to 16.
+        DataError: if they are not 9 to 16, or the source has no files.
 
     Example:
         >>> split_bits("12bit:scans/"), split_bits("photos/")
@@ -30,6 +30,8 @@ def split_bits(spec: str | Path) -> tuple[str | Path, int]:
         return spec, 16
     if not 9 <= int(match[1]) <= 16:
         raise DataError(f"{spec}: 16-bit files hold values of 9 to 16 bits; name one of these, as in 12bit:{match[2]}.")
+    if match[2].startswith(("builtin:", "procedural:", "torchvision:")):
+        raise DataError(f"{spec}: {match[1]}bit: is of files, and this source hands over pixels; leave it out.")
     return match[2], int(match[1])
 
 
@@ -134,6 +136,8 @@ def _expand(pattern: str) -> list[Path]:
 
     Marks in the name of a folder that exists under it ("set [v2]") are no pattern.
     """
+    if pattern.count("{") > _MOST_BRACES:
+        raise DataError(f"{shown(pattern)}: a pattern may hold at most {_MOST_BRACES} braces; correct it.")
     folder = next((parent for parent in Path(pattern).parents if is_folder(parent)), Path())
     names_in(folder)  # glob takes a folder that cannot be listed for an empty one
     paths: list[Path] = []

@@ -24,6 +24,7 @@ from syn2co.images.image_set import ImageSet
 from syn2co.models.drop_path import drop_path_uniforms, set_drop_path
 from syn2co.models.encoder import Encoder, build_encoder
 from syn2co.models.state import load_exactly
+from syn2co.models.trial import try_training_pass
 from syn2co.objective.schedules import cosine_lr, scaled_lr
 
 WARMUP_LR, FINAL_LR = 5e-7, 5e-6
@@ -127,11 +128,19 @@ def trainable_copy(encoder: Encoder, *, drop_path: float) -> tuple[Encoder, bool
     """Return a copy of the encoder whose weights are trained and that has drop path, and whether it could get that.
 
     What a fresh network does not train, such as fixed positions, is not trained in the copy either.
+
+    Raises:
+        NotApplicable: if the network cannot be trained so that another run repeats it.
     """
     try:
         copy, has_drop_path = build_encoder(encoder.spec, seed=0, drop_path=drop_path), True
+        try_training_pass(copy)
     except ConfigError:  # the network was built before with these options, so that drop path alone can be refused
         copy, has_drop_path = build_encoder(encoder.spec, seed=0), False
+        try:
+            try_training_pass(copy)
+        except ConfigError as error:
+            raise NotApplicable(str(error)) from None
     load_exactly(copy, encoder.state_dict(), f"a copy of {encoder.spec.name}")
     copy.crop_ratio, copy.interpolation = encoder.crop_ratio, encoder.interpolation
     return copy, has_drop_path

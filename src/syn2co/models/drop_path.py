@@ -62,7 +62,7 @@ def refuse_dropout(module: nn.Module) -> None:
         if rate > 0:
             raise ConfigError(
                 f"encoder.options: layer '{name}' is a {kind} of rate {rate:g}, whose draws no restart could repeat; "
-                "set timm's *drop_rate options to 0 and use encoder.drop_path"
+                "set timm's *drop_rate options to 0 and use encoder.drop_path, or choose another encoder"
             )
 
 

@@ -1,5 +1,6 @@
 """Provenance of weights: the run that they come from, and whether labels went in; no absolute path."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ def provenance_of(state: Mapping[str, Any], weights: str, branch: str) -> dict[s
     """Return where the weights of a checkpoint come from, by its state; reports show it."""
     mix = state.get("mix", {})
     return {
-        "weights": weights, "branch": branch, "step": state["step"], "config_hash": state["config_hash"],
+        "weights": weights, "branch": branch, "step": state["step"], "config_hash": state.get("config_hash"),
         **{key: state[key] for key in ("objective", "init") if key in state},
         **{key: mix[key] for key in ("labels", "generators") if key in mix},
     }  # fmt: skip
@@ -63,4 +64,4 @@ def source_name(spec: str | Path) -> str:
         name, *parts = text[scheme.end() :].split(":")
         parts = [Path(part).name for part in parts] if scheme[0] == "timm:" else parts  # timm:NAME:FILE
         return scheme[0] + ":".join(public_path(part) for part in (name, *parts))
-    return printable(Path(text).resolve().name or text)
+    return printable(os.path.basename(os.path.realpath(text)) or text)  # a link to itself stops Path.resolve

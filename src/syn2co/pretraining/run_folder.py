@@ -11,6 +11,7 @@ from torch import Tensor
 
 from syn2co.core.errors import CheckpointError, ConfigError, DataError
 from syn2co.core.files import is_temporary, write_atomically
+from syn2co.core.hints import shortened
 from syn2co.core.locks import LOCK
 from syn2co.core.progress import note
 from syn2co.images.image_set import ImageSet
@@ -162,8 +163,8 @@ def _refuse_unless_extended(checkpoint: Checkpoint, config: Config) -> None:
     step = extensions(checkpoint.path.parents[1]).get(state["config_hash"])
     if step is None:
         raise CheckpointError(
-            f"{name}: is a checkpoint of a run with other settings (config hash {state['config_hash']}, this run has "
-            f"{config.hash}); take it out of this run's folder"
+            f"{name}: is a checkpoint of a run with other settings (config hash {shortened(state['config_hash'])}, "
+            f"this run has {config.hash}); take it out of this run's folder"
         )
     if step != state["step"]:
         raise CheckpointError(
@@ -191,7 +192,9 @@ def write_nonfinite(folder: Path, images: ImageSet, step: int, values: dict[str,
 
 def _first_difference(one: Config, other: Config) -> str:
     left, right = (_flat(config.model_dump(mode="json", exclude=NOT_HASHED)) for config in (one, other))
-    name = next(name for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name))
+    name = next((name for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name)), None)
+    if name is None:
+        return "another number of sources in data.real or data.synthetic"
     return f"{name} = {left.get(name, 'not set')} there, {right.get(name, 'not set')} now"
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from syn2co.core.errors import CheckpointError
 from syn2co.core.files import atomic_file, best_effort, remove
-from syn2co.core.json_files import check_shape, parse_json
+from syn2co.core.json_files import check_shape, parse_json, refuse_special
 from syn2co.core.paths import is_folder, status_of
 from syn2co.core.settings import Count
 from syn2co.core.versions import __version__
@@ -157,6 +157,7 @@ def _read(path: Path) -> Checkpoint | None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        refuse_special(path)
         with open(path, "rb") as raw:  # what cannot be read now is not damaged, and must not be passed over
             raw.read(1)
     except OSError as error:

@@ -36,6 +36,8 @@ def open_hf(name: str, split: str) -> MapDatasetSource:
         import datasets
     except ImportError:
         raise DataError(f"hf:{name}: this source needs the package datasets; run `pip install 'syn2co[hf]'`.") from None
+    if not name:
+        raise DataError("hf:: names no data set; give hf:NAME or hf:FOLDER.")
     path = user_path(name)
     local = status_of(path) is not None
     identity = f"hf:{os.path.abspath(path) if local else name}:{split}"

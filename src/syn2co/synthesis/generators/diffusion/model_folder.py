@@ -1,7 +1,6 @@
 """The model of a pipeline: its folder, hub id or file, the files that are read, their hash, and the license."""
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from syn2co.core.errors import ConfigError
+from syn2co.core.json_files import JsonError, JsonObject, read_json
 from syn2co.core.paths import is_folder, lies_there, user_path
 from syn2co.synthesis.generators.diffusion.abilities import abilities
 from syn2co.synthesis.generators.diffusion.options import DiffusionOptions, is_single_file
@@ -181,16 +181,14 @@ def _fetch_card(model: str, commit: str | None) -> None:
 
 def _describe(name: str, path: Path, revision: str | None) -> ModelFolder:
     try:
-        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+        index = read_json(path / INDEX, JsonObject)
     except OSError:
         raise ConfigError(
             f"model = {name}: has no {INDEX}, so it is not the folder of a diffusers pipeline; give one that "
             "save_pretrained wrote"
         ) from None
-    except ValueError:
-        index = None
-    if not isinstance(index, dict):
-        raise ConfigError(f"model = {name}: its {INDEX} is damaged; copy or download the model again")
+    except JsonError:
+        raise ConfigError(f"model = {name}: its {INDEX} is damaged; copy or download the model again") from None
     return ModelFolder(name, path, revision, _card_license(path / CARD), index)
 
 

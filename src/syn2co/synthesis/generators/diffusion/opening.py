@@ -76,7 +76,8 @@ def check_subjects(options: DiffusionOptions, subjects: Collection[str]) -> None
     if task != "unconditional" and not subjects:
         raise ConfigError(
             "classes: the diffusion generator must be told what to show and no class names were given; "
-            "give classes, captions, or vary = true with real images"
+            "give classes, captions, or vary = true with real images; options.task=unconditional is for a model that "
+            "needs none"
         )
     if "vary" in subjects and able and task not in VARYING:
         other = "set options.task=image-to-image" if "image-to-image" in able else "give a model that varies images"

@@ -19,7 +19,8 @@ from syn2co.synthesis.generators.diffusion.options import FEW_STEP, DiffusionOpt
 if TYPE_CHECKING:
     import torch
 
-_NEW_WEIGHTS = "newly initialized"
+_NEW_WEIGHTS, _FOREIGN_WEIGHTS = "newly initialized", "unexpected keys"
+"""Words of the warnings with which diffusers and transformers pass over tensors."""
 
 
 def load_pipeline(model: ModelFolder, task: Task, options: DiffusionOptions, device: "torch.device") -> Any:
@@ -110,7 +111,10 @@ def _merge_lora(pipe: Any, lora: Path, scale: float) -> None:
     if find_spec("peft") is None:
         raise ConfigError(f"lora = {lora.name}: needs the package peft; run `pip install peft`")
     try:
-        pipe.load_lora_weights(str(lora.parent), weight_name=lora.name, local_files_only=True)
+        with quiet() as said:
+            pipe.load_lora_weights(str(lora.parent), weight_name=lora.name, local_files_only=True)
+        if not pipe.get_list_adapters() or _FOREIGN_WEIGHTS in said.getvalue():
+            raise ValueError("some or all of its weights are of no layer of the model")
         pipe.fuse_lora(lora_scale=scale)
         pipe.unload_lora_weights()
     except Exception as error:  # peft and diffusers raise whatever a foreign file makes them
