@@ -220,6 +220,14 @@ LATEST = {  # so that a run of 40 steps, saved every third, passes each point of
 }  # fmt: skip
 
 
+def test_a_signal_in_the_last_step_is_not_lost(tiny, tmp_path, monkeypatch):
+    """The run is done and saved; whoever called it must still hear that it is time to leave."""
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="143"):
+        interrupt_at(patch, STEPS - 1, signal.SIGTERM)
+        _train(tiny(), tmp_path / "run")
+    assert saved_steps(tmp_path / "run")[-1] == STEPS
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_run_killed_seven_times_ends_like_one_that_was_not(seed, tiny, long, tmp_path):
     """Three runs, 21 kills of real processes at keyed moments, nine of them inside a save."""

@@ -54,7 +54,7 @@ from syn2co.runtime.allocator import keep_freed_memory, lack_named
 from syn2co.runtime.determinism import describe, deterministic
 from syn2co.runtime.device import choose_device, choose_workers
 from syn2co.runtime.optimizer import build_optimizer
-from syn2co.runtime.signals import Interrupts
+from syn2co.runtime.signals import Interrupts, leave
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _run(config: Config, folder: Path, device: torch.device, progress: bool, tru
     if distributed.is_main():
         metrics = MetricsWriter(folder, state.step, tensorboard=config.machine.tensorboard)
     bars = Bar("pretrain", setup.total, done=state.step, show=progress)
-    with metrics as writer, Interrupts(), bars as bar, _stream(setup, state, device) as stream:
+    with metrics as writer, Interrupts() as interrupts, bars as bar, _stream(setup, state, device) as stream:
         log, *others, checkpoints = _observers(setup, state, stream, writer, bar)
         run = Run(
             total_steps=setup.total,
@@ -228,6 +228,8 @@ def _run(config: Config, folder: Path, device: torch.device, progress: bool, tru
         except StreamEnded as ended:
             checkpoints.save_and_leave(state, ended)
         distributed.barrier()
+    if interrupts.received:  # in the last step, which is saved
+        leave(interrupts.received)
     return FinishedRun(folder, state.step, log.record or _last_record(folder))
 
 
