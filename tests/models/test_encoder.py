@@ -230,12 +230,13 @@ def test_both_branches_start_equal_and_only_one_learns():
     ids=["vit", "moco_v3", "resnet", "swin"],
 )  # fmt: skip
 def test_a_trained_encoder_comes_back(assignments, tiny, tmp_path, monkeypatch):
-    import syn2co.pretraining.train as module
+    import syn2co.pretraining.preparation as module
+    from syn2co.pretraining.train import pretrain
 
     models = []
     monkeypatch.setattr(module, "Syn2Co", lambda *args: models.append(_Syn2Co(*args)) or models[0])
     config = tiny(*assignments, "training.steps=4", "encoder.mean=[0.1,0.2,0.3]")
-    module.pretrain(config, out=tmp_path / "run", progress=False)
+    pretrain(config, out=tmp_path / "run", progress=False)
     images = _images(5, config.views.size, 3)
     for branch in ("online", "target"):
         trained = getattr(models[0], branch).encoder.eval()

@@ -11,7 +11,7 @@ from tiny_images import write_images
 
 from syn2co.core.errors import ConfigError, DataError, TrainingError
 from syn2co.data import training_data
-from syn2co.pretraining import loop
+from syn2co.pretraining import loop, preparation
 from syn2co.pretraining import train as module
 from syn2co.pretraining.config import load_config
 from syn2co.pretraining.method import Syn2Co
@@ -28,7 +28,7 @@ ADVICE = (
 def built(monkeypatch):
     """The models that runs build, newest last."""
     models: list[Syn2Co] = []
-    monkeypatch.setattr(module, "Syn2Co", lambda *args: models.append(Syn2Co(*args)) or models[-1])
+    monkeypatch.setattr(preparation, "Syn2Co", lambda *args: models.append(Syn2Co(*args)) or models[-1])
     return models
 
 

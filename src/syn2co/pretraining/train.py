@@ -1,4 +1,4 @@
-"""`pretrain`: from a config to a finished run. It prepares what the loop works with, and the observers around it."""
+"""`pretrain`: from a config to a finished run, with the loop's stream of batches and the observers around it."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -8,52 +8,38 @@ from typing import Any
 
 import torch
 
-from syn2co import objective
-from syn2co.core.cpus import available_cpus
 from syn2co.core.errors import ConfigError
 from syn2co.core.locks import only_run_in
 from syn2co.core.paths import weights_path
-from syn2co.core.progress import Bar, Stages, note
+from syn2co.core.progress import Bar, note
 from syn2co.core.settings import one_or_many
 from syn2co.data.coverage import Coverage
-from syn2co.data.loader import Schedule, batches
-from syn2co.data.training_data import TrainingData, open_training_data
+from syn2co.data.loader import batches
 from syn2co.pretraining.auto import Auto, chosen_config
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.extension import Extend, extend, longer_config
-from syn2co.pretraining.initial_weights import begin_with, init_provenance, with_initial_weights
-from syn2co.pretraining.labels import ClassLabels, training_labels
 from syn2co.pretraining.loop import train
-from syn2co.pretraining.method import Syn2Co
-from syn2co.pretraining.metrics import Averages, MetricsWriter, knn_scores, read_metrics, stands_still
+from syn2co.pretraining.metrics import MetricsWriter, read_metrics
 from syn2co.pretraining.observers import Clock, LogMetrics, SaveCheckpoints, ScoreOnline, ShowProgress, SoundnessCheck
-from syn2co.pretraining.online_knn import OnlineKnn
+from syn2co.pretraining.preparation import PreparedRun, prepare_run
 from syn2co.pretraining.recipes import AUTO, as_config
 from syn2co.pretraining.run import (
     BatchStream,
-    Method,
     Observer,
     Run,
     Schedules,
     StreamEnded,
     TrainingState,
-    long_warmup,
 )
 from syn2co.pretraining.run_folder import (
-    QUARANTINE,
     begun_config,
     broken_listed,
-    prepare_run_folder,
-    restore,
     save,
-    write_mix,
 )
-from syn2co.pretraining.supervised import Supervised, unused_settings
 from syn2co.runtime import distributed
 from syn2co.runtime.allocator import keep_freed_memory, lack_named
-from syn2co.runtime.determinism import describe, deterministic
+from syn2co.runtime.determinism import deterministic
 from syn2co.runtime.device import choose_device, choose_workers
-from syn2co.runtime.optimizer import build_optimizer
 from syn2co.runtime.signals import Interrupts, leave
 
 
@@ -191,22 +177,8 @@ def _resolve(
     return config
 
 
-@dataclass(frozen=True)
-class _Setup:
-    """One run, prepared: what its loop and its observers are made of."""
-
-    config: Config
-    folder: Path
-    data: TrainingData
-    schedule: Schedule
-    total: int
-    knn: OnlineKnn | None
-    provenance: dict[str, Any]
-    """Facts that a checkpoint holds beside the state."""
-
-
 def _run(config: Config, folder: Path, device: torch.device, progress: bool, trust: bool) -> FinishedRun:
-    setup, state = _prepare(config, folder, device, progress, trust)
+    setup, state = prepare_run(config, folder, device, progress, trust)
     metrics = nullcontext()
     if distributed.is_main():
         metrics = MetricsWriter(folder, state.step, tensorboard=config.machine.tensorboard)
@@ -233,67 +205,7 @@ def _run(config: Config, folder: Path, device: torch.device, progress: bool, tru
     return FinishedRun(folder, state.step, log.record or _last_record(folder))
 
 
-def _prepare(
-    config: Config, folder: Path, device: torch.device, progress: bool, trust: bool
-) -> tuple[_Setup, TrainingState]:
-    """Open folder and images, build or restore the model."""
-    config, weights = with_initial_weights(config, folder, trust=trust)
-    checkpoint = prepare_run_folder(folder, config)
-    data = _open(config, folder, progress)
-    training, ranks = config.training, distributed.world_size()
-    schedule = Schedule(data.mixer.length, training.batch, training.micro_batches, ranks, config.seed, data.mixer)
-    total = _total_steps(config, schedule.steps_per_epoch)
-    _check_window(config, schedule, total)
-    labels = training_labels(data) if training.objective == "supervised" else None
-    model = _build(config, labels, device)
-    if weights is not None and checkpoint is None:
-        begin_with(model, weights, folder)
-    optimizer = build_optimizer(model.online, config.optimizer)
-    provenance = {
-        "total_steps": total,
-        "steps_per_epoch": schedule.steps_per_epoch,
-        "images": len(data.images),
-        "data_fingerprint": data.images.fingerprint,
-        **({"dark": data.images.dark} if 2 * data.images.dark > len(data.images) else {}),
-        "machine": describe(device),
-        **(labels.provenance if labels else {}),
-        **init_provenance(weights, checkpoint),
-        **({"mix": data.metadata} if data.metadata else {}),
-    }
-    knn = OnlineKnn(config) if config.online_knn.every_epochs else None
-    step, averages = restore(checkpoint, model, optimizer, config, provenance) if checkpoint else (0, Averages())
-    model.train()
-    scores = _scores_so_far(folder, schedule, step)
-    stopped = stands_still(scores, config.online_knn.patience)
-    if checkpoint is None:
-        _note_long_warmup(config, schedule, total)
-    elif checkpoint.state["total_steps"] != total:
-        _note_extension(config, schedule, total, step)
-    online = distributed.wrap(model.online, device)
-    state = TrainingState(model, online, optimizer, step, averages, scores, stopped)
-    return _Setup(config, folder, data, schedule, total, knn, provenance), state
-
-
-def _total_steps(config: Config, steps_per_epoch: int) -> int:
-    return config.training.steps or round(config.training.epochs * steps_per_epoch)
-
-
-def _scores_so_far(folder: Path, schedule: Schedule, step: int) -> list[float]:
-    """Return the k-NN scores up to a step that count for early stopping: rank 0 reads them, for every rank."""
-    records = read_metrics(folder) if distributed.is_main() else []
-    return distributed.broadcast_object(knn_scores(records, after=schedule.switch_step or 0, upto=step))
-
-
-def _build(config: Config, labels: ClassLabels | None, device: torch.device) -> Method:
-    if labels is None:
-        return Syn2Co(config, device)
-    unused = unused_settings(config)
-    if unused and distributed.is_main():
-        note(f"training.objective = supervised: {', '.join(unused)} are settings of contrastive training, and not used")
-    return Supervised(config, labels, device)
-
-
-def _stream(setup: _Setup, state: TrainingState, device: torch.device) -> BatchStream:
+def _stream(setup: PreparedRun, state: TrainingState, device: torch.device) -> BatchStream:
     stream = batches(
         setup.data.images,
         setup.config.views,
@@ -308,7 +220,7 @@ def _stream(setup: _Setup, state: TrainingState, device: torch.device) -> BatchS
 
 
 def _observers(
-    setup: _Setup,
+    setup: PreparedRun,
     state: TrainingState,
     stream: BatchStream,
     writer: MetricsWriter | None,
@@ -344,68 +256,3 @@ def _observers(
 def _last_record(folder: Path) -> dict[str, Any]:
     """Return the last record of a run that was finished before."""
     return next((old for old in reversed(read_metrics(folder)) if "loss" in old), {})
-
-
-def _open(config: Config, folder: Path, progress: bool) -> TrainingData:
-    """Open the sources, on rank 0 first so that the others find its index and verdicts in the cache."""
-
-    def opened() -> TrainingData:
-        with Stages(show=progress) as stages:
-            workers = config.machine.workers or available_cpus()
-            data = open_training_data(
-                config.data,
-                config.mix,
-                seed=config.seed,
-                batch=config.training.batch,
-                size=config.views.size,
-                cache=config.machine.cache,
-                workers=workers,
-                report=stages.report,
-            )
-        if config.mix.then is None:
-            return data
-        per_epoch = max(1, data.mixer.length // config.training.batch)  # `Schedule` refuses an epoch without a step
-        return data.in_phases(config.mix.then, total_steps=_total_steps(config, per_epoch), steps_per_epoch=per_epoch)
-
-    data = distributed.main_first(opened)
-    if distributed.is_main():
-        images = data.images
-        images.write_quarantine(folder / QUARANTINE)
-        write_mix(folder, data.metadata)
-        if images.ignored and progress:
-            note(f"{images.ignored} files of the sources are no images by their names and are passed over")
-        for line in data.notes:
-            note(line)
-    return data
-
-
-def _note_extension(config: Config, schedule: Schedule, total: int, step: int) -> None:
-    """Say from where on a run is longer, and how far the schedules of both lengths are apart there."""
-    short, long = (Schedules(config, schedule, steps).at(step) for steps in (step, total))
-    if distributed.is_main():
-        note(
-            f"made longer at step {step}, to {total} steps: the rate goes from {short.lr:.2g} to {long.lr:.2g} and "
-            f"the target momentum from {short.momentum:.4g} to {long.momentum:.4g}"
-        )
-
-
-def _note_long_warmup(config: Config, schedule: Schedule, total: int) -> None:
-    warmup = long_warmup(config, schedule.steps_per_epoch, total, schedule.switch_step or 0)
-    if warmup is not None and distributed.is_main():
-        note(f"{warmup.reason}; set optimizer.warmup_epochs={warmup.epochs:.2g} or train longer")
-
-
-def _check_window(config: Config, schedule: Schedule, total: int) -> None:
-    """Refuse a run of no steps, or one whose synthetic negatives would never be used."""
-    negatives, per_epoch = config.negatives, schedule.steps_per_epoch
-    if total < 1:
-        raise ConfigError(
-            f"training.epochs = {config.training.epochs:g}: is less than one step of {per_epoch} per epoch; raise it"
-        )
-    stop = float("inf") if negatives.stop is None else negatives.stop
-    if negatives.total and objective.first_open_step(total, per_epoch, negatives.start, stop) is None:
-        raise ConfigError(
-            f"negatives.start = {negatives.start:g}, negatives.stop = {stop:g}: the window of synthetic negatives "
-            f"never opens in {total} steps of {per_epoch} per epoch ({total / per_epoch:g} epochs); move it or train "
-            "longer"
-        )
