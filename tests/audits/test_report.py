@@ -456,3 +456,9 @@ def test_chromium_shows_the_page_without_an_error_or_a_sideways_scroll(report: A
     assert found["broken"] == 0 and found["images"] > 100
     assert found["wide"] <= 400 and found["charts"] > 300
     assert found["verdicts"] == len(report.findings)
+
+
+def test_noise_of_small_procedural_images_comes_with_the_setting_that_avoids_it(report: AuditReport) -> None:
+    finding = audit("procedural:warps:60:32").finding("blank")
+    assert "2 white noise" in finding.reason and any("options.supersampling=2" in text for text in finding.advice)
+    assert not any("supersampling" in text for text in report.finding("blank").advice)  # noise of other origin

@@ -187,6 +187,12 @@ class TestOperations:
         assert np.array_equal(image, before)
 
 
+def test_the_smallest_blur_changes_nothing():
+    """The square of a pixel over such a sigma would overflow."""
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    assert np.array_equal(augmentations.gaussian_blur(image, 1e-300), image)
+
+
 @pytest.mark.parametrize("sigma", np.linspace(0.1, 5, 40))
 def test_blur_keeps_the_brightness_of_a_flat_image(sigma):
     assert np.unique(augmentations.gaussian_blur(np.full((30, 40, 3), 200, np.uint8), sigma)).tolist() == [200]

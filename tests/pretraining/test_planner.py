@@ -9,18 +9,23 @@ from click.testing import CliRunner
 from syn2co.cli.main import cli
 from syn2co.core.errors import ConfigError
 from syn2co.pretraining.config import Config
-from syn2co.pretraining.operations import count_step
+from syn2co.pretraining.operations import CLASSES, count_step
 from syn2co.pretraining.planner import KINDS, SHARE, THIS, estimate
 from syn2co.pretraining.train import pretrain
 
 Tiny = Callable[..., Config]
 
 
-def test_operations_of_a_vision_transformer_by_hand(tiny: Tiny) -> None:
-    """Two layers of width 32 on 4 patches of 8 px and a class token; heads of 32 and 16; 60 keys, 11 negatives."""
-    tokens, width, hidden, out = 5, 32, 32, 16
+def encoder_by_hand() -> int:
+    """Two layers of width 32 on 4 patches of 8 px and a class token."""
+    tokens, width = 5, 32
     layer = 2 * tokens * width * (3 * width + width + 2 * 4 * width) + 2 * 2 * tokens**2 * width
-    encoder = 2 * 4 * (3 * 8 * 8) * width + 2 * layer
+    return 2 * 4 * (3 * 8 * 8) * width + 2 * layer
+
+
+def test_operations_of_a_vision_transformer_by_hand(tiny: Tiny) -> None:
+    """Heads of 32 and 16; 60 keys, 11 negatives."""
+    encoder, width, hidden, out = encoder_by_hand(), 32, 32, 16
     projector, predictor = 2 * (width * hidden + hidden * out), 2 * (out * hidden + hidden * out)
     online, target = encoder + projector + predictor, encoder + projector
     objective = 4 * 2 * out * (60 + 11)
@@ -60,6 +65,21 @@ def test_epochs_are_counted_in_whole_batches(tiny: Tiny, image_folder: Path) -> 
     assert estimate(config, real=image_folder / "class-1", kind="l4").images < 26
 
 
+def test_an_epoch_is_what_the_mix_makes_of_it(tiny: Tiny, image_folder: Path) -> None:
+    made = 'data.synthetic=["procedural:mix:40:16"]'
+    union, half = (tiny(made, *more) for more in (("mix.mode=union",), ("mix.ratio=0.5", "mix.max_real=16")))
+    assert estimate(union, kind="l4").images == 66 and estimate(half, kind="l4").images == 16
+
+
+def test_a_supervised_run_has_one_branch_and_no_queues(tiny: Tiny) -> None:
+    supervised = ("training.objective=supervised", "negatives=none")
+    labeled, unlabeled = count_step(tiny(*supervised)), count_step(tiny())
+    assert (
+        labeled.flops == 2 * 3 * (encoder_by_hand() + 2 * 32 * CLASSES) and labeled.parameters == unlabeled.parameters
+    )
+    assert estimate(tiny(*supervised, "views.size=32"), images=26).images_per_second > 0
+
+
 def test_what_does_not_fit_names_the_micro_batches_that_do() -> None:
     whole = estimate("synco-deit-s", images=50_000, kind="t4", settings="training.precision=float32")
     assert whole.available is not None and whole.memory > whole.available and whole.micro_batches is not None
@@ -72,7 +92,7 @@ def test_what_does_not_fit_names_the_micro_batches_that_do() -> None:
 def test_without_a_kind_the_speed_is_that_of_real_steps_here(tiny: Tiny) -> None:
     plan = estimate(tiny("views.size=32", "training.steps=10"), images=26)
     assert plan.kind == THIS and plan.available is None and plan.images_per_second > 0
-    assert "4 steps of procedural images on this machine" in plan.text()
+    assert "4 steps on patches of photographs here" in plan.text()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from syn2co.audits.results import Results
 from syn2co.audits.thresholds import COPIED_SHARE, DEAD_SHARE, MEMORIZED_SHARE, REPEATED_SHARE, UNEVEN
 from syn2co.core.findings import Finding, Level
 from syn2co.images.near_copies import CopySearch
+from syn2co.images.source import SyntheticSource
 
 
 def findings(results: Results) -> tuple[Finding, ...]:
@@ -154,10 +155,18 @@ def _dead(results: Results) -> Iterator[Finding]:
             "blank",
             level,
             f"{_images(total)} of {count} {'shows' if total == 1 else 'show'} nothing: {listed}.",
-            advice=("Leave them out.",),
+            advice=("Leave them out.", *_without_noise(results)),
         )
     else:
         yield Finding("blank", "pass", "No image is black, of one color or white noise.")
+
+
+def _without_noise(results: Results) -> Iterator[str]:
+    """Yield how to draw procedural images without noise, if it is theirs."""
+    sources = results.synthetic.images.sources
+    drawn = {name for source in sources if isinstance(source, SyntheticSource) for name in source.made_by}
+    if results.health.noise and "procedural" in drawn:
+        yield "Draw small procedural images with options.supersampling=2: lines finer than a pixel become noise."
 
 
 def _duplicates(results: Results) -> Iterator[Finding]:

@@ -92,7 +92,8 @@ def _gaussian_weights(sigma: float) -> NDArray[np.float32]:
     OpenCV would round each weight by itself, which darkens or lightens the whole image by up to a few levels.
     """
     radius = math.ceil(3.0 * sigma)
-    half = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(1, radius + 1)]
+    # Beyond 40 sigma the weight is 0 in any case, and the square of a larger quotient may overflow.
+    half = [math.exp(-0.5 * min(offset / sigma, 40.0) ** 2) for offset in range(1, radius + 1)]
     total = 1.0 + 2.0 * sum(half)
     side = [round(_WEIGHT_UNIT * value / total) for value in half]
     side = [weight for weight in side if weight > 0]

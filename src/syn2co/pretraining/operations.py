@@ -8,12 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from syn2co.models.heads import build_branches
+from syn2co.models.heads import build_branches, build_classifier
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.step import AUTOCAST, use_plain_attention
 
 BATCH, TWICE = 4, 8
 """B of the counts; what grows between them is what an image takes."""
+CLASSES = 1000
+"""Classes of a supervised run, for whose number an estimate does not look at the images."""
 
 
 class StepCount(NamedTuple):
@@ -39,14 +41,14 @@ def count_step(config: Config) -> StepCount:
     Raises:
         ConfigError: if the encoder cannot be built.
     """
+    if config.training.objective == "supervised":
+        return _count_supervised(config)
     online, target = build_branches(
         config.encoder_spec, config.heads, drop_path=config.encoder.drop_path, seed=config.seed
     )
     keys, width = config.queue.size, config.heads.width
     negatives = config.negatives.total
-    few, many = (_saved_bytes(online, config, batch) for batch in (BATCH, TWICE))
-    activations = (many - few) / (TWICE - BATCH)
-    casts = few - BATCH * activations  # of the weights, in bfloat16
+    activations, casts = _saved_bytes(online, config)
     flops = 3 * _forward_flops(online, config) + _forward_flops(target, config)
     # Two directions: the products with the queue and with the negatives, and their gradient for the query.
     flops += 2 * 2 * (2 * width * (keys + negatives))
@@ -62,6 +64,20 @@ def count_step(config: Config) -> StepCount:
     )
 
 
+def _count_supervised(config: Config) -> StepCount:
+    """Return what a step with labels costs: one branch, and no queues."""
+    model = build_classifier(config.encoder_spec, CLASSES, drop_path=config.encoder.drop_path, seed=config.seed)
+    activations, casts = _saved_bytes(model, config)
+    weights = 4 * sum(part.numel() for part in model.parameters())
+    return StepCount(
+        flops=3 * _forward_flops(model, config),
+        activations=activations,
+        state=4 * weights + casts,
+        checkpoint=3 * weights,
+        parameters=sum(part.numel() for part in model.encoder.parameters()),
+    )
+
+
 def _forward_flops(branch: nn.Module, config: Config) -> float:
     """Return the operations of the forward pass of an image's two views."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -72,7 +88,14 @@ def _forward_flops(branch: nn.Module, config: Config) -> float:
     return counter.get_total_flops() / BATCH
 
 
-def _saved_bytes(branch: nn.Module, config: Config, batch: int) -> int:
+def _saved_bytes(branch: nn.Module, config: Config) -> tuple[float, float]:
+    """Return the bytes that autograd saves of an image, and those that it saves whatever the batch: cast weights."""
+    few, many = (_saved_of_batch(branch, config, batch) for batch in (BATCH, TWICE))
+    image = (many - few) / (TWICE - BATCH)
+    return image, few - BATCH * image
+
+
+def _saved_of_batch(branch: nn.Module, config: Config, batch: int) -> int:
     """Return the bytes that autograd saves of a batch beside the weights, each storage once."""
     saved: list[torch.UntypedStorage] = []
 

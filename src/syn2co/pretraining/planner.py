@@ -12,6 +12,7 @@ from syn2co.core.errors import ConfigError
 from syn2co.core.hints import nearest
 from syn2co.core.progress import clock
 from syn2co.core.settings import one_or_many
+from syn2co.data.mixing import choose_mode
 from syn2co.data.open import open_images
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.operations import StepCount, count_step
@@ -45,7 +46,7 @@ KINDS = {
 THIS = "this machine"
 SHARE = {"bfloat16": 0.2, "float32": 0.5, "float64": 0.25}
 """Share of a data sheet's rate that a step is assumed to reach; measured on no GPU."""
-TRIAL_BATCH, TRIAL_IMAGES, TRIAL_STEPS = 32, 64, 4
+TRIAL_IMAGES, TRIAL_BATCH, TRIAL_STEPS = "builtin:photos:labeled", 32, 4
 """Of the steps that are timed on this machine; speed hardly depends on the batch beyond."""
 _CONTEXT = 1e9
 """Bytes that a device's own libraries take."""
@@ -118,7 +119,7 @@ def estimate(
     Args:
         config: a `Config`, the name of a recipe, or the `Path` of a JSON file.
         real: sources of real images, which are counted.
-        images: number of images, in place of sources.
+        images: number of images in an epoch, in place of sources.
         kind: kind of GPU, such as "h100"; None is this machine.
         gpus: GPUs of that kind.
         settings: one assignment or several, such as "training.batch=1024".
@@ -137,7 +138,7 @@ def estimate(
     """
     config = as_config(config).with_settings(settings)
     _check_kind(kind, gpus)
-    length = config.mix.epoch_images or images or _count(config, one_or_many(real))
+    length = config.mix.epoch_images or images or _epoch_images(config, one_or_many(real))
     per_epoch = length // config.training.batch
     if per_epoch < 1:
         raise ConfigError(f"training.batch = {config.training.batch}: is more than {length} images; set a smaller one")
@@ -177,19 +178,28 @@ def _check_kind(kind: str | None, gpus: int) -> None:
         raise ConfigError(f"gpus = {gpus}: must be at least 1, and more need their kind, such as h100")
 
 
-def _count(config: Config, real: Sequence[str]) -> int:
-    """Return the number of the images that a run draws from."""
-    sources = [*(real or config.data.real), *config.data.synthetic]
-    if not sources:
+def _epoch_images(config: Config, real: Sequence[str]) -> int:
+    """Return the slots of an epoch: all real images, with synthetic ones beside them (union) or alone."""
+    real, synthetic = tuple(real) or config.data.real, config.data.synthetic
+    if not (real or synthetic):
         raise ConfigError("images: are not known; name their sources with --real, or give --images N")
-    return min(len(open_images(sources, check=False, cache="never")), config.mix.max_real or 1 << 60)
+    mode = choose_mode(config.mix, real=bool(real), synthetic=bool(synthetic))
+    limits = {"real": config.mix.max_real, "synthetic": config.mix.max_synthetic}
+    sources = {"real": real, "synthetic": synthetic}
+    counted = {"synthetic": ["synthetic"], "union": ["real", "synthetic"]}.get(mode, ["real"])
+    return sum(_number(sources[side], limits[side]) for side in counted)
+
+
+def _number(sources: Sequence[str], most: int | None) -> int:
+    images = len(open_images(sources, check=False, cache="never"))
+    return images if most is None else min(images, most)
 
 
 def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tuple[float, str]:
     """Return images per second, and what that rests on."""
     precision = config.training.precision
     if kind is None:
-        return _measured(config), f"the speed of {TRIAL_STEPS} steps of procedural images on this machine"
+        return _measured(config), f"the speed of {TRIAL_STEPS} steps on patches of photographs here"
     rate = KINDS[kind].bfloat16 if precision == "bfloat16" else KINDS[kind].float32
     share = SHARE[precision]
     return (
@@ -201,11 +211,9 @@ def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tup
 def _measured(config: Config) -> float:
     """Return images per second of a few steps on this machine."""
     batch = min(config.training.batch, TRIAL_BATCH)
-    small = config.with_settings([f"training.batch={batch}", "training.micro_batches=1", "mix.mode=real",
-                                  "mix.ratio=null", "mix.replace=null", "mix.max_real=null", "mix.max_synthetic=null",
-                                  "mix.epoch_images=null", "training.objective=contrastive"])  # fmt: skip
-    source = f"procedural:mix:{TRIAL_IMAGES}:{max(32, config.views.size)}"
-    data = small.data.model_copy(update={"real": (source,), "synthetic": ()})
+    plain = [f"mix.{name}=null" for name in ("ratio", "replace", "then", "max_real", "max_synthetic", "epoch_images")]
+    small = config.with_settings([f"training.batch={batch}", "training.micro_batches=1", "mix.mode=real", *plain])
+    data = small.data.model_copy(update={"real": (TRIAL_IMAGES,), "synthetic": ()})
 
     def trial(short: Config, out: Path) -> None:
         pretrain(short, out=out, progress=False)
