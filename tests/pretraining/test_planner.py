@@ -92,7 +92,7 @@ def test_what_does_not_fit_names_the_micro_batches_that_do() -> None:
 def test_without_a_kind_the_speed_is_that_of_real_steps_here(tiny: Tiny) -> None:
     plan = estimate(tiny("views.size=32", "training.steps=10"), images=26)
     assert plan.kind == THIS and plan.available is None and plan.images_per_second > 0
-    assert "4 steps on patches of photographs here" in plan.text()
+    assert "12 steps on patches of photographs here" in plan.text()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from syn2co.data.open import open_images
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.operations import StepCount, count_step
 from syn2co.pretraining.recipes import as_config
-from syn2co.pretraining.speed import measure_speed
+from syn2co.pretraining.speed import STEPS, measure_speed
 from syn2co.pretraining.train import pretrain
 
 
@@ -46,8 +46,9 @@ KINDS = {
 THIS = "this machine"
 SHARE = {"bfloat16": 0.2, "float32": 0.5, "float64": 0.25}
 """Share of a data sheet's rate that a step is assumed to reach; measured on no GPU."""
-TRIAL_IMAGES, TRIAL_BATCH, TRIAL_STEPS = "builtin:photos:labeled", 32, 4
-"""Of the steps that are timed on this machine; speed hardly depends on the batch beyond."""
+TRIAL_IMAGES, TRIAL_FLOPS = "builtin:photos:labeled", 5e10
+"""Images of the steps that are timed on this machine, and least operations of such a step, in 16 to 128 images: with
+less, a small encoder is timed too slow (32 images on two threads: by half)."""
 _CONTEXT = 1e9
 """Bytes that a device's own libraries take."""
 
@@ -84,11 +85,11 @@ class RunEstimate:
 
     def text(self) -> str:
         """Return lines for the terminal."""
-        seen = self.steps * self.batch
+        seen, speed = self.steps * self.batch, _speed_text(self.images_per_second)
         on = self.kind if self.kind == THIS else f"{self.devices} x {self.kind}"
         lines = [
             f"{clock(self.seconds)} on {on}: {self.steps:,} steps of {self.batch} images, {self.epochs:g} epochs of "
-            f"{self.images:,} ({seen:,} images, {self.images_per_second:,.0f} a second, {self.gflops:.3g} GFLOP each)",
+            f"{self.images:,} ({seen:,} images, {speed} a second, {self.gflops:.3g} GFLOP each)",
             f"memory {decimal(round(self.memory))} per device"
             + ("" if self.available is None else f" of {decimal(round(self.available))}")
             + f", disk {decimal(round(self.disk))} for checkpoints",
@@ -100,6 +101,10 @@ class RunEstimate:
                 else f"does not fit: set training.micro_batches={self.micro_batches}, or take more devices"
             )
         return "\n".join([*lines, *(f"assumed: {line}" for line in self.assumptions)])
+
+
+def _speed_text(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
 
 
 def estimate(
@@ -199,7 +204,7 @@ def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tup
     """Return images per second, and what that rests on."""
     precision = config.training.precision
     if kind is None:
-        return _measured(config), f"the speed of {TRIAL_STEPS} steps on patches of photographs here"
+        return _measured(config, count), f"the speed of {STEPS} steps on patches of photographs here"
     rate = KINDS[kind].bfloat16 if precision == "bfloat16" else KINDS[kind].float32
     share = SHARE[precision]
     return (
@@ -208,9 +213,9 @@ def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tup
     )
 
 
-def _measured(config: Config) -> float:
+def _measured(config: Config, count: StepCount) -> float:
     """Return images per second of a few steps on this machine."""
-    batch = min(config.training.batch, TRIAL_BATCH)
+    batch = min(config.training.batch, max(16, min(128, int(TRIAL_FLOPS / count.flops))))
     plain = [f"mix.{name}=null" for name in ("ratio", "replace", "then", "max_real", "max_synthetic", "epoch_images")]
     small = config.with_settings([f"training.batch={batch}", "training.micro_batches=1", "mix.mode=real", *plain])
     data = small.data.model_copy(update={"real": (TRIAL_IMAGES,), "synthetic": ()})
@@ -218,8 +223,7 @@ def _measured(config: Config) -> float:
     def trial(short: Config, out: Path) -> None:
         pretrain(short, out=out, progress=False)
 
-    speed = measure_speed(small.model_copy(update={"data": data}), trial, steps=TRIAL_STEPS, every=TRIAL_STEPS // 2)
-    return batch / speed.seconds
+    return batch / measure_speed(small.model_copy(update={"data": data}), trial).seconds
 
 
 def _memory(count: StepCount, rows: int) -> float:

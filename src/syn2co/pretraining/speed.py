@@ -26,20 +26,18 @@ class StepSpeed(NamedTuple):
     steps_per_epoch: int
 
 
-def measure_speed(config: Config, trial: Trial, *, steps: int = STEPS, every: int = EVERY) -> StepSpeed:
+def measure_speed(config: Config, trial: Trial) -> StepSpeed:
     """Return the speed of a config, with the window of synthetic negatives open.
 
     Args:
         config: the run.
         trial: trains it.
-        steps: optimizer steps that are taken.
-        every: optimizer steps at the end of them that are timed.
 
     Raises:
         Syn2CoError: as `pretrain`.
     """
     with TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        trial(config.with_settings([f"training.steps={steps}", f"machine.log_steps={every}", *SHORT]), out)
+        trial(config.with_settings([f"training.steps={STEPS}", f"machine.log_steps={EVERY}", *SHORT]), out)
         last = read_metrics(out)[-1]
     return StepSpeed(config.training.batch / last["images_per_second"], round(last["step"] / last["epoch"]))
