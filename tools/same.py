@@ -35,7 +35,7 @@ TINY = (
     "machine.tensorboard=false",
 )  # fmt: skip
 SETS = {
-    "procedural": ("--count=24", "--size=32"),
+    "procedural": ("--count=24", "--size=64"),
     "fitted": ("--count=24", "--size=32", "--real=builtin:digits:test"),
     "flow": (
         "--count=8", "--size=16", "--real=builtin:digits:test", "--set=options.steps=6", "--set=options.batch=8",

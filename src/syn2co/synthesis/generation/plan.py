@@ -11,7 +11,7 @@ from syn2co.images.image_set import ImageSet
 from syn2co.synthesis.generators.registry import load_generator
 from syn2co.synthesis.sets.dataset_folder import check_recipe, read_recipe
 from syn2co.synthesis.sets.plan import Plan, make_plan
-from syn2co.synthesis.sets.settings import SET, SynthesisSettings, WorkSettings
+from syn2co.synthesis.sets.settings import NEWER, SET, SynthesisSettings, WorkSettings, settings_of_recipe
 
 
 def plan(
@@ -71,7 +71,7 @@ def plan_in(
     count: int | None = None,
     workers: int | None = None,
 ) -> Plan:
-    """Return the plan of settings for a folder; counts that they leave open are those of the set in it.
+    """Return the plan of settings for a folder; counts and newer options that they leave open are those of its set.
 
     `count` and `workers` stand for `work.count` and `work.workers`.
 
@@ -83,6 +83,10 @@ def plan_in(
     work = settings.work.model_dump() | {k: v for k, v in (("count", count), ("workers", workers)) if v is not None}
     if saved is not None:
         work |= {name: saved[SET][name] for name in ("count", "shard_size") if work[name] is None}
+        if saved["generator"] == settings.generator:  # of a set from before an option, that is the value of old
+            of_set = settings_of_recipe(saved)["options"]
+            left = {name: of_set[name] for name in NEWER.get(settings.generator, {}) if name not in settings.options}
+            settings = settings.model_copy(update={"options": settings.options | left})
     settings = settings.model_copy(update={"work": WorkSettings.parse(work, under="work.")})
     jobs = plan(settings, real=images, fingerprint=saved[SET]["real"] if saved else None)
     check_recipe(folder, saved, jobs)

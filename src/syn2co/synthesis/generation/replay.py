@@ -22,7 +22,7 @@ from syn2co.synthesis.sets.dataset_folder import MODEL, RECIPE, check_metadata, 
 from syn2co.synthesis.sets.job import Job, make_job
 from syn2co.synthesis.sets.manifest import mismatch, read_lines
 from syn2co.synthesis.sets.recipe import Recipe, resolve
-from syn2co.synthesis.sets.settings import NO_SETTINGS, SET, SynthesisSettings
+from syn2co.synthesis.sets.settings import SET, SynthesisSettings, settings_of_recipe
 from syn2co.synthesis.sets.shards import stem, stored_images
 from syn2co.synthesis.sets.spec import Generator, Skipped, refuse_unnamed_file
 
@@ -98,7 +98,7 @@ def replay(
     if saved is None:
         raise SynthesisError(f"{folder.name}: holds no {RECIPE}, so it is no data set of syn2co; correct the path")
     shard, line = _find(folder, saved, id)
-    values = {name: value for name, value in saved.items() if name not in NO_SETTINGS}
+    values = settings_of_recipe(saved)
     if generator is None:
         refuse_unnamed_file(str(saved["generator"]), folder.name)
     chosen = SynthesisSettings.parse(values | ({"generator": generator} if generator else {})).with_settings(settings)

@@ -1,6 +1,7 @@
 """The ladder of generators: procedural, fitted, flow, diffusion; each a package of `NameOptions` and `open_generator`.
 
 One whose images depend on more than options and real images also has `code(options)`: a text that changes with that.
+One whose options leave something to the size has `complete(options, size)`, which returns them complete.
 One that cannot draw every subject that it takes also has `check_subjects(options, subjects)`, which raises.
 
 A user's own function is named "path.py:function"; see `syn2co.synthesis.generators.user_function`.
@@ -30,7 +31,8 @@ def load_generator(name: str) -> GeneratorSpec:
     """
     if name in BUILTIN:
         module = import_module(f"syn2co.synthesis.generators.{name}")
-        hooks = {"code_of": getattr(module, "code", None), "check_subjects": getattr(module, "check_subjects", None)}
+        named = {"code_of": "code", "complete": "complete", "check_subjects": "check_subjects"}
+        hooks = {field: getattr(module, function, None) for field, function in named.items()}
         return GeneratorSpec(
             name, getattr(module, f"{name.title()}Options"), module.open_generator, **hooks, **TRAITS[name]
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from syn2co.core.errors import ConfigError
 from syn2co.core.files import public_path
-from syn2co.synthesis.sets.settings import SynthesisSettings
+from syn2co.synthesis.sets.settings import NEWER, SynthesisSettings
 from syn2co.synthesis.sets.spec import BUILTIN, GeneratorSpec
 
 FORMAT = 1
@@ -19,8 +19,6 @@ NO_PIXEL = {"license", "licence", "cpu_offload", "save_steps"}
 """Options of the built-in generators that change no image; version 0.1 wrote licence."""
 PLACE = {"model", "revision", "base", "lora"}
 """Options of the diffusion generator that say where its files lie; `code` knows these by their content."""
-NEWER: dict[str, Any] = {"base": None, "lora": None, "lora_scale": 1.0, "supersampling": 1}
-"""Options that the first sets of their generators lack, with the value that is left out: recipes and hashes stay."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,8 @@ def resolve(settings: SynthesisSettings, generator: GeneratorSpec, real: str | N
     """
     _check_subjects(settings, generator)
     options = generator.options.parse(settings.options, under="options.")
+    if generator.complete is not None:
+        options = generator.complete(options, settings.size)
     if generator.check_subjects is not None:
         generator.check_subjects(options, _given(settings))
     if generator.code_of is not None:
@@ -61,8 +61,8 @@ def public_settings(settings: SynthesisSettings) -> dict[str, Any]:
     values = settings.model_dump(mode="json", exclude={"work"})
     if settings.max_real is None:  # newer than the first sets, whose recipe and hash stay as they are
         del values["max_real"]
-    if settings.generator in BUILTIN:
-        values["options"] = {name: value for name, value in values["options"].items() if NEWER.get(name, ...) != value}
+    newer = NEWER.get(settings.generator, {})
+    values["options"] = {name: value for name, value in values["options"].items() if newer.get(name, ...) != value}
     places = [(values, name) for name in ("generator", "classes", "captions")]
     places += [(values["options"], name) for name in ("model", "base", "lora")]
     for group, name in places:

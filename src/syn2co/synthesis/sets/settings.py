@@ -16,6 +16,13 @@ SET = "set"
 NO_SETTINGS = frozenset({"hash", SET, "check"})
 """Keys of recipe.json that are no settings."""
 
+NEWER: dict[str, dict[str, Any]] = {
+    "procedural": {"supersampling": 1},
+    "diffusion": {"base": None, "lora": None, "lora_scale": 1.0},
+}
+"""Options that the first sets of a generator lack, with the value that they have there: recipes leave it out, so that
+theirs and their hashes stay."""
+
 
 class WorkSettings(Settings):
     """Settings of the work, such as the number of images; nothing here changes an image."""
@@ -103,6 +110,13 @@ def in_todays_words(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, **groups}
 
 
+def settings_of_recipe(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings in what a recipe.json holds, with the options that it leaves out."""
+    values = {name: value for name, value in saved.items() if name not in NO_SETTINGS}
+    newer = NEWER.get(str(values.get("generator")), {})
+    return values | {"options": newer | values["options"]} if isinstance(values.get("options"), dict) else values
+
+
 def load_settings(path: str | Path) -> SynthesisSettings:
     """Return the settings in a JSON file; in the recipe.json of a data set, count and shard size are those of the set.
 
@@ -114,6 +128,7 @@ def load_settings(path: str | Path) -> SynthesisSettings:
     )
     about, work = values.pop(SET, None), values.get("work", {})
     if isinstance(about, dict) and isinstance(work, dict):
+        values = settings_of_recipe(values)
         of_set = {name: about[name] for name in ("count", "shard_size") if name in about and work.get(name) is None}
         values["work"] = work | of_set
     return SynthesisSettings.parse(values)

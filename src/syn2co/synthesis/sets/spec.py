@@ -142,5 +142,7 @@ class GeneratorSpec:
     code: str | None = None
     """Hash of the file of a user's own function; of a built-in generator, what its `code` says of the options."""
     code_of: Callable[[Any], str | None] | None = None
+    complete: Callable[[Any, int], Settings] | None = None
+    """Returns the options with what they leave to the size in pixels."""
     check_subjects: Callable[[Any, Collection[str]], None] | None = None
     """Raises for options with which the given subjects cannot be made."""

@@ -1,6 +1,7 @@
 """Procedural images: functions of the job alone, byte for byte, never black or flat; groups are positive pairs."""
 
 from itertools import combinations
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 from syn2co.audits.health import ROUGH
 from syn2co.audits.scan import statistics
 from syn2co.core.errors import ConfigError
+from syn2co.synthesis.generation.generate import generate
+from syn2co.synthesis.generation.plan import plan
+from syn2co.synthesis.generation.replay import replay
 from syn2co.synthesis.generators.procedural import ProceduralOptions, open_generator, program_of, programs
 from syn2co.synthesis.generators.procedural.palettes import LUMA, Palette, draw_palette, with_contrast
 from syn2co.synthesis.generators.registry import load_generator
 from syn2co.synthesis.sets.job import Job, make_job
-from syn2co.synthesis.sets.recipe import public_settings, resolve
-from syn2co.synthesis.sets.settings import SynthesisSettings
+from syn2co.synthesis.sets.recipe import Recipe, public_settings, resolve
+from syn2co.synthesis.sets.settings import SynthesisSettings, load_settings, settings_of_recipe
 from syn2co.synthesis.sets.spec import Context, GeneratedImage, Generator
 
 NAMES = ("leaves", "spectrum", "fractals", "warps", "blend")
@@ -81,18 +85,35 @@ def test_supersampled_warps_are_no_noise_however_small() -> None:
         for side in (1, 2)
     ]
     assert sum(value < ROUGH for value in smooth[0]) == 5 and min(smooth[1]) > ROUGH
-    assert all(picture.image.shape == (32, 32, 3) for picture in made(opened(supersampling=2), jobs_of(5)))
+    for size, program, side in ((63, "warps", 2), (64, "warps", 1), (32, "fractals", 1)):
+        jobs = jobs_of(5)
+        left, given = (
+            made(opened(size, program=program), jobs),
+            made(opened(size, program=program, supersampling=side), jobs),
+        )
+        assert all((one.image == other.image).all() for one, other in zip(left, given, strict=True))
+        assert all(picture.image.shape == (size, size, 3) for picture in left)
 
 
-def test_a_recipe_without_supersampling_is_that_of_the_first_sets() -> None:
-    settings = SynthesisSettings(size=32, options={"program": "warps"})
-    assert (
-        "supersampling"
-        not in public_settings(resolve(settings, load_generator("procedural"), None).settings)["options"]
-    )
-    more = settings.model_copy(update={"options": {"program": "warps", "supersampling": 2}})
-    hashes = {resolve(one, load_generator("procedural"), None).hash for one in (settings, more)}
-    assert len(hashes) == 2
+def test_recipes_leave_out_the_supersampling_of_the_first_sets() -> None:
+    def recipe_at(size: int, **options: object) -> Recipe:
+        return resolve(SynthesisSettings(size=size, options=options), load_generator("procedural"), None)
+
+    first, large = recipe_at(32, supersampling=1), recipe_at(64)
+    assert all("supersampling" not in public_settings(one.settings)["options"] for one in (first, large))
+    assert len({recipe_at(32).hash, recipe_at(32, supersampling=2).hash, first.hash}) == 3
+    assert settings_of_recipe({"generator": "procedural", **public_settings(first.settings)})["options"] == {
+        **first.settings.options
+    }
+
+
+def test_a_set_begun_before_supersampling_goes_on_and_is_replayed(tmp_path: Path) -> None:
+    old = SynthesisSettings(size=32, options={"supersampling": 1})
+    info = generate(old, tmp_path / "set", count=2)
+    assert generate(SynthesisSettings(size=32), info.folder, count=3).made == 1
+    assert generate(load_settings(info.folder / "recipe.json"), info.folder).made == 0
+    last = plan(old, count=3)[2].id
+    assert replay(info.folder, last).identical
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -35,9 +35,9 @@ class ProceduralOptions(Settings):
     """Pictures in a blend (MixUp), with weights from a flat Dirichlet distribution."""
     jitter: Share = 0.1
     """Spread of the images of one group; 0: only by what is drawn anew, such as the chaos game's points."""
-    supersampling: int = Field(default=1, ge=1, le=8)
-    """Side at which pictures are rendered before they are shrunk, in multiples of the size. Below 64 px use 2: lines
-    finer than a pixel turn one of 50 warps into noise otherwise."""
+    supersampling: int | None = Field(default=None, ge=1, le=8)
+    """Side at which pictures are rendered before they are shrunk, in multiples of the size; null is 2 for warps below
+    64 px, one of 50 of which would be noise of lines finer than a pixel, and else 1."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,16 @@ def programs(blend_of: int = 3) -> dict[str, Program]:
     return {**parts, "blend": Program(partial(blend.draw, count=blend_of), blend.jitter, blend.render)}
 
 
+def complete(options: ProceduralOptions, size: int) -> ProceduralOptions:
+    """Return the options with what they leave to the size in pixels; null stays where warps differ from the others."""
+    if options.supersampling is not None or (size < 64 and options.program in ("mix", "warps")):
+        return options
+    return options.model_copy(update={"supersampling": 1})
+
+
 def open_generator(options: ProceduralOptions, context: Context) -> Generator:
     """Return the generator of these programs at `context.size` pixels; it needs nothing else of the context."""
+    options = complete(options, context.size)
     known = programs(options.blend_of)
     names = list(known) if options.program == "mix" else [options.program]
 
@@ -88,7 +96,8 @@ def _one(
 ) -> GeneratedImage:
     """Return the picture of one job, with the name of its program noted."""
     name, parameters, rng = program_of(job, names, known, options.jitter)
-    picture = known[name].render(parameters, rng, options.supersampling * size)
-    if options.supersampling > 1:
+    side = size * (options.supersampling or (2 if name == "warps" else 1))
+    picture = known[name].render(parameters, rng, side)
+    if side > size:
         picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
     return GeneratedImage(with_contrast(picture), {"program": name})
