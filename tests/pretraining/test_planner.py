@@ -1,16 +1,19 @@
 """What a run will take: operations by hand, checkpoints as they are written, hours by the data sheet."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from syn2co.cli import runs
 from syn2co.cli.main import cli
 from syn2co.core.errors import ConfigError
+from syn2co.pretraining import planner, train
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.operations import CLASSES, count_step
-from syn2co.pretraining.planner import KINDS, SHARE, THIS, estimate
+from syn2co.pretraining.planner import KINDS, SHARE, THIS, estimate, forecast
 from syn2co.pretraining.train import pretrain
 
 Tiny = Callable[..., Config]
@@ -114,3 +117,23 @@ def test_the_command() -> None:
     assert done.exit_code == 0 and '"kind": "h100"' in done.output
     assert isinstance(CliRunner().invoke(cli, words).exception, ConfigError)
     assert "give either RECIPE or --config FILE" in CliRunner().invoke(cli, ["estimate"]).output
+
+
+def test_a_run_that_is_worth_it_begins_with_its_estimate(
+    tiny: Tiny, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timed steps may take a hundredth of a run; 12 of 8 images are worth it from 1,200 steps on."""
+    config = tiny("views.size=32", f"data.real={json.dumps([str(image_folder)])}")
+    assert forecast(config.with_settings(["training.steps=1199"]), tmp_path) is None
+    monkeypatch.setattr(planner, "_measured", lambda *_: 100.0)
+    long = config.with_settings(["training.steps=1200"])
+    expected = forecast(long, tmp_path)
+    assert expected is not None and expected.seconds == 1200 * 8 / 100
+    (tmp_path / "config.json").write_text(long.to_json())
+    monkeypatch.setattr(runs, "_config", lambda *_: tmp_path / "config.json")
+    monkeypatch.setattr(train, "pretrain", lambda *_, **__: train.FinishedRun(tmp_path, 0, {}))
+    words = ["pretrain", "--config", "x", "--out", str(tmp_path / "run")]
+    assert "1,200 steps of 8 images" in CliRunner().invoke(cli, words).output
+    assert "1,200 steps" not in CliRunner().invoke(cli, [*words, "--quiet"]).output
+    monkeypatch.setattr(planner, "MOST_TRIAL_FLOPS", 1e6)
+    assert forecast(long, tmp_path) is None

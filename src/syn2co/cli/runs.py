@@ -60,6 +60,8 @@ def pretrain(
     config = _config(recipe, config_file, options.pop("budget"), options.pop("extend"))
     from syn2co.pretraining.train import pretrain as run
 
+    if isinstance(config, str | Path) and not quiet:
+        _say_what_it_takes(config, real, synthetic, settings, out)
     done = run(config, out=out, real=real, synthetic=synthetic, settings=settings, **options, progress=not quiet)
     if first_rank():
         click.echo(
@@ -84,6 +86,21 @@ def _config(recipe: str | None, config_file: Path | None, budget: float | None, 
     from syn2co.pretraining.auto import Auto
 
     return Auto(budget)
+
+
+def _say_what_it_takes(
+    recipe: str | Path, real: tuple[str, ...], synthetic: tuple[str, ...], settings: tuple[str, ...], out: Path
+) -> None:
+    """Print the estimate of a run of one process that is about to begin; the recipe auto prints its own."""
+    from syn2co.core.launcher import launcher
+    from syn2co.core.progress import note
+    from syn2co.pretraining.planner import forecast
+    from syn2co.pretraining.train import resolved_config
+
+    if launcher().size == 1:
+        expected = forecast(resolved_config(recipe, real, synthetic, settings), out)
+        for line in expected.text().splitlines() if expected else ():
+            note(line)
 
 
 @click.command(cls=SourceCommand)

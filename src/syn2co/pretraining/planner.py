@@ -17,8 +17,10 @@ from syn2co.data.open import open_images
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.operations import StepCount, count_step
 from syn2co.pretraining.recipes import as_config
+from syn2co.pretraining.run_folder import begun_config
 from syn2co.pretraining.speed import STEPS, measure_speed
 from syn2co.pretraining.train import pretrain
+from syn2co.runtime.device import choose_device
 
 
 class DeviceKind(NamedTuple):
@@ -49,6 +51,9 @@ SHARE = {"bfloat16": 0.2, "float32": 0.5, "float64": 0.25}
 TRIAL_IMAGES, TRIAL_FLOPS = "builtin:photos:labeled", 5e10
 """Images of the steps that are timed on this machine, and least operations of such a step, in 16 to 128 images: with
 less, a small encoder is timed too slow (32 images on two threads: by half)."""
+MOST_TRIAL_FLOPS, WORTH = 2e13, 100
+"""Operations of the timed steps that a CPU does in about a minute, and how much longer than they a run must be to be
+worth an estimate."""
 _CONTEXT = 1e9
 """Bytes that a device's own libraries take."""
 
@@ -174,6 +179,27 @@ def estimate(
     )
 
 
+def forecast(config: Config, out: Path) -> RunEstimate | None:
+    """Return the estimate of a run that is about to begin in the folder `out` on this machine.
+
+    None if the run has begun, or if timing a few steps would take more than a hundredth of it, or, on a CPU, a minute.
+
+    Raises:
+        ConfigError, DataError: as `estimate` does.
+    """
+    if begun_config(out) is not None:
+        return None
+    count = count_step(config)
+    batch = _trial_batch(config, count)
+    if choose_device(config.machine.device).type == "cpu" and STEPS * batch * count.flops > MOST_TRIAL_FLOPS:
+        return None
+    images = config.mix.epoch_images or _epoch_images(config, ())
+    steps = config.training.steps or config.training.epochs * (images // config.training.batch)
+    if steps * config.training.batch < WORTH * STEPS * batch:
+        return None
+    return estimate(config, images=images)
+
+
 def _check_kind(kind: str | None, gpus: int) -> None:
     if kind is not None and kind not in KINDS:
         raise ConfigError(
@@ -215,7 +241,7 @@ def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tup
 
 def _measured(config: Config, count: StepCount) -> float:
     """Return images per second of a few steps on this machine."""
-    batch = min(config.training.batch, max(16, min(128, int(TRIAL_FLOPS / count.flops))))
+    batch = _trial_batch(config, count)
     plain = [f"mix.{name}=null" for name in ("ratio", "replace", "then", "max_real", "max_synthetic", "epoch_images")]
     small = config.with_settings([f"training.batch={batch}", "training.micro_batches=1", "mix.mode=real", *plain])
     data = small.data.model_copy(update={"real": (TRIAL_IMAGES,), "synthetic": ()})
@@ -224,6 +250,10 @@ def _measured(config: Config, count: StepCount) -> float:
         pretrain(short, out=out, progress=False)
 
     return batch / measure_speed(small.model_copy(update={"data": data}), trial).seconds
+
+
+def _trial_batch(config: Config, count: StepCount) -> int:
+    return min(config.training.batch, max(16, min(128, int(TRIAL_FLOPS / count.flops))))
 
 
 def _memory(count: StepCount, rows: int) -> float:

@@ -114,7 +114,7 @@ def pretrain(
         auto = config if isinstance(config, Auto) else Auto()
         with broken_listed(folder):
             config = _choose(auto, folder, real, synthetic, settings)
-    config = _resolve(config, real, synthetic, settings)
+    config = resolved_config(config, real, synthetic, settings)
     if init_from is not None:
         config = config.model_copy(update={"init_from": str(init_from)})
     device = choose_device(config.machine.device)
@@ -150,7 +150,7 @@ def _choose(
         return begun
     assignments = one_or_many(settings)
     given = Config(recipe=AUTO).with_settings([line for line in assignments if line.lstrip().startswith("data.")])
-    data = _resolve(given, real, synthetic, ()).data
+    data = resolved_config(given, real, synthetic, ()).data
     return chosen_config(
         auto,
         data,
@@ -159,12 +159,13 @@ def _choose(
     )
 
 
-def _resolve(
+def resolved_config(
     config: Config | str | Path,
     real: str | Path | Sequence[str | Path],
     synthetic: str | Path | Sequence[str | Path],
     settings: str | Sequence[str],
 ) -> Config:
+    """Return the config with the given sources and settings; one without images is refused."""
     config = as_config(config).with_settings(settings)
     given = {"real": one_or_many(real), "synthetic": one_or_many(synthetic)}
     data = config.data.model_copy(update={name: sources for name, sources in given.items() if sources})
