@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test slow same kills mutants fuzz check lint types reference clean
+.PHONY: demo test slow same kills mutants fuzz gpu-check check lint types reference clean
 
 demo: $(READY)
 	$(BIN)/syn2co demo --out runs/demo
@@ -26,6 +26,9 @@ mutants: $(READY)
 
 fuzz: $(READY)
 	$(BIN)/python tools/fuzz.py
+
+gpu-check: $(READY)
+	$(BIN)/python tools/gpu_check.py
 
 check: lint types test
 

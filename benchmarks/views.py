@@ -1,6 +1,7 @@
 """What a pair of views costs beside the usual torchvision-on-PIL pipeline, on one thread, both in one run.
 
     python benchmarks/views.py [--json] [--images 64] [--rounds 5]
+    python benchmarks/views.py --reduced        # data.decode = reduced beside full, at 500 to 4,000 px
 
 Times are the best of the rounds, each round the mean over the images, each image with draws of its own. At 224 pixels
 from a 500 x 375 JPEG in memory, at 32 pixels from a decoded array. The usual pipeline ends with normalized tensors,
@@ -11,8 +12,10 @@ import argparse
 import io
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -23,6 +26,8 @@ from sklearn.datasets import load_sample_image
 from torchvision import transforms
 
 from syn2co.core import keyed_rng
+from syn2co.data.open import open_images
+from syn2co.data.reduced import reduced_views
 from syn2co.data.settings import ViewsSettings
 from syn2co.data.views import draw_view, one_view, two_views
 
@@ -118,18 +123,47 @@ def measure(
     return {name: milliseconds(work, **count) for name, work in stages.items()}
 
 
+def reduced(rounds: int) -> None:
+    """Print what a pair of views of 224 px costs by size of the JPEG, decoded whole and reduced, taking turns."""
+    print("shorter side | full, CPU ms least (median) | reduced | ratio least (median) | gray levels apart")
+    for side in (500, 1000, 2000, 4000):
+        photo = cv2.resize(load_sample_image("china.jpg"), (side * 3 // 2, side), interpolation=cv2.INTER_CUBIC)
+        with tempfile.TemporaryDirectory() as folder:
+            Image.fromarray(photo).save(Path(folder, "photo.jpg"), quality=90)
+            images = open_images([folder], cache="never", cache_dir=folder)
+            times: dict[str, list[float]] = {"full": [], "reduced": []}
+            apart = []
+            for index in range(4 * rounds):
+                key = {"seed": 0, "epoch": 0, "index": index}
+                start = time.process_time()
+                whole = two_views(images.read(0), ViewsSettings(), **key)
+                middle = time.process_time()
+                pair = reduced_views(images, 0, (0, 1), ViewsSettings(), **key)
+                times["full"].append(1000 * (middle - start))
+                times["reduced"].append(1000 * (time.process_time() - middle))
+                apart.append(np.abs(np.array(whole, float) - np.array(pair)).mean())
+        least, middle = ([function(part) for part in times.values()] for function in (min, np.median))
+        print(
+            f"{side} px | {least[0]:.1f} ({middle[0]:.1f}) | {least[1]:.1f} ({middle[1]:.1f}) | "
+            f"{least[0] / least[1]:.2f} ({middle[0] / middle[1]:.2f}) | {np.mean(apart):.1f}"
+        )
+
+
 def main() -> None:
     """Print the table, or JSON with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--images", type=int, default=64, help="images a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--reduced", action="store_true", help="decoding at the scale of the crops, and nothing else")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     np.random.seed(0)
     torch.manual_seed(0)
 
+    if options.reduced:
+        return reduced(options.rounds)
     photo = cv2.resize(load_sample_image("china.jpg"), (500, 375), interpolation=cv2.INTER_AREA)
     buffer = io.BytesIO()
     Image.fromarray(photo).save(buffer, "JPEG", quality=90)

@@ -1,5 +1,6 @@
 """Shared by all tests: one thread, a cache of their own, a folder of tiny images, a config that trains in seconds."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -17,9 +18,16 @@ if TYPE_CHECKING:
 _CACHE = tempfile.TemporaryDirectory(prefix="syn2co-tests-", ignore_cleanup_errors=True)
 os.environ["SYN2CO_CACHE"] = _CACHE.name
 runs.PROCESSES.set_forkserver_preload(runs.PRELOADED)
+runs.wait_for_no_disk()
+gc.set_threshold(10_000, 20, 50)  # looking for garbage as often as usual takes a tenth of all time
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in its background so
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every process that a test starts
+
+
+def pytest_collection_finish() -> None:
+    """Look for no garbage among what was imported."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +67,25 @@ def tiny(image_folder: Path) -> "Callable[..., Config]":
         ).with_settings(assignments)  # fmt: skip
 
     return make
+
+
+@pytest.fixture
+def few_patches(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Fewer images in `builtin:photos`, and in `builtin:digits:train`; the patches of each photograph by split."""
+    from functools import cache
+
+    from syn2co.images.sources import builtin
+
+    patches = {"train": 40, "labeled": 10, "test": 4}
+    monkeypatch.setattr(builtin, "PATCHES", patches)
+    monkeypatch.setattr(builtin, "photo_part", cache(builtin.photo_part))  # a photograph is decoded once
+    fifth = builtin._fifth
+
+    def few(rows: object, value: int, split: str) -> object:
+        return fifth(rows, value, split)[: 20 if split == "train" else None]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtin, "_fifth", few)
+    return patches
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ ORACLE = "tests/pretraining/test_oracle.py"
 SCHEDULES = "tests/objective/test_schedules.py"
 QUEUE = "tests/objective/test_queue.py"
 NORM = "tests/models/test_batch_norm.py::test_two_ranks_equal_batch_norm_of_the_global_batch"
-RESUME = "tests/pretraining/test_resume.py::test_stopping_after_any_step_changes_nothing"
+RESUME = "tests/pretraining/test_resume.py::test_stopping_after_every_step_changes_nothing"
 AVERAGES = "tests/pretraining/test_resume.py::test_a_stop_between_two_log_lines_keeps_the_open_averages"
 CHECKPOINT = "tests/runtime/test_checkpoint.py::test_a_flipped_bit_anywhere_is_found"
 

@@ -109,6 +109,66 @@ def test_a_crowd_of_equal_hashes_does_not_explode_and_is_said_to_be_incomplete()
     assert len(many.first) == 500 and not many.complete
 
 
+def always_indexed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every search use the index."""
+    monkeypatch.setattr(hash_pairs, "_FEW_PAIRS", 0)
+    monkeypatch.setattr(hash_pairs, "_BUCKET_PAIRS", -1_000_000)
+    monkeypatch.setattr(hash_pairs, "_COUNTS", (7,))
+
+
+@pytest.mark.parametrize("chunks", [4, 5, 6, 7, 8])
+def test_hashes_that_differ_in_12_bits_are_near_in_a_chunk(chunks: int) -> None:
+    parts = hash_pairs._chunks(chunks, 12)
+    assert sum(part.width for part in parts) == 64
+    bits = [draws(number).permutation(64)[:12] for number in range(2000)]
+    # The worst case fills each chunk with as many bits as are still near, and one more bit somewhere.
+    worst = [bit for part in parts for bit in range(part.shift, part.shift + part.radius + 1)]
+    bits += [np.delete(worst, number) for number in range(13)]
+    differing = np.array([sum(1 << int(bit) for bit in part) for part in bits], np.uint64)
+    assert np.any([part.near(differing) for part in parts], axis=0).all()
+    assert not any(part.near(np.array([sum(1 << bit for bit in worst)], np.uint64)).any() for part in parts)
+
+
+def crowd_and_clusters() -> np.ndarray:
+    """Hashes around centers, alone, equal (40 times), and equal in the lower half."""
+    alone = draws(5).integers(0, 2**64, 400, dtype=np.uint64)
+    return np.concatenate([spread_hashes(200, 4), alone, alone[:40] & np.uint64(2**32 - 1), np.full(40, alone[7])])
+
+
+@pytest.mark.parametrize("missing", [0, 1, 300])
+def test_the_index_gives_the_pairs_of_all_pairs_also_where_the_search_stops(monkeypatch, missing) -> None:
+    one, two = crowd_and_clusters(), spread_hashes(250, 4)[::-1].copy()
+    for second in (None, two):
+        most = len(hash_pairs.close_pairs(one, second, 12).first) - missing
+        wanted = hash_pairs.close_pairs(one, second, 12, most=most)
+        with monkeypatch.context() as patched:
+            always_indexed(patched)
+            if not missing:
+                patched.setattr(hash_pairs, "_all", None)
+            pairs = hash_pairs.close_pairs(one, second, 12, most=most)
+        assert pairs.complete == wanted.complete
+        assert np.array_equal(pairs.first, wanted.first) and np.array_equal(pairs.second, wanted.second)
+
+
+def test_the_index_compares_few_pairs_and_all_pairs_where_hashes_share_their_chunks(monkeypatch) -> None:
+    compared = []
+    compare = hash_pairs._BlockSearch.__call__
+
+    def counted(self, left, right, columns=hash_pairs._COLUMNS):
+        compared.append(len(left) * len(right))
+        return compare(self, left, right, columns)
+
+    monkeypatch.setattr(hash_pairs._BlockSearch, "__call__", counted)
+    hashes = draws(6).integers(0, 2**64, 20_000, dtype=np.uint64)
+    planted = hashes[:50] ^ np.uint64(0b1011)
+    pairs = hash_pairs.close_pairs(np.concatenate([hashes, planted]), None, 12)
+    assert {(row, 20_000 + row) for row in range(50)} <= set(
+        zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
+    )
+    assert sum(compared) < 0.25 * 20_000**2 / 2
+    assert not hash_pairs._quickest(hashes[:6000] >> np.uint64(52), hashes[:6000] >> np.uint64(52), 12)
+
+
 def column(*values: float) -> np.ndarray:
     return np.array(values, np.float64)[:, None]
 

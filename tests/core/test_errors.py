@@ -9,7 +9,7 @@ import pytest
 from synthetic_folders import picture, write_set
 
 import syn2co
-from syn2co.core.errors import Syn2CoError, SynthesisError
+from syn2co.core.errors import ConfigError, Syn2CoError, SynthesisError
 from syn2co.synthesis.generation.plan import plan
 from syn2co.synthesis.sets.dataset_folder import is_done
 from syn2co.synthesis.sets.settings import SynthesisSettings
@@ -37,3 +37,7 @@ def test_a_damaged_list_of_skipped_images_is_no_missing_shard(tmp_path: Path) ->
     wanted = plan(SynthesisSettings(), count=2)
     with pytest.raises(SynthesisError, match="skipped.jsonl: line 1 is not JSON; delete skipped.jsonl and generate"):
         is_done(folder, wanted, 0)
+
+
+def test_an_error_stays_in_one_line_whatever_is_in_a_name() -> None:
+    assert str(ConfigError("--recipe a\nb\x1b[2J\u2028c: is none")) == r"--recipe a\nb\x1b[2J\u2028c: is none"

@@ -7,6 +7,8 @@ import multiprocessing.synchronize
 import os
 import signal
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -108,6 +110,15 @@ def test_workers_change_nothing(workers, cache, image_folder):
     assert count == 7
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="loading processes are forked")
+def test_images_that_are_kept_once_read_are_read_before_a_fork(image_folder):
+    _, images = open_images([image_folder]), open_images([image_folder])
+    assert images.cached and images.nbytes_cache == 0, "the second time with remembered verdicts"
+    schedule = Schedule(len(images), 8, 1, 1, seed=0)
+    assert len(list(batches(images, VIEWS, schedule, range(0, 1), rank=0, workers=1))) == 1
+    assert images.nbytes_cache == 26 * 20 * 24 * 3
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_that_vanishes_is_named(workers, tmp_path):
     images = open_images([write_images(tmp_path / "images", 8)], cache="never")
@@ -116,6 +127,40 @@ def test_an_image_that_vanishes_is_named(workers, tmp_path):
     schedule = Schedule(8, 8, 1, 1, seed=0)
     with pytest.raises(DataError, match=gone):
         list(batches(images, VIEWS, schedule, range(0, 1), rank=0, workers=workers))
+
+
+def test_the_next_batch_is_made_while_one_is_used(image_folder, monkeypatch):
+    images = open_images([image_folder], cache="always")
+    schedule, made = Schedule(26, 8, 1, 1, seed=3), [threading.Event() for _ in range(52)]
+    real, calls = loader.one_view, iter(made)
+    monkeypatch.setattr(loader, "one_view", lambda *a, **k: next(calls).set() or real(*a, **k))
+    stream = batches(images, VIEWS, schedule, range(0, 3), rank=0, workers=0)
+    next(stream)
+    assert made[31].wait(5), "the last view of the second batch"
+    assert not made[32].wait(0.05), "no more than one ahead"
+    stream.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on Windows")
+def test_a_fork_waits_until_no_thread_is_inside_of_opencv(image_folder, monkeypatch):
+    images = open_images([image_folder], cache="always")
+    inside, real = threading.Event(), loader.one_view
+
+    def slow(*args, **named):
+        inside.set()
+        time.sleep(0.01)
+        return real(*args, **named)
+
+    monkeypatch.setattr(loader, "one_view", slow)
+    stream = batches(images, VIEWS, Schedule(26, 8, 1, 1, seed=3), range(0, 2), rank=0, workers=0)
+    next(stream)
+    inside.clear()
+    assert inside.wait(5)
+    child = os.fork()
+    if not child:
+        os._exit(int(loader._MAKING.locked()))
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(list(stream)) == 1
 
 
 def _killed() -> None:

@@ -290,14 +290,44 @@ def test_pixels_are_the_same_cached_or_not(tmp_path: Path, opened: Opener) -> No
     shapes = [(int(h), int(w)) for h, w in draws.integers(1, 40, (300, 2))]
     pixels = [draws.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
     root = fill(tmp_path / "data", **{f"{n:03d}": cv2.imencode(".png", p)[1].tobytes() for n, p in enumerate(pixels)})
-    plain, auto, threaded = opened(root, cache="never"), opened(root), opened(root, workers=4)
-    assert plain.nbytes_cache == 0 and auto.nbytes_cache == sum(3 * h * w for h, w in shapes)
+    auto, threaded = opened(root), opened(root, workers=4, cache_dir=tmp_path / "other cache")
+    plain, lazy = opened(root, cache="never"), opened(root)
+    total = sum(3 * h * w for h, w in shapes)
+    assert [images.nbytes_cache for images in (auto, threaded, plain, lazy)] == [total, total, 0, 0]
     for index, expected in enumerate(pixels):
-        for images in (plain, auto, threaded, auto.subset([index, 0])):
+        for images in (plain, auto, threaded, lazy, lazy, auto.subset([index, 0]), lazy.subset([index, 0])):
             at = 0 if len(images) == 2 else index
             np.testing.assert_array_equal(images.read(at), expected[..., ::-1])
-    with pytest.raises(ValueError, match="read-only"):
-        auto.read(0)[0, 0, 0] = 1
+    assert lazy.nbytes_cache == total
+    for images in (auto, lazy):
+        with pytest.raises(ValueError, match="read-only"):
+            images.read(0)[0, 0, 0] = 1
+
+
+def test_images_with_remembered_verdicts_are_decoded_once_and_only_when_they_are_read(
+    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path / "data", a=png(1), b=b"", c=png(3), d=png(4))
+    first = opened(root, max_broken_share=0.5)
+    other = fill(tmp_path / "new", e=png(5))
+    loads: list[str] = []
+    load = FolderSource.load
+    monkeypatch.setattr(FolderSource, "load", lambda self, row: loads.append(self.name(row)) or load(self, row))
+    images = opened(root, other, max_broken_share=0.5)
+    assert [name for name in loads if name != "e.png"] == ["b.png"], "the broken one is looked at again"
+    assert images.cached and images.nbytes_cache == first.nbytes_cache // 3, "the new one is kept by its check"
+    loads.clear()
+    images.subset([2]).read(0)
+    assert values(images) == values(images) == [1, 3, 4, 5] and sorted(loads) == ["a.png", "c.png", "d.png"]
+    assert images.fingerprint == opened(root, other, cache_dir=tmp_path / "empty", max_broken_share=0.5).fingerprint
+    again = opened(root, other, max_broken_share=0.5)
+    (root / "c.png").unlink()
+    loads.clear()
+    again.subset([0, 1, 3]).read_ahead(threads=2)
+    again.read(0)
+    assert sorted(loads) == ["a.png", "c.png", "e.png"], "what cannot be read fails when it is read again"
+    with pytest.raises(BrokenImage, match="c.png"):
+        again.read(1)
 
 
 @pytest.mark.parametrize("workers", [0, 3])
@@ -420,7 +450,7 @@ def test_a_line_break_in_a_path(tmp_path: Path, opened: Opener) -> None:
             archive.add(root / name / f"{number}.png", f"{number}.png")
     assert values(opened(root / "a", root / "b")) == values(opened(root / "a.tar", root / "b.tar")) == [100, 101]
     assert values(opened(f"{root}/{{a,b}}.tar")) == [100, 101]
-    with pytest.raises(DataError, match=r"two\nlines/a: this source is given twice"):
+    with pytest.raises(DataError, match=r"two\\nlines/a: this source is given twice"):
         opened(root / "a", root / "a")
 
 

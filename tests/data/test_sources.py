@@ -236,6 +236,7 @@ def test_procedural_images_need_no_storage_no_check_and_no_cache(image_folder):
     np.testing.assert_array_equal(copy.read(7), images.read(7))
     assert len({images.read(index).tobytes() for index in range(20)}) == 20
     assert len(set(images.groups.tolist())) == 1026 and (images.groups[:1000] >= HASHED).all()
+    assert all(images.read(index).shape == (20, 24, 3) for index in range(1000, 1026))
     assert images.nbytes_cache == 26 * 20 * 24 * 3
 
 

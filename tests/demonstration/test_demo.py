@@ -15,15 +15,12 @@ SMALL = ("encoder.options.embed_dim=32", "encoder.options.depth=1", "encoder.opt
 SHORT = ("training.steps=4", "training.batch=16", "machine.tensorboard=false", "machine.threads=1", *SMALL)
 
 
-@pytest.fixture(autouse=True)
-def few_patches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sixteenth of the demo's training patches: scores are not what is tested."""
-    from syn2co.images.sources import builtin
-
-    monkeypatch.setitem(builtin.PATCHES, "train", 70)
+pytestmark = pytest.mark.usefixtures("few_patches")  # scores are not what is tested
 
 
-def test_one_run_on_the_photographs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_run_on_the_photographs(
+    few_patches: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from syn2co.demonstration.demo import demo
     from syn2co.demonstration.pretraining import PICTURES
     from syn2co.evaluation.stored_report import read_report
@@ -32,7 +29,7 @@ def test_one_run_on_the_photographs(tmp_path: Path, capsys: pytest.CaptureFixtur
     report, page = read_report(tmp_path / "demo"), path.read_text()
     assert {row.protocol for row in report.rows} == {"knn"}
     assert [row.encoder for row in report.rows] == ["syn2co", "raw pixels", "random init"]
-    assert (report.rows[0].n_train, report.rows[0].n_test) == (16 * 70, 1024)
+    assert (report.rows[0].n_train, report.rows[0].n_test) == (16 * few_patches["train"], 16 * few_patches["test"])
     assert len(re.findall('src="data:image/png;base64,', page)) == len(PICTURES)
     assert str(tmp_path) not in page
     assert "trained for 4 steps without labels" in page

@@ -104,8 +104,8 @@ def test_slow_reading_is_starved(
 
     def slowly(images: ImageSet, index: int) -> np.ndarray:
         nonlocal reads, last
-        if reads % 8 == 0:  # the first of a batch takes twice as long as training on the one before, at any load
-            time.sleep(max(0.05, 2 * (time.monotonic() - last)))
+        if reads % 8 == 0:  # the first of a batch takes far longer than training on the one before, at any load
+            time.sleep(max(0.05, 4 * (time.monotonic() - last)))
         image = read(images, index)
         reads, last = reads + 1, time.monotonic()
         return image

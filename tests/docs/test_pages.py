@@ -9,6 +9,7 @@ WRITTEN = [page for page in PAGES if GENERATED not in page.parents]
 
 
 @pytest.mark.parametrize("page", [page for page in WRITTEN if blocks(page, "python")], ids=name)
+@pytest.mark.usefixtures("few_patches")
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_python(page)

@@ -125,16 +125,14 @@ def test_a_constant_is_described_and_used_in_an_example(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.usefixtures("few_patches")
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
     import torch
 
     import syn2co
-    from syn2co.images.sources import builtin
 
     monkeypatch.chdir(tmp_path)
-    if name == "syn2co.demo":  # its patches are what takes minutes
-        monkeypatch.setattr(builtin, "PATCHES", {"train": 16, "test": 4})
     package, _, own = name.rpartition(".")
     module = import_module(_homes(package)[own])
     found = module if name in CONSTANTS else PUBLIC[name]

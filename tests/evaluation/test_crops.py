@@ -1,5 +1,6 @@
 """Crops in the background: equal for any number of threads, in order, bounded, and over when they shall be."""
 
+import os
 import threading
 import time
 from contextlib import closing
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from syn2co.core import stuck_threads
 from syn2co.core.errors import DataError
 from syn2co.data.open import open_images
 from syn2co.evaluation import crops as module
@@ -107,6 +109,28 @@ def test_an_interrupt_ends_the_threads_soon(images):
         raise KeyboardInterrupt
     assert running() == 0
     assert time.monotonic() - started < 10  # all of it would take 20 s
+
+
+def test_a_disk_that_does_not_answer_ends_the_wait_and_the_process(images, monkeypatch):
+    """A thread that hangs in a read cannot be killed; Python would wait for it before the process ends."""
+    answer, left = threading.Event(), []
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(stuck_threads, "_SECONDS", 0.2)
+    monkeypatch.setattr(os, "_exit", left.append)
+
+    def stalled(crop, index):
+        answer.wait()
+        return crop
+
+    with pytest.raises(DataError, match="workers: no images were read for 0 s; see whether their disk answers"):
+        next(crop_batches(CropReader(images, 8, 1.0, transform=stalled), BATCHES, workers=1))
+    stuck_threads.leave_if_stuck(2)
+    assert left == [2]
+    answer.set()
+    while running():
+        time.sleep(0.01)
+    stuck_threads.leave_if_stuck(2)
+    assert left == [2]
 
 
 def test_threads_by_default_are_the_cores_of_this_rank(launched, monkeypatch):

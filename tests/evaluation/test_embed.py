@@ -82,6 +82,7 @@ def test_metadata_say_where_features_come_from_and_no_path(encoder, photos, tmp_
             "image_size": 16,
             "crop_ratio": 1.0,
             "interpolation": "bilinear",
+            "squash": False,
             "provenance": {"weights": "random"},
         },
         "precision": "float32",

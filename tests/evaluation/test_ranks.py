@@ -31,9 +31,11 @@ PROTOCOLS = (
 def report_of(folder: Path, out: Path | None) -> str:
     encoder = build_encoder(TINY, seed=1)
     quick = {
-        "linear_augmented": {"epochs": 2},
+        "linear_augmented": {"epochs": 1},
+        "few_shot": {"shares": [0.3], "per_class": [1], "draws": 2},
+        "adversarial": {"epsilons": [4], "steps": 2},
         "fine_tune": {"epochs": 1, "min_steps": 3, "shares": [0.3], "draws": 2},
-        "robustness": {"corruptions": ["contrast", "shot_noise"], "severities": [3], "reference": "random init"},
+        "robustness": {"corruptions": ["shot_noise"], "severities": [3], "reference": "random init"},
     }
     settings = EvaluationSettings.parse({"device": "cpu", "batch_size": 4, **quick})
     report = evaluate(encoder, [folder / "train"], [folder / "test"], protocols=PROTOCOLS, settings=settings, out=out)

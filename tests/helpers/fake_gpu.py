@@ -1,8 +1,11 @@
 """A GPU without float64, as Apple's are, made of CPU tensors: an operator that gives float64 there raises.
 
+`WAITS` lists the functions of syn2co in which the host of a real GPU would have to wait for it.
+
 It stays in the process that has asked for it, so tests use it in one of their own.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 NAME = "fakegpu"
+WAITS: list[str] = []
+_ATEN: Any = torch.ops.aten
+_DATA_DEPENDENT = {  # what they give, or how large it is, the host has to know
+    _ATEN._local_scalar_dense.default, _ATEN.nonzero.default, _ATEN.masked_select.default, _ATEN._unique2.default,
+    _ATEN.repeat_interleave.Tensor, _ATEN.equal.default,
+}  # fmt: skip
 
 
 registration: Any = backend_registration
@@ -39,11 +48,31 @@ class OnGpu(torch.Tensor):
         return f"OnGpu({self.inner})"
 
     def tolist(self) -> Any:
+        _wait()
         return self.inner.tolist()
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _run(func, args, kwargs or {})
+
+
+def _wait() -> None:
+    """Note the innermost function of syn2co."""
+    frame: Any = sys._getframe()
+    while "/syn2co/" not in frame.f_code.co_filename:
+        frame = frame.f_back
+    WAITS.append(frame.f_code.co_qualname)
+
+
+def _waits(func: Any, tensors: list[torch.Tensor], there: bool) -> bool:
+    """Return whether the host waits: for a value, or for a copy from or to memory that is not page-locked."""
+    ours = [isinstance(tensor, OnGpu) for tensor in tensors]
+    if func is _ATEN._to_copy.default:
+        return ours[0] != there and not getattr(tensors[0], "pinned", False)
+    if func is _ATEN.copy_.default:
+        return ours[0] != ours[1]
+    masks = [tensor for tensor in tensors[1:] if tensor.dtype in (torch.bool, torch.uint8)]
+    return any(ours) and (func in _DATA_DEPENDENT or (func is _ATEN.index.Tensor and bool(masks)))
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -52,6 +81,8 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     ours = [isinstance(tensor, OnGpu) for tensor in tensors]
     wanted = kwargs.get("device")
     there = torch.device(wanted).type == NAME if wanted is not None else any(ours)
+    if _waits(func, tensors, there):
+        _wait()
     copies = func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
     mixed = [tensor for tensor, on_gpu in zip(tensors, ours, strict=True) if not on_gpu and tensor.dim()]
     indices = func in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
@@ -89,6 +120,7 @@ def _register_kernels() -> torch.library.Library:
         return OnGpu(torch.empty_strided(size, stride, dtype=dtype))
 
     def copy_from(source: torch.Tensor, target: Any, non_blocking: bool = False) -> Any:
+        _wait()
         target.inner.copy_(source.inner if isinstance(source, OnGpu) else source)
         return target
 

@@ -324,3 +324,13 @@ def test_pretrained_weights_that_cannot_be_fetched(monkeypatch):
     sentence = r"timm:vit_tiny_patch16_224: its weights cannot be fetched \(cannot reach the hub\); check the network"
     with pytest.raises(CheckpointError, match=sentence):
         load_encoder("timm:vit_tiny_patch16_224")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("test_resnet", "the running statistics of test_resnet would count"), ("pit_ti_224", "timm cannot do this for")],
+)
+def test_encoders_whose_activations_cannot_be_computed_again_are_refused(name: str, reason: str) -> None:
+    encoder = build_encoder(EncoderSettings(name=name, size=224 if name == "pit_ti_224" else 32), seed=0)
+    with pytest.raises(ConfigError, match=reason):
+        encoder.checkpoint_activations()

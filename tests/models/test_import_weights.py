@@ -262,36 +262,39 @@ def test_timms_evaluation_transform_gives_timms_pixels():
     """Pillow and torch round the weights of the same cubic on their own: at most one level apart."""
     image = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
     encoder = build_encoder(TINY.model_copy(update={"size": 48}), seed=0)
-    for interpolation, ratio in (("bicubic", 0.9), ("bilinear", 0.95), ("bicubic", 0.5)):
-        cfg = {"input_size": (3, 48, 48), "crop_pct": ratio, "interpolation": interpolation, "crop_mode": "center"}
+    modes = ("center", "center", "center", "squash", "squash")
+    ratios = (("bicubic", 0.9), ("bilinear", 0.95), ("bicubic", 0.5), ("bicubic", 1.0), ("bilinear", 0.9))
+    for (interpolation, ratio), mode in zip(ratios, modes, strict=True):
+        cfg = {"input_size": (3, 48, 48), "crop_pct": ratio, "interpolation": interpolation, "crop_mode": mode}
         transform = EvaluationTransform.of(cfg)
         _crop_as(encoder, transform, "x")
-        found = resize_and_crop(image, 48, encoder.crop_ratio, encoder.interpolation)
-        plain = timm.data.create_transform((3, 48, 48), interpolation=interpolation, crop_pct=ratio, mean=0.0, std=1.0)
+        found = resize_and_crop(image, 48, encoder.crop_ratio, encoder.interpolation, squash=encoder.squash)
+        crop = {"interpolation": interpolation, "crop_pct": ratio, "crop_mode": mode}
+        plain = timm.data.create_transform((3, 48, 48), **crop, mean=0.0, std=1.0)
         expected = (plain(Image.fromarray(image)).permute(1, 2, 0) * 255).round().numpy()
         assert np.abs(found - expected).max() <= 1, interpolation
 
 
 def test_evaluation_sees_the_encoders_own_transform(image_folder):
     encoder = build_encoder(TINY, seed=0).eval()
-    encoder.crop_ratio, encoder.interpolation = 0.5, "bicubic"
+    encoder.crop_ratio, encoder.interpolation, encoder.squash = 0.5, "bicubic", True
     images = open_images(image_folder).subset([0, 5])
-    crops = np.stack([resize_and_crop(images.read(row), 16, 0.5, "bicubic") for row in range(2)])
+    crops = np.stack([resize_and_crop(images.read(row), 16, 0.5, "bicubic", squash=True) for row in range(2)])
     with torch.no_grad():
         expected = encoder(encoder.preprocess(torch.from_numpy(crops)))
     torch.testing.assert_close(extract(encoder, images), expected)
-    random = baselines_of(encoder, seed=0)["random init"]
-    assert (random.crop_ratio, random.interpolation) == (0.5, "bicubic")
+    pixels, random = baselines_of(encoder, seed=0).values()
+    assert (random.crop_ratio, random.interpolation, random.squash, pixels.squash) == (0.5, "bicubic", True, True)
     assert source_name("timm:test_vit:/home/me/a.pth") == "timm:test_vit:a.pth"
 
 
 def test_what_our_transform_cannot_do_is_said(capsys):
     encoder = build_encoder(TINY, seed=0)
-    cfg = {"input_size": (3, 16, 16), "interpolation": "nearest", "crop_mode": "squash"}
+    cfg = {"input_size": (3, 16, 16), "interpolation": "nearest", "crop_mode": "border"}
     _crop_as(encoder, EvaluationTransform.of(cfg), "timm:siglip")
     said = capsys.readouterr().err
     assert "timm:siglip: is evaluated with bilinear interpolation instead of nearest" in said
-    assert "timm:siglip: is evaluated with a center crop instead of timm's crop mode squash" in said
+    assert "timm:siglip: is evaluated with a center crop instead of timm's crop mode border" in said
 
 
 def test_the_reference_network_by_hand(monkeypatch):

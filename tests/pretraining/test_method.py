@@ -2,6 +2,7 @@
 
 import math
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -318,3 +319,14 @@ def test_every_draw_and_strength_reaches_its_place(tiny, monkeypatch):
     online, target = seen["drop_path_uniforms"][:2], seen["drop_path_uniforms"][2:]
     assert [(k["seed"], k["epoch"], k["view"]) for _, k in online] == [(0, 1, 1), (0, 1, 2)] and len(target) == 2
     assert [k["strengths"][1:] for _, k in seen["contrastive_loss"]] == [(0.11, 0.22, 0.33)] * 2
+
+
+def test_negatives_are_drawn_beside_the_forward_pass(tiny, monkeypatch):
+    import syn2co.pretraining.method as module
+
+    config, forward, beside = tiny(), threading.Event(), list[bool]()
+    monkeypatch.setattr(module, "draw_negatives", lambda *_, **__: beside.append(forward.wait(5)))
+    model = _model(config)
+    model.online.encoder.register_forward_pre_hook(lambda *_: forward.set())
+    _step(model, _batch(), config, synthetic=True)
+    assert beside == [True, True]

@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 import signal
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -208,10 +210,10 @@ def test_the_progress_shows_the_ratio():
     assert training_text({**record, "drawn_synthetic": 0.25}).startswith("epoch 1.00  synthetic 25 %  loss 2.00")
 
 
-def test_doctor_reads_a_mixed_run(mixed, tmp_path):
+def test_doctor_reads_a_mixed_run(whole_of):
     from syn2co.diagnostics.doctor import doctor
 
-    assert "78 images" in doctor(_train(mixed("ratio"), tmp_path / "run")).text()
+    assert "78 images" in doctor(whole_of("ratio")).text()
 
 
 def test_the_codec_reaches_the_views_of_a_run(mixed, image_folder, variations, tmp_path, monkeypatch):
@@ -319,13 +321,19 @@ def test_other_synthetic_images_than_at_the_start_are_refused(mixed, variations,
 # --- restarts, kills and ranks ----------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def whole_of(mixed, tmp_path_factory):
+    """`whole_of(mix)`: its run, never interrupted; made once."""
+    return cache(lambda mix: _train(mixed(mix), tmp_path_factory.mktemp("whole") / "run"))
+
+
 @pytest.mark.parametrize("mix", MIXES)
-def test_a_mixed_run_that_is_stopped_goes_on_bit_for_bit(mix, mixed, tmp_path, monkeypatch):
+def test_a_mixed_run_that_is_stopped_goes_on_bit_for_bit(mix, mixed, whole_of, tmp_path, monkeypatch):
     import os
 
     import syn2co.pretraining.loop as loop
 
-    whole, run, take, stops = _train(mixed(mix), tmp_path / "whole"), tmp_path / "run", loop.training_step, [2, 5, 7]
+    whole, run, take, stops = whole_of(mix), tmp_path / "run", loop.training_step, [2, 5, 7]
 
     def stopping(model, online, batch, place, *args, **named):
         if stops and place.step == stops[0]:
@@ -341,15 +349,14 @@ def test_a_mixed_run_that_is_stopped_goes_on_bit_for_bit(mix, mixed, tmp_path, m
     assert_same_run(_train(mixed(mix), run), whole)
 
 
-@pytest.mark.parametrize("mix", ["ratio", "replace"])
-def test_a_mixed_run_that_is_killed_ends_like_one_that_was_not(mix, mixed, tmp_path):
-    whole, run = _train(mixed(mix), tmp_path / "whole"), tmp_path / "run"
+def test_a_mixed_run_that_is_killed_ends_like_one_that_was_not(mixed, whole_of, tmp_path):
+    mix, run = "replace", tmp_path / "run"
     for point, number, workers in (("before the enqueue", 7, 2), ("half a file", 1, 0), ("after the enqueue", 5, 2)):
         config = mixed(mix, f"machine.workers={workers}").to_json()
         assert finish(start(train_and_die, config, str(run), point, number)) == -signal.SIGKILL
         assert max(saved_steps(run), default=0) < 12
     assert finish(start(train, mixed(mix).to_json(), str(run))) == 0
-    assert_same_run(run, whole)
+    assert_same_run(run, whole_of(mix))
 
 
 @pytest.mark.parametrize("mix", ["ratio", "replace"])
@@ -412,13 +419,13 @@ def _cosine(share: float) -> float:
     return (1 + math.cos(math.pi * share)) / 2
 
 
-@pytest.mark.parametrize("stop", [5, 6, 7])
-def test_a_stop_around_the_switch_changes_nothing(stop, phases, tmp_path, monkeypatch):
+def test_stops_around_the_switch_change_nothing(phases, tmp_path, monkeypatch):
     config, whole = phases
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        interrupt_at(patch, stop - 1, signal.SIGTERM)
-        _train(config, tmp_path / "run")
-    assert saved_steps(tmp_path / "run")[-1] == stop
+    for passage, stop in ((4, 5), (0, 6), (0, 7)):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            interrupt_at(patch, passage, signal.SIGTERM)
+            _train(config, tmp_path / "run")
+        assert saved_steps(tmp_path / "run")[-1] == stop
     assert_same_run(_train(config, tmp_path / "run"), whole)
 
 
@@ -443,7 +450,8 @@ def test_a_switch_that_leaves_no_epoch_on_one_side_is_refused(phases, tmp_path):
 
 def test_a_run_from_before_mixing_goes_on(tiny, tmp_path):
     """Its config.json names neither data.synthetic nor mix, and its hash is another one."""
-    run, whole = _train(tiny("training.steps=12"), tmp_path / "run"), _train(tiny(), tmp_path / "whole")
+    whole = _train(tiny(), tmp_path / "whole")
+    run = shutil.copytree(whole, tmp_path / "run")
     for path in (run / "checkpoints").glob("*12.safetensors"):
         path.unlink()
     old = json.loads((run / "config.json").read_text())

@@ -137,3 +137,13 @@ def test_a_run_that_is_worth_it_begins_with_its_estimate(
     assert "1,200 steps" not in CliRunner().invoke(cli, [*words, "--quiet"]).output
     monkeypatch.setattr(planner, "MOST_TRIAL_FLOPS", 1e6)
     assert forecast(long, tmp_path) is None
+
+
+def test_activations_that_are_computed_again_take_less_memory_and_a_pass_more(tiny: Tiny) -> None:
+    """Of four blocks one is kept at a time, beside what goes into each."""
+    kept, again = (
+        count_step(tiny("encoder.options.depth=4", f"machine.activation_checkpointing={word}"))
+        for word in ("false", "true")
+    )
+    assert 0.25 * kept.activations < again.activations < 0.7 * kept.activations
+    assert 1.2 < again.flops / kept.flops < 4 / 3

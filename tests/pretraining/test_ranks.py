@@ -1,5 +1,6 @@
 """One run is one run, on any number of ranks: real gloo processes, compared with a single one."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,7 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import assert_same_run, finish, metrics, said, saved_steps, start_ranks, train, train_slowly
+from runs import (
+    KILLED_ONCE,
+    assert_same_run,
+    finish,
+    metrics,
+    said,
+    saved_steps,
+    start,
+    start_ranks,
+    train,
+    train_slowly,
+)
 
 EXACT = ("training.precision=float64", "training.steps=5")
 STATE = ("online.", "target.", "queue", "optimizer.")
@@ -65,6 +77,14 @@ def test_four_ranks_equal_one_in_float64(tiny, tmp_path):
     assert max(apart.values()) < 1e-9
 
 
+def test_activations_that_are_computed_again_change_no_bit_on_two_ranks_or_one(tiny, tmp_path):
+    """Three blocks with drop path; other forward passes than those of the plain run would give other bits."""
+    words = ["encoder.options.depth=3", "encoder.drop_path=0.5", "training.steps=4"]
+    for train_on, name in ((_alone, "alone"), (_on_ranks, "ranks")):
+        again = train_on(tiny(*words, "machine.activation_checkpointing=true"), tmp_path / f"{name} again")
+        assert_same_run(again, train_on(tiny(*words), tmp_path / name))
+
+
 def test_first_step_in_float32(tiny, tmp_path):
     """Loss and gradients; beyond the first step AdamW turns reordered sums into differences of the size of the lr."""
     from syn2co.runtime.checkpoint import load_checkpoint
@@ -110,6 +130,39 @@ def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on_bit_for_bit(tiny, tm
     assert_same_run(_on_ranks(config, run), whole)
 
 
+def _train_unlike(config: str, out: str, situation: str) -> None:
+    """As on a second machine that has other settings, packages or images than the first one."""
+    import cv2
+
+    if os.environ["RANK"] == "1":
+        values = {name: value for name, value in json.loads(config).items() if name not in ("hash", "written_by")}
+        values["queue"]["size"] = 32 if situation == "config" else values["queue"]["size"]
+        values["data"]["real"] = [f"{out}-images"] if situation == "images" else values["data"]["real"]
+        cv2.__version__ = "4.0" if situation == "versions" else cv2.__version__
+        config = json.dumps(values)
+    train(config, out)
+
+
+@pytest.mark.parametrize(
+    ("situation", "sentence"),
+    [
+        ("config", "rank 1: has another config (queue.size = 60 on rank 0, 32 on rank 1); start all ranks by the same"),
+        ("versions", "rank 1: has opencv 4.0, and rank 0 has "),
+        ("images", "data.real: rank 1 has other images than rank 0 (30, or other names or sizes)"),
+    ],
+)
+def test_ranks_that_are_unlike_are_refused_with_the_difference(situation, sentence, tiny, tmp_path):
+    from tiny_images import write_images
+
+    write_images(tmp_path / "run-images", 30)
+    processes = start_ranks(2, _train_unlike, tiny().to_json(), str(tmp_path / "run"), situation)
+    assert finish(processes[1]) == 2
+    processes[0].kill() if situation == "images" else None
+    finish(processes[0])
+    assert sentence in said(processes[situation == "images"])
+    assert not metrics(tmp_path / "run")
+
+
 def test_a_rank_that_is_killed_ends_the_others_with_one_sentence(tiny, tmp_path):
     processes = start_ranks(2, train_slowly, tiny().to_json(), str(tmp_path / "run"), 0.2)
     end = time.monotonic() + 60
@@ -119,7 +172,7 @@ def test_a_rank_that_is_killed_ends_the_others_with_one_sentence(tiny, tmp_path)
     os.kill(processes[1].pid, signal.SIGKILL)
     assert [finish(process) for process in processes] == [2, -9]
     [sentence] = [line for line in said(processes[0]).splitlines() if not line.startswith("note:")]
-    assert sentence.startswith("TrainingError: rank 0: another rank is gone or does not answer; see what it says")
+    assert sentence.startswith("TrainingError: rank 0: rank 1 is gone or does not answer; see what it says")
 
 
 def _train_without_a_disk_on_rank_1(config: str, out: str) -> None:
@@ -209,28 +262,42 @@ def test_ranks_that_do_not_share_the_run_folder_are_told(tiny, tmp_path):
     assert "rank 1 does not find the checkpoint that rank 0 resumes from" in said(processes[1])
 
 
-KILLED_ONCE = """
-import os, signal
-if os.environ.get("RANK") == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-    import syn2co.pretraining.loop as loop
-    take, taken = loop.training_step, []
-    def step(*args, **named):
-        taken.append(None)
-        if len(taken) == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return take(*args, **named)
-    loop.training_step = step
-"""
+def _train_with_torchruns_agent(config: str, out: str) -> None:
+    """As `torchrun --max-restarts 1 -m syn2co pretrain` does, with ranks that need not import torch again."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    address = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+    launch = LaunchConfig(1, 1, 2, run_id="run", max_restarts=1, start_method="fork", **address)
+    elastic_launch(launch, _train_killed_once)(config, out)
 
 
+def _train_killed_once(config: str, out: str) -> None:
+    exec(KILLED_ONCE, {})
+    with contextlib.suppress(SystemExit):  # of a run that is done
+        train(config, out)
+
+
+def test_a_killed_rank_is_started_again_by_torchruns_agent(tiny, tmp_path):
+    """Both ranks start again, and go on from the last checkpoint."""
+    config = tiny("training.steps=4", "machine.save_steps=1").to_json()
+    process = start(_train_with_torchruns_agent, config, str(tmp_path / "run"))
+    assert finish(process) == 0
+    assert said(process).count("(exitcode: -9)") == 1, "no other rank is started again"
+    assert said(process).count("run: 4 steps done.") == 1, "only the first rank speaks"
+    assert_same_run(tmp_path / "run", _on_ranks(tiny("training.steps=4"), tmp_path / "other"))
+
+
+@pytest.mark.slow
 def test_torchrun_itself_starts_a_killed_rank_again(tiny, tmp_path):
-    """The command of the documentation; the second attempt must not meet what the first one left in the store."""
+    """The command of the documentation, in five processes that each import torch."""
     (tmp_path / "tiny.json").write_text(tiny("training.steps=4", "machine.save_steps=1").to_json())
     (tmp_path / "sitecustomize.py").write_text(KILLED_ONCE)
     torchrun = (sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     command = (*torchrun, "--max-restarts", "1", "-m", "syn2co", "pretrain", "--config", "tiny.json", "--out", "run")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([*command, "--quiet"], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [*command, "--quiet"], cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert "exitcode: -9" in done.stderr and "Traceback" not in done.stderr
     assert done.stdout.count("run: 4 steps done.") == 1, "only the first rank speaks"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -18,6 +19,18 @@ from syn2co.pretraining.train import pretrain
 def _train(config, out: Path) -> Path:
     pretrain(config, out=out, progress=False)
     return out
+
+
+@pytest.fixture(scope="module")
+def done(tiny, tmp_path_factory) -> Path:
+    """A finished run of the tiny config; not to be written to."""
+    return _train(tiny(), tmp_path_factory.mktemp("done") / "run")
+
+
+@pytest.fixture
+def copied(done, tmp_path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(done, tmp_path / "run")
 
 
 def _damage(path: Path) -> None:
@@ -37,27 +50,24 @@ def _damage(path: Path) -> None:
         ("optimizer.clip=null", r"optimizer.clip = 5.0 there, null now"),
     ],
 )
-def test_defect_12_a_folder_of_another_config_is_refused(assignment, difference, tiny, tmp_path):
+def test_defect_12_a_folder_of_another_config_is_refused(assignment, difference, tiny, copied):
     """The released code lets two experiments share a folder and resume each other in silence."""
-    run = _train(tiny("training.steps=4"), tmp_path / "run")
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
     with pytest.raises(
         ConfigError, match=rf"--out run: holds a run of another config \({difference}\); choose another"
     ):
-        _train(tiny("training.steps=4", assignment), run)
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+        _train(tiny(assignment), copied)
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
 
 
-def test_machine_settings_may_change(tiny, tmp_path):
-    run = _train(tiny("training.steps=4"), tmp_path / "run")
-    _train(tiny("training.steps=4", "machine.log_steps=3", "machine.keep=5", "machine.save_steps=1"), run)
+def test_machine_settings_may_change(tiny, copied):
+    _train(tiny("machine.log_steps=3", "machine.keep=5", "machine.save_steps=1"), copied)
 
 
-def test_a_runs_own_config_repeats_it(tiny, tmp_path):
-    run = _train(tiny(), tmp_path / "run")
-    pretrain(run / "config.json", out=tmp_path / "again", progress=False)
-    assert_same_run(tmp_path / "again", run)
-    saved = json.loads((run / "config.json").read_text())
+def test_a_runs_own_config_repeats_it(tiny, done, tmp_path):
+    pretrain(done / "config.json", out=tmp_path / "again", progress=False)
+    assert_same_run(tmp_path / "again", done)
+    saved = json.loads((done / "config.json").read_text())
     assert saved["hash"] == tiny().hash and saved["queue"] == {"size": 60}
 
 
@@ -90,7 +100,7 @@ def test_a_start_that_failed_does_not_bind_the_folder(tiny, tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["hash"] == tiny("training.steps=4").hash
 
 
-def test_defect_12_two_runs_in_one_folder_at_the_same_time(tiny, tmp_path):
+def test_defect_12_two_runs_in_one_folder_at_the_same_time(tiny, done, tmp_path):
     run = tmp_path / "run"
     first = start(train_slowly, tiny().to_json(), str(run), 0.2)
     while not metrics(run):
@@ -104,25 +114,23 @@ def test_defect_12_two_runs_in_one_folder_at_the_same_time(tiny, tmp_path):
     with pytest.raises(ConfigError, match="--out run: another run is writing to this folder"):
         _train(tiny(), run)
     assert finish(first) == 0
-    assert_same_run(run, _train(tiny(), tmp_path / "other"))
+    assert_same_run(run, done)
 
 
-def test_a_damaged_newest_checkpoint_costs_only_its_steps(tiny, tmp_path, capsys):
-    whole, run = _train(tiny(), tmp_path / "whole"), _train(tiny(), tmp_path / "run")
-    assert saved_steps(run) == [10, 12]
-    _damage(run / "checkpoints" / "step-000000012.safetensors")
-    _train(tiny(), run)
+def test_a_damaged_newest_checkpoint_costs_only_its_steps(tiny, done, copied, capsys):
+    assert saved_steps(copied) == [10, 12]
+    _damage(copied / "checkpoints" / "step-000000012.safetensors")
+    _train(tiny(), copied)
     note = "note: step-000000012.safetensors is damaged; resuming from an earlier checkpoint"
     assert note in capsys.readouterr().err
-    assert_same_run(run, whole)
+    assert_same_run(copied, done)
 
 
-def test_all_checkpoints_damaged_is_an_error(tiny, tmp_path):
-    run = _train(tiny(), tmp_path / "run")
-    for path in (run / "checkpoints").iterdir():
+def test_all_checkpoints_damaged_is_an_error(tiny, copied):
+    for path in (copied / "checkpoints").iterdir():
         _damage(path)
     with pytest.raises(CheckpointError, match=r"run: none of its checkpoints \(2\) is intact; start again in a new"):
-        _train(tiny(), run)
+        _train(tiny(), copied)
 
 
 def test_other_images_than_at_the_start_are_refused(tiny, tmp_path):
@@ -151,18 +159,17 @@ def test_images_may_move_to_another_place(tiny, tmp_path, monkeypatch):
     assert_same_run(_train(tiny(f'data.real=["{there}"]'), tmp_path / "run"), whole, state=False)
 
 
-def test_a_checkpoint_of_another_run_is_refused(tiny, tmp_path):
+def test_a_checkpoint_of_another_run_is_refused(tiny, copied, tmp_path):
     """Defect 12 by another door: a file that was copied into the run's folder."""
-    other = _train(tiny("seed=3"), tmp_path / "other")
-    run = _train(tiny(), tmp_path / "run")
-    for path in (run / "checkpoints").iterdir():
+    other = _train(tiny("seed=3", "training.steps=4"), tmp_path / "other")
+    for path in (copied / "checkpoints").iterdir():
         path.unlink()
-    copied = next((other / "checkpoints").iterdir())
-    (run / "checkpoints" / copied.name).write_bytes(copied.read_bytes())
+    foreign = next((other / "checkpoints").iterdir())
+    (copied / "checkpoints" / foreign.name).write_bytes(foreign.read_bytes())
     with pytest.raises(
         CheckpointError, match="is a checkpoint of a run with other settings .* take it out of this run"
     ):
-        _train(tiny(), run)
+        _train(tiny(), copied)
 
 
 @pytest.mark.parametrize(
@@ -195,15 +202,14 @@ def test_a_checkpoint_of_another_run_is_refused(tiny, tmp_path):
         ),
     ],
 )
-def test_a_checkpoint_of_another_shape_is_refused(change, sentence, tiny, tmp_path):
+def test_a_checkpoint_of_another_shape_is_refused(change, sentence, tiny, copied):
     from syn2co.runtime.checkpoint import load_checkpoint, save_checkpoint
 
-    run = _train(tiny(), tmp_path / "run")
-    found = load_checkpoint(run)
+    found = load_checkpoint(copied)
     change(found.tensors)
-    save_checkpoint(run, 12, found.tensors, found.state, keep=2)
+    save_checkpoint(copied, 12, found.tensors, found.state, keep=2)
     with pytest.raises(CheckpointError, match=sentence):
-        _train(tiny(), run)
+        _train(tiny(), copied)
 
 
 @pytest.mark.parametrize(
@@ -214,35 +220,33 @@ def test_a_checkpoint_of_another_shape_is_refused(change, sentence, tiny, tmp_pa
         (None, r"holds no state of a run \(it does not fit: total_steps: field required\); take it out of this folder"),
     ],
 )
-def test_a_forged_state_is_refused(forged, sentence, tiny, tmp_path):
+def test_a_forged_state_is_refused(forged, sentence, tiny, copied):
     from syn2co.runtime.checkpoint import load_checkpoint, save_checkpoint
 
-    run = _train(tiny(), tmp_path / "run")
-    saved = load_checkpoint(run)
-    save_checkpoint(run, 12, saved.tensors, {} if forged is None else saved.state | forged, keep=2)
+    saved = load_checkpoint(copied)
+    save_checkpoint(copied, 12, saved.tensors, {} if forged is None else saved.state | forged, keep=2)
     with pytest.raises(CheckpointError, match=sentence):
-        _train(tiny(), run)
+        _train(tiny(), copied)
 
 
-def test_damaged_metrics_do_not_stop_a_resume(tiny, tmp_path, monkeypatch, capsys):
-    whole, run = _train(tiny(), tmp_path / "whole"), tmp_path / "run"
+def test_damaged_metrics_do_not_stop_a_resume(tiny, done, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         interrupt_at(patch, 7, signal.SIGTERM)
         _train(tiny(), run)
     lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     (run / "metrics.jsonl").write_bytes(b"".join([*lines[:2], b'{"loss": "\xff"}\n', b'{"epoch": 1}\n', *lines[2:]]))
-    assert_same_run(_train(tiny(), run), whole)
+    assert_same_run(_train(tiny(), run), done)
     assert "metrics.jsonl: 2 lines are damaged and are left out" in capsys.readouterr().err
 
 
-def test_another_machine_is_reported(tiny, tmp_path, capsys):
+def test_another_machine_is_reported(tiny, copied, capsys):
     from syn2co.runtime.checkpoint import load_checkpoint, save_checkpoint
 
-    run = _train(tiny(), tmp_path / "run")
-    found = load_checkpoint(run)
+    found = load_checkpoint(copied)
     found.state["machine"] |= {"threads": 7, "torch": "1.0"}
-    save_checkpoint(run, 12, found.tensors, found.state, keep=2)
-    _train(tiny(), run)
+    save_checkpoint(copied, 12, found.tensors, found.state, keep=2)
+    _train(tiny(), copied)
     said = capsys.readouterr().err
     assert "note: resumed on another machine, so the last bits may differ: torch 1.0 -> " in said
     assert "threads 7 -> 1" in said
@@ -277,9 +281,8 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("ballast", [0, 1, 2])
-@pytest.mark.parametrize("tensorboard", [False, True])
-def test_a_full_disk_stops_the_run_and_loses_nothing(ballast, tensorboard, tiny, tmp_path, small_disk):
+@pytest.mark.parametrize("ballast, tensorboard", [(0, False), (1, False), (1, True), (2, True)])
+def test_a_full_disk_stops_the_run_and_loses_nothing(ballast, tensorboard, tiny, done, small_disk):
     """Full at a save, at a line of the metrics, or before the run has its folder."""
     config = tiny("machine.save_steps=3", f"machine.tensorboard={tensorboard}")
     run = small_disk / "run"
@@ -298,7 +301,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(ballast, tensorboard, tiny,
     (small_disk / "ballast").unlink()
     assert finish(start(train, config.with_settings(["machine.keep=2"]).to_json(), str(run))) in (0, 2)
     if ballast and saved_steps(run)[-1] == 12:
-        assert_same_run(run, _train(config, tmp_path / "whole"))
+        assert_same_run(run, done)
 
 
 def _train_and_stop(config: str, out: str) -> None:

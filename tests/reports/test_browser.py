@@ -121,25 +121,28 @@ def test_arrow_keys_read_every_point_of_a_chart(opened: Callable[..., "Page"]) -
 
 
 @pytest.mark.parametrize("name", ["study", "evaluation"])
-@pytest.mark.parametrize("width", [390, 768, 1440])
-def test_the_page_is_never_wider_than_the_window(opened: Callable[..., "Page"], name: str, width: int) -> None:
-    page = opened(name, width)
+def test_the_page_is_never_wider_than_the_window(opened: Callable[..., "Page"], name: str) -> None:
+    page = opened(name)
     page.eval_on_selector_all("details", "(several) => several.forEach((one) => { one.open = true; })")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator(".box.wide").first.is_visible() == (width > 740)
-    assert page.locator(".box.narrow").first.is_visible() == (width <= 740)
+    for width in (1440, 768, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator(".box.wide").first.is_visible() == (width > 740)
+        assert page.locator(".box.narrow").first.is_visible() == (width <= 740)
 
 
 @pytest.mark.parametrize("name", ["study", "evaluation"])
-@pytest.mark.parametrize(("width", "scheme"), [(1440, LIGHT), (1440, DARK), (390, LIGHT), (390, DARK)])
-def test_everybody_can_read_it(opened: Callable[..., "Page"], name: str, width: int, scheme: dict[str, Any]) -> None:
-    page = opened(name, width, **scheme)
+def test_everybody_can_read_it(opened: Callable[..., "Page"], name: str) -> None:
+    page = opened(name, **LIGHT)
     page.eval_on_selector_all("details", "(several) => several.forEach((one) => { one.open = true; })")
-    assert page.evaluate(RULES.read_text(encoding="utf-8")) == []
-    if axe := _axe():
-        page.evaluate(axe.read_text(encoding="utf-8"))
-        result = page.evaluate("axe.run()")
-        assert [(one["id"], one["nodes"][0]["html"]) for one in result["violations"]] == []
+    for width, scheme in ((1440, LIGHT), (1440, DARK), (390, LIGHT), (390, DARK)):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(**scheme)
+        assert page.evaluate(RULES.read_text(encoding="utf-8")) == [], (width, scheme)
+        if axe := _axe():
+            page.evaluate(axe.read_text(encoding="utf-8"))
+            result = page.evaluate("axe.run()")
+            assert [(one["id"], one["nodes"][0]["html"]) for one in result["violations"]] == []
 
 
 def _axe() -> Path | None:

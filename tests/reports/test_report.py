@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import study_pages
 from click.testing import CliRunner
+from evaluation_folders import paint
 
 import syn2co
 from syn2co.cli.reports import COMMANDS
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 def runs(tiny: "Callable[..., Config]", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`one` and `two`, runs of two seeds, and an evaluation of both beside them."""
     folder = tmp_path_factory.mktemp("runs")
-    labeled = ["builtin:digits:train"], ["builtin:digits:test"]
+    labeled = [paint(folder / name, {"blue": 9, "red": 9}, seed=seed) for seed, name in enumerate(("train", "test"))]
+    sources = [f'online_knn.{path.name}=["{path}"]' for path in labeled]
     for name, seed in (("one", 0), ("two", 1)):
-        online = ['online_knn.train=["builtin:digits:train"]', 'online_knn.test=["builtin:digits:test"]']
-        online += ["online_knn.every_epochs=2", "online_knn.max_images=100", f"seed={seed}"]
+        online = [*sources, "online_knn.every_epochs=2", f"seed={seed}"]
         syn2co.pretrain(tiny(*online), out=folder / name, progress=False)
     settings = syn2co.EvaluationSettings(baselines=False)
     encoders = [folder / "one", folder / "two"]

@@ -1,6 +1,7 @@
 """What ranks say to each other: identities on one rank, real gloo processes on two."""
 
 import json
+import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 from runs import finish, start_ranks
 
-from syn2co.core.errors import ConfigError
+from syn2co.core.errors import ConfigError, TrainingError
 from syn2co.runtime import distributed
 
 
@@ -64,6 +65,7 @@ def _talk(folder: str) -> None:
             "who": [me, distributed.world_size(), distributed.is_main(), distributed.active()],
             "rows": distributed.all_gather_rows(torch.full((3 - 2 * me, 2), me)).tolist(),
             "none": distributed.all_gather_rows(torch.arange(2 * me)).tolist(),
+            "equal": distributed.all_gather_rows(torch.arange(4).view(2, 2).T + 10 * me, equal=True).tolist(),
             "max": distributed.all_reduce_max(torch.tensor([me, -me])).tolist(),
             "mean": distributed.all_reduce_mean(torch.tensor([1.0, float("nan") if me else 2.0])).isnan().tolist(),
             "object": distributed.broadcast_object(f"of rank {me}"),
@@ -88,6 +90,7 @@ def test_two_ranks(tmp_path):
         assert found["who"] == [rank, 2, rank == 0, True]
         assert found["rows"] == [[0, 0], [0, 0], [0, 0], [1, 1]]
         assert found["none"] == [0, 1]
+        assert found["equal"] == [[0, 2], [1, 3], [10, 12], [11, 13]]
         assert found["max"] == [1, 0]
         assert found["mean"] == [False, True]
         assert found["object"] == "of rank 0"
@@ -111,3 +114,21 @@ def test_wrapped_gradients_are_means_over_ranks(tmp_path):
         assert finish(process) == 0
     assert json.loads((tmp_path / "0.json").read_text()) == [[1.5, 2.0]]
     assert json.loads((tmp_path / "1.json").read_text()) == [[1.5, 2.0]]
+
+
+def _hang(folder: str) -> None:
+    distributed.TIME_OUT, distributed._ANSWER = timedelta(seconds=1), 1.0
+    if os.environ["RANK"] == "1":
+        with distributed.session("cpu"):
+            time.sleep(3)
+        return
+    with pytest.raises(TrainingError) as caught, distributed.session("cpu"):
+        distributed.all_gather_objects("there")
+    (Path(folder) / os.environ["RANK"]).write_text(str(caught.value))
+
+
+def test_a_rank_that_hangs_is_named_after_the_time_out(tmp_path):
+    for process in start_ranks(3, _hang, str(tmp_path)):
+        assert finish(process) == 0
+    for rank in (0, 2):
+        assert f"rank {rank}: rank 1 is gone or does not answer; see what it says" in (tmp_path / str(rank)).read_text()

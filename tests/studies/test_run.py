@@ -322,18 +322,6 @@ def test_an_untrained_cell_says_nothing_of_trained_ones(finished: Path, tmp_path
         assert expected_seconds(run, run.jobs[1]) == {UNTRAINED: 0.0, ALONE: 500.0}[name]
 
 
-def test_cells_in_processes_of_their_own_have_equal_scores(finished: Path, tmp_path: Path) -> None:
-    """Bit for bit, if each has one thread; the machine's cores are divided among them."""
-    settings = tuple(one for one in STEPS if one != "machine.threads=1")
-    study = tiny_study({name: LEVELS[name] for name in (ALONE, UNTRAINED)}, settings=settings)
-    results = run_cells(begin(study, tiny_inputs(finished), tmp_path / "out"), jobs=2, progress=False)
-    assert results.failed == () and len(results.cells) == 2
-    threads = max(1, (os.cpu_count() or 1) // 2)
-    assert results.cells[0].cost.processors == f"cpu, {threads} threads, 1 ranks"
-    expected = scores(read_study(finished / "out"))
-    assert threads > 1 or scores(results) == {name: expected[name] for name in (ALONE, UNTRAINED)}
-
-
 def fake_processes(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]:
     """Put a shell script in the place of the worker, $3 the folder; return the commands that would have been run."""
     commands: list[list[str]] = []
@@ -395,22 +383,27 @@ def test_a_signal_ends_the_processes(
     assert processes_of(run.folder) == [] and list(run.folder.rglob("failed.json")) == []
 
 
-def test_sigterm_ends_real_processes_that_save(finished: Path, tmp_path: Path) -> None:
-    long = tuple(one for one in STEPS if not one.startswith(("training.steps", "machine.save_steps")))
-    study = tiny_study(settings=(*long, "training.steps=1000000"), contrasts=())
-    process = start(_two_jobs, study, tiny_inputs(finished), tmp_path / "out")
+def test_real_processes_have_equal_scores_and_save_on_sigterm(finished: Path, tmp_path: Path) -> None:
+    """Scores bit for bit, if each process has one thread: the machine's cores are divided among them."""
+    endless = Level(real_images=12, settings=("training.steps=1000000", "machine.save_steps=1000000"))
+    settings = tuple(one for one in STEPS if one != "machine.threads=1")
+    study = tiny_study({ALONE: LEVELS[ALONE], "endless": endless}, settings=settings, contrasts=())
+    process, out, most = start(_two_jobs, study, tiny_inputs(finished), tmp_path / "out"), tmp_path / "out", 0
     deadline = time.monotonic() + 120
-    trained = tmp_path / "out" / "cells"
-    while len(list(trained.glob("*/run/metrics.jsonl"))) < 1:
+    while not (list(out.glob("cells/real-*/cell.json")) and list(out.glob("cells/endless-*/run/metrics.jsonl"))):
         assert time.monotonic() < deadline and process.is_alive(), said(process)
+        most = max(most, len(processes_of(out)))
         time.sleep(0.1)
-    assert len(processes_of(tmp_path / "out")) == 2
-    assert process.pid is not None
+    assert most == 2 and process.pid is not None
     os.kill(process.pid, signal.SIGTERM)
     assert finish(process) == 143
-    assert processes_of(tmp_path / "out") == []
-    begun = [path.parent for path in trained.glob("*/run/metrics.jsonl")]
-    assert any(saved_steps(run) for run in begun) and not list(trained.glob("*/failed.json"))
+    assert processes_of(out) == [] and not list(out.glob("cells/*/failed.json"))
+    [run] = out.glob("cells/endless-*/run")
+    assert len(saved_steps(run)) == 1
+    results = read_study(out)
+    threads = max(1, (os.cpu_count() or 1) // 2)
+    assert results.cells[0].cost.processors == f"cpu, {threads} threads, 1 ranks"
+    assert threads > 1 or scores(results) == {ALONE: scores(read_study(finished / "out"))[ALONE]}
 
 
 def _two_jobs(study: Any, inputs: Any, out: Path) -> None:

@@ -166,7 +166,7 @@ def _without_noise(results: Results) -> Iterator[str]:
     sources = results.synthetic.images.sources
     drawn = {name for source in sources if isinstance(source, SyntheticSource) for name in source.made_by}
     if results.health.noise and "procedural" in drawn:
-        yield "Draw small procedural images with options.supersampling=2 or more: lines finer than a pixel become noise."
+        yield "Draw small procedural images with options.supersampling=2: lines finer than a pixel become noise."
 
 
 def _duplicates(results: Results) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import click
 from syn2co.cli import audits, encoders, reports, runs, scores, sets, studies
 from syn2co.cli.ranks import first_rank
 from syn2co.core.errors import Syn2CoError
+from syn2co.core.stuck_threads import leave_if_stuck
 from syn2co.core.versions import __version__
 from syn2co.runtime.signals import Terminated, ends_on_signals
 
@@ -66,6 +67,15 @@ for _command in (
 
 
 def main() -> None:
+    """Run the command line and end the process: see `_main` for its exit status."""
+    try:
+        _main()
+    except SystemExit as left:
+        leave_if_stuck(left.code if isinstance(left.code, int) else 1)
+        raise
+
+
+def _main() -> None:
     """Run the command line: 0 done, 2 an error that the user can fix, 130 after Ctrl-C, 143 after SIGTERM and its like.
 
     SIGTERM's like are SIGHUP, SIGUSR1 and SIGUSR2. 1 is a reader of the output who has gone.

@@ -1,5 +1,9 @@
 """Errors for the user: one sentence that names the setting or path, the value seen, what is allowed, what to do."""
 
+import re
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 class Syn2CoError(Exception):
     """Something that the user can fix; the command line prints it in one line and exits with 2.
@@ -10,6 +14,10 @@ class Syn2CoError(Exception):
     """
 
     one_rank = False
+
+    def __init__(self, *sentences: object) -> None:
+        """Keep it in one line: names from outside, with a newline say, are in it."""
+        super().__init__(*(_CONTROL.sub(_escaped, part) if isinstance(part, str) else part for part in sentences))
 
 
 class ConfigError(Syn2CoError):
@@ -42,3 +50,7 @@ class SynthesisError(Syn2CoError):
 
 class StudyError(Syn2CoError):
     """A study cannot be planned, run or read; its finished cells stay."""
+
+
+def _escaped(control: re.Match[str]) -> str:
+    return control[0].encode("unicode_escape").decode()

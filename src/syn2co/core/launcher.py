@@ -19,8 +19,6 @@ class Launcher:
     local_rank: int = 0
     local_size: int = 1
     """Processes on this node."""
-    restart: int = 0
-    """How often torchrun has started all of them again."""
     torchrun: bool = False
     """Whether the parent is torchrun, without which nobody would end this process."""
 
@@ -48,10 +46,9 @@ def launcher(environment: Mapping[str, str] | None = None) -> Launcher:
     rank, size = (_whole_number(environment, name) for name in ("RANK", "WORLD_SIZE"))
     local_rank = _whole_number(environment, "LOCAL_RANK")
     local_size = max(1, _whole_number(environment, "LOCAL_WORLD_SIZE", 1))
-    restart = _whole_number(environment, "TORCHELASTIC_RESTART_COUNT")
     if rank >= size:
         raise ConfigError(f"RANK = {rank}: must be below WORLD_SIZE = {size}; start with torchrun, or unset both")
-    return Launcher(rank, size, local_rank, local_size, restart, "TORCHELASTIC_RUN_ID" in environment)
+    return Launcher(rank, size, local_rank, local_size, "TORCHELASTIC_RUN_ID" in environment)
 
 
 def _whole_number(environment: Mapping[str, str], name: str, default: int = 0) -> int:

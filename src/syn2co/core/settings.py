@@ -77,6 +77,9 @@ class Settings(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             raise ConfigError(_sentence(error, setting_names(cls), under)) from None
+        except UnicodeEncodeError as error:
+            text = error.object[error.start : error.end]
+            raise ConfigError(f"{text!a}: is half a character; give text that UTF-8 can hold") from None
 
     def with_settings(self, assignments: str | Iterable[str]) -> Self:
         """Return the settings with each "a.b=value" applied in order.

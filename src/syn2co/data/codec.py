@@ -30,6 +30,8 @@ class Codec:
     canvas: int | None = None
     """Side of a square in pixels: the shorter side is brought to it, then the center is cut out."""
     jpeg_quality: int | None = None
+    reduced: bool = False
+    """Whether JPEGs are decoded at the scale that their crops need (`reduced_views`)."""
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
         """Return the image as it comes out; deterministic for one version of OpenCV and torch."""

@@ -6,8 +6,11 @@ of ranks only says which of them this rank loads. Axes: N images, B images of th
 
 import math
 import mmap
+import os
 import sys
+import threading
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,9 +24,11 @@ from syn2co.core.worker_pool import WorkerDied, WorkerPool
 from syn2co.data.batch import Batch
 from syn2co.data.codec import Codec
 from syn2co.data.mixing import Mixer, image_index
+from syn2co.data.reduced import reduced_views
 from syn2co.data.settings import ViewsSettings
 from syn2co.data.views import one_view
 from syn2co.images.image_set import ImageSet
+from syn2co.images.resize import Square
 from syn2co.runtime import signals
 
 Keys = list[tuple[int, int]]
@@ -32,6 +37,9 @@ Arrays = tuple[Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 AS_IT_IS = Codec()
 PATIENCE_SECONDS = 600.0
 """Longest wait for loading processes that live."""
+_MAKING = threading.Lock()  # held while a thread makes views
+if hasattr(os, "register_at_fork"):  # a fork waits for the thread, whose locks inside of OpenCV the child would inherit
+    os.register_at_fork(before=_MAKING.acquire, after_in_parent=_MAKING.release, after_in_child=_MAKING.release)
 _AHEAD = 2  # batches that a loading process has in hand or has made in advance
 
 
@@ -148,16 +156,27 @@ class _Views:
         epoch = keys[0][0]  # of all keys: no batch spans two epochs
         of_view = self.mixer.view_images(epoch, sample_ids)
         for row, sample_id in enumerate(sample_ids):
-            first, second = of_view[:, row].tolist()
-            image = self.codec(self.images.read(first))
-            other = image if second == first else self.codec(self.images.read(second))
-            for view, pixels in enumerate((image, other)):
-                views[view, row] = one_view(
-                    pixels, self.settings, seed=self.mixer.seed, epoch=epoch, index=int(sample_id), view=view
-                )
+            views[:, row] = self._pair(*of_view[:, row].tolist(), epoch=epoch, index=int(sample_id))
         indices = image_index(sample_ids)
         groups, synthetic = self.images.groups[indices], of_view >= self.mixer.boundary
         return (views if self.slots is None else slot), indices, groups, sample_ids, synthetic
+
+    def _pair(self, first: int, second: int, *, epoch: int, index: int) -> list[Square]:
+        """Return view 1 of the first image and view 2 of the second one."""
+        settings, seed = self.settings, self.mixer.seed
+        if self.codec.reduced:
+            parts = [(first, (0, 1))] if first == second else [(first, (0,)), (second, (1,))]
+            pairs = [
+                reduced_views(self.images, number, views, settings, seed=seed, epoch=epoch, index=index)
+                for number, views in parts
+            ]
+            return [view for pair in pairs for view in pair]
+        image = self.codec(self.images.read(first))
+        other = image if second == first else self.codec(self.images.read(second))
+        return [
+            one_view(pixels, settings, seed=seed, epoch=epoch, index=index, view=view)
+            for view, pixels in enumerate((image, other))
+        ]
 
     def batch(self, arrays: Arrays, pin: bool) -> Batch:
         """Return the batch, in memory of its own where its views lie in a slot."""
@@ -183,8 +202,8 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """Yield this rank's micro-batches of the steps, in order; equal for any number of workers.
 
-    Every image passes through `codec` before its views. A signal that
-    `Interrupts` remembers ends a wait for loading processes.
+    Every image passes through `codec` before its views. Without workers a thread makes the views, if the images lie in
+    memory. A signal that `Interrupts` remembers ends a wait for loading processes.
 
     Raises:
         DataError: if an image that was readable before training no longer is, or the loading processes cannot be
@@ -197,8 +216,11 @@ def batches(
     keys = schedule.keys(rank, steps.start, steps.stop)
     views = _Views(images, settings, schedule.mix, codec)
     if not workers:
-        yield from (views.batch(views((0, part)), pin) for part in keys)
+        made = _made_ahead(views, keys) if images.cached else (views((0, part)) for part in keys)
+        yield from (views.batch(arrays, pin) for arrays in made)
         return
+    if forks:
+        images.read_ahead(workers)
     slots = _AHEAD * workers
     try:
         if forks:
@@ -220,6 +242,23 @@ def batches(
                 f"machine.workers = {workers}: a process that loads images died ({died}); use fewer workers and run "
                 "the same command again"
             ) from None
+
+
+def _made_ahead(views: _Views, keys: Iterator[Keys]) -> Iterator[Arrays]:
+    """Yield what `views` makes of the keys, one batch ahead in a thread: OpenCV works without Python's lock."""
+
+    def make(part: Keys) -> Arrays:
+        with _MAKING:
+            return views((0, part))
+
+    with ThreadPoolExecutor(1) as thread:
+        late = None
+        for part in keys:
+            late, made = thread.submit(make, part), late
+            if made is not None:
+                yield made.result()
+        if late is not None:
+            yield late.result()
 
 
 def _go_on_waiting(workers: int, seconds: float) -> None:

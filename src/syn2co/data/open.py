@@ -22,7 +22,7 @@ from syn2co.images.decode import NEARLY_BLACK
 from syn2co.images.image_set import ImageSet
 from syn2co.images.index import class_name, relabel, sort_classes
 from syn2co.images.index_cache import CheckResults, default_cache_dir, load_check, save_check
-from syn2co.images.pixel_cache import Absent, Block, PixelCache, auto_budget
+from syn2co.images.pixel_cache import Absent, Block, LazyBlock, PixelCache, auto_budget
 from syn2co.images.quarantine import FEW_BROKEN, MAX_BROKEN_SHARE, MAX_PIXELS, BrokenSet, Quarantined
 from syn2co.images.source import Source, SyntheticSource, parts
 from syn2co.images.sources.folder import FolderSource
@@ -136,7 +136,7 @@ class _Inspected(NamedTuple):
     """The outcome of the pass over all sources."""
 
     verdicts: list[CheckResults | None]
-    blocks: list[Block | Absent] | None
+    blocks: list[Block | LazyBlock | Absent] | None
 
 
 def _inspect(
@@ -149,7 +149,9 @@ def _inspect(
     cache_dir: Path,
     report: Progress | None,
 ) -> _Inspected:
-    """Check every source, or take the remembered verdicts, and keep the pixels if they fit."""
+    """Check every source, or take the remembered verdicts, and keep the pixels if they fit: now those that are decoded
+    for the check, the others when they are read.
+    """
     if not check:
         return _Inspected([None] * len(sources), None)
     keys = [_check_key(source, max_pixels, deep) for source, deep in zip(sources, bits, strict=True)]
@@ -163,8 +165,10 @@ def _inspect(
             verdicts.append(CheckResults(np.zeros(len(source), np.uint32), {}, 0))
             blocks.append(Absent(len(source)))
             continue
-        if known is not None and budget == -1:
+        if known is not None:
             verdicts.append(check_again(source, known, max_pixels=max_pixels, bits=deep, workers=workers))
+            blocks.append(LazyBlock(len(source)))
+            budget = budget if budget in (None, -1) else max(0, budget - known.decoded_bytes)
             continue
         verdict, kept = check_source(
             source, max_pixels=max_pixels, bits=deep, workers=workers, budget=budget, report=report

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from syn2co.core.errors import ConfigError
 from syn2co.data.codec import Codec, differences
 from syn2co.data.mixing import Mixer, choose_mode, make_mixer
 from syn2co.data.on_the_fly import with_size
@@ -61,9 +62,14 @@ def open_training_data(
         report: called with (stage, done, total), total 0 if unknown.
 
     Raises:
-        ConfigError: if a setting of `mix` contradicts the sources.
+        ConfigError: if a setting of `mix` contradicts the sources, or `data.decode`.
         DataError: if the images are missing, too broken, or, to replace views, without a variation.
     """
+    reduced = data.decode == "reduced"
+    if reduced and (mix.canvas is not None or mix.jpeg_quality is not None):
+        raise ConfigError(
+            "data.decode = reduced: mix.canvas and mix.jpeg_quality need the whole image; set data.decode to full"
+        )
     mode = choose_mode(mix, real=bool(data.real), synthetic=bool(data.synthetic))
     real = () if mode == "synthetic" else data.real
     synthetic = () if mode == "real" else data.synthetic
@@ -72,13 +78,13 @@ def open_training_data(
         max_pixels=data.max_pixels,
         max_broken_share=data.max_broken_share,
         check=data.check,
-        cache=cache,
+        cache="never" if reduced else cache,  # views must not depend on what fits into memory
         workers=workers,
         report=report,
     )
     boundary = images.first_of(len(real))
     mixer = make_mixer(images, boundary, mix, mode, seed=seed, batch=batch)
-    codec = Codec(mix.canvas, mix.jpeg_quality)
+    codec = Codec(mix.canvas, mix.jpeg_quality, reduced)
     metadata = _metadata(images, mixer, len(synthetic)) if synthetic else {}
     return TrainingData(images, mixer, codec, metadata, _notes(data, images, mixer, codec, metadata))
 

@@ -57,8 +57,24 @@ def one_view(
     """
     check_image(image)
     height, width = image.shape[:2]
+    draw = keyed_draw(height, width, settings, seed=seed, epoch=epoch, index=index, view=view, purpose=purpose)
+    return apply_view(image, draw, settings)
+
+
+def keyed_draw(
+    height: int,
+    width: int,
+    settings: ViewsSettings,
+    *,
+    seed: int,
+    epoch: int,
+    index: int,
+    view: int,
+    purpose: str = "views",
+) -> ViewDraw:
+    """Return the draw of view number `view` (0 or 1) of image `index` of `height` x `width`."""
     rng = keyed_rng.generator(purpose, int(seed), int(epoch), int(index), view)
-    return apply_view(image, draw_view(height, width, settings, view, rng), settings)
+    return draw_view(height, width, settings, view, rng)
 
 
 def draw_view(height: int, width: int, settings: ViewsSettings, view: int, rng: np.random.Generator) -> ViewDraw:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from syn2co.models.encoder import Encoder, build_encoder
+from syn2co.models.encoder import Encoder, build_encoder, copy_crop
 
 RAW_PIXELS = "raw pixels"
 RANDOM_INIT = "random init"
@@ -27,6 +27,7 @@ class RawPixels(nn.Module):
         super().__init__()
         self.image_size = min(image_size, MAX_SIDE)
         self.crop_ratio = crop_ratio
+        self.squash = False
         self.register_buffer("side", torch.tensor(self.image_size))
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
@@ -43,8 +44,7 @@ class RawPixels(nn.Module):
 def baselines_of(encoder: Encoder, *, seed: int) -> dict[str, nn.Module]:
     """Return the free baselines of an encoder by name; the random weights are a function of `seed`."""
     random = build_encoder(encoder.spec, seed=seed).eval()
-    random.crop_ratio, random.interpolation = encoder.crop_ratio, encoder.interpolation
-    return {
-        RAW_PIXELS: RawPixels(encoder.image_size, encoder.crop_ratio, encoder.spec.mean, encoder.spec.std),
-        RANDOM_INIT: random,
-    }
+    copy_crop(encoder, random)
+    pixels = RawPixels(encoder.image_size, encoder.crop_ratio, encoder.spec.mean, encoder.spec.std)
+    pixels.squash = encoder.squash
+    return {RAW_PIXELS: pixels, RANDOM_INIT: random}

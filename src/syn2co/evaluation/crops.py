@@ -15,6 +15,7 @@ from torch import Tensor
 
 from syn2co.core.cpus import cpus_of_rank
 from syn2co.core.errors import DataError
+from syn2co.core.stuck_threads import close_pool
 from syn2co.images.image_set import ImageSet
 from syn2co.images.resize import Interpolation, resize_and_crop
 
@@ -24,6 +25,8 @@ CropTransform = Callable[[Crop, int], Crop]
 THREADS = "syn2co-decode"
 _MOST_THREADS = 16
 _AHEAD = 2  # batches that are decoded before they are asked for
+PATIENCE_SECONDS = 600.0
+"""Time that the images of a task may take before their disk counts as stalled."""
 _PART = 16  # images of one task of a thread: small, so that a first batch or an interrupt waits briefly
 
 
@@ -44,10 +47,12 @@ class CropReader(NamedTuple):
     crop_ratio: float
     interpolation: Interpolation = "bilinear"
     transform: CropTransform | None = None
+    squash: bool = False
 
     def read(self, index: int) -> Crop:
         """Return one crop; raises BrokenImage."""
-        crop = resize_and_crop(self.images.read(index), self.size, self.crop_ratio, self.interpolation)
+        image = self.images.read(index)
+        crop = resize_and_crop(image, self.size, self.crop_ratio, self.interpolation, squash=self.squash)
         return crop if self.transform is None else self.transform(crop, index)
 
     def fill(self, crops: UInt8[Tensor, "B S S 3"], indices: Sequence[int]) -> None:
@@ -74,7 +79,7 @@ def crop_batches(
     the generator to end the threads: tasks under way are finished, the others dropped.
 
     Raises:
-        DataError: if an image that was readable when the set was opened no longer is.
+        DataError: if an image that was readable when the set was opened no longer is, or none is read for ten minutes.
     """
     try:
         yield from _crop_batches(reader, batches, decoding_threads(workers), pin)
@@ -92,11 +97,11 @@ def _crop_batches(
             reader.fill(crops, batch)
             yield crops
         return
-    pool = ThreadPoolExecutor(threads, THREADS)
+    pool, promises = ThreadPoolExecutor(threads, THREADS), deque[_Promise]()
     try:
-        yield from _ahead(_submit(pool, reader, batch, pin) for batch in batches)
+        yield from _ahead((_submit(pool, reader, batch, pin) for batch in batches), promises)
     finally:
-        pool.shutdown(cancel_futures=True)
+        close_pool(pool, [part for promise in promises for part in promise.parts])
 
 
 def _buffer(reader: Reader, count: int, pin: bool) -> UInt8[Tensor, "B S S 3"]:
@@ -110,8 +115,14 @@ class _Promise(NamedTuple):
     parts: list[Future[None]]
 
     def wait(self) -> Tensor:
-        for part in self.parts:
-            part.result()
+        try:
+            for part in self.parts:
+                part.result(PATIENCE_SECONDS)
+        except TimeoutError:
+            raise DataError(
+                f"workers: no images were read for {PATIENCE_SECONDS:.0f} s; see whether their disk answers, and run "
+                "the same command again"
+            ) from None
         return self.crops
 
 
@@ -122,12 +133,18 @@ def _submit(pool: ThreadPoolExecutor, reader: Reader, batch: Sequence[int], pin:
     return _Promise(crops, parts)
 
 
-def _ahead(promises: Iterator[_Promise]) -> Iterator[Tensor]:
-    """Yield the crops of each promise; `_AHEAD` more are made before one is waited for."""
-    waiting: deque[_Promise] = deque()
+def _ahead(promises: Iterator[_Promise], waiting: deque[_Promise]) -> Iterator[Tensor]:
+    """Yield the crops of each promise; `_AHEAD` more are made before one is waited for, and stand in `waiting`."""
     for promise in promises:
         waiting.append(promise)
         if len(waiting) > _AHEAD:
-            yield waiting.popleft().wait()
+            yield _next(waiting)
     while waiting:
-        yield waiting.popleft().wait()
+        yield _next(waiting)
+
+
+def _next(waiting: deque[_Promise]) -> Tensor:
+    """Return the crops of the first promise, which waits no longer then."""
+    crops = waiting[0].wait()
+    waiting.popleft()
+    return crops

@@ -157,7 +157,7 @@ def _metadata(encoder: Encoder, images: ImageSet, precision: str) -> dict[str, A
         "encoder": {
             "name": encoder.spec.name, "hash": encoder_hash(encoder), "image_size": encoder.image_size,
             "crop_ratio": encoder.crop_ratio, "interpolation": getattr(encoder, "interpolation", "bilinear"),
-            "provenance": encoder.provenance,
+            "squash": getattr(encoder, "squash", False), "provenance": encoder.provenance,
         },
         "precision": precision,
         "data_fingerprint": images.fingerprint,

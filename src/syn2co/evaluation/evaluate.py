@@ -254,5 +254,6 @@ def _origin(encoder: Any) -> dict[str, Any]:
     return {
         "image_size": encoder.image_size, "crop_ratio": encoder.crop_ratio,
         **({"interpolation": encoder.interpolation} if hasattr(encoder, "interpolation") else {}),
+        **({"squash": True} if getattr(encoder, "squash", False) else {}),
         **getattr(encoder, "provenance", {}),
     }  # fmt: skip

@@ -67,7 +67,7 @@ class FeatureCache:
         """Return the float32 tensor of `key`, made and remembered if there is none; all ranks call this together."""
         path = self.folder / f"{blake2b(repr((FORMAT, key)).encode(), digest_size=16).hexdigest()}.npy"
         kept = self._load(path) if self.limit else None
-        if distributed.active() and distributed.largest(int(kept is None), _collective_device()):
+        if distributed.largest(int(kept is None)):
             kept = None  # extraction is shared work: all ranks take part, or none
         if kept is not None:
             return kept
@@ -125,8 +125,3 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
-
-
-def _collective_device() -> torch.device:
-    backend = torch.distributed.get_backend()
-    return torch.device("cuda" if backend == "nccl" else "cpu")

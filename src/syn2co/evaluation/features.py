@@ -142,7 +142,8 @@ def crop_reader(encoder: nn.Module, images: ImageSet, transform: CropTransform |
     """Return the crops of `images` as the encoder sees them."""
     seen: Any = encoder
     interpolation: Any = getattr(seen, "interpolation", "bilinear")  # raw pixels have no choice
-    return CropReader(images, seen.image_size, seen.crop_ratio, interpolation, transform)
+    squash = getattr(seen, "squash", False)
+    return CropReader(images, seen.image_size, seen.crop_ratio, interpolation, transform, squash)
 
 
 def _features(

@@ -117,13 +117,14 @@ def find_masks(train: tuple[list[Path], ImageSet], test: tuple[list[Path], Image
     return Masks(sides[0].masks, sides[1].masks, classes, hasher.hexdigest(), tuple(notes))
 
 
-def crop_masks(paths: Sequence[Path], size: int, crop_ratio: float) -> UInt8[Tensor, "N S S"]:
+def crop_masks(paths: Sequence[Path], size: int, crop_ratio: float, *, squash: bool = False) -> UInt8[Tensor, "N S S"]:
     """Return the masks under the evaluation crops of their images.
 
     Args:
         paths: PNG files, as in `Masks`.
         size: side of the crops in pixels.
         crop_ratio: the encoder's.
+        squash: the encoder's.
 
     Returns:
         Class numbers; 255 is no class.
@@ -134,7 +135,7 @@ def crop_masks(paths: Sequence[Path], size: int, crop_ratio: float) -> UInt8[Ten
     crops = torch.empty(len(paths), size, size, dtype=torch.uint8)
 
     def fill(row: int) -> None:
-        crops[row] = torch.from_numpy(resize_and_crop_mask(read_mask(paths[row]), size, crop_ratio))
+        crops[row] = torch.from_numpy(resize_and_crop_mask(read_mask(paths[row]), size, crop_ratio, squash=squash))
 
     _each(fill, len(paths))
     return crops

@@ -22,7 +22,7 @@ from syn2co.evaluation.crops import crop_batches
 from syn2co.evaluation.protocols.protocol import NotApplicable
 from syn2co.images.image_set import ImageSet
 from syn2co.models.drop_path import drop_path_uniforms, set_drop_path
-from syn2co.models.encoder import Encoder, build_encoder
+from syn2co.models.encoder import Encoder, build_encoder, copy_crop
 from syn2co.models.state import load_exactly
 from syn2co.models.trial import try_training_pass
 from syn2co.objective.schedules import cosine_lr, scaled_lr
@@ -142,7 +142,7 @@ def trainable_copy(encoder: Encoder, *, drop_path: float) -> tuple[Encoder, bool
         except ConfigError as error:
             raise NotApplicable(str(error)) from None
     load_exactly(copy, encoder.state_dict(), f"a copy of {encoder.spec.name}")
-    copy.crop_ratio, copy.interpolation = encoder.crop_ratio, encoder.interpolation
+    copy_crop(encoder, copy)
     return copy, has_drop_path
 
 

@@ -152,6 +152,36 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise BrokenImage(f"it has {width} x {height} = {width * height:,} pixels, above max_pixels = {max_pixels:,}")
 
 
+def reducible_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | None:
+    """Return height and width of the decoded image from the header of a JPEG, turned as its EXIF orientation says; None
+    for what `decode_reduced` does not read.
+
+    Raises:
+        BrokenImage: if the header announces no pixels or more than `max_pixels`.
+    """
+    frame = _plain_jpeg(data, max_pixels)
+    if frame is None:
+        return None
+    try:
+        with _pillow_quiet(), Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            sideways = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except Exception:  # as with Pillow's other readers: OpenCV reads what it takes for damaged
+        return None
+    return (frame.width, frame.height) if sideways else (frame.height, frame.width)
+
+
+def decode_reduced(data: bytes, scale: int) -> UInt8[np.ndarray, "H W 3"] | None:
+    """Return the pixels of a JPEG at 1/scale of its sides, rounded up (libjpeg's scaled DCT); None if it has none.
+
+    Args:
+        data: a file of which `reducible_size` knows the size.
+        scale: 2, 4 or 8.
+    """
+    mode = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}[scale]
+    image = _imdecode(standard_scan(data), mode)
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
 def _decode_jpeg(data: bytes) -> UInt8[np.ndarray, "H W 3"] | None:
     """Return OpenCV's reading in RGB (it applies EXIF orientation); None if it has none."""
     image = _imdecode(data, cv2.IMREAD_COLOR)

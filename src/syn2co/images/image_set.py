@@ -5,6 +5,8 @@ Axis letters: N images of the set, H W height and width in pixels.
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -59,7 +61,7 @@ class ImageSet:
 
     @property
     def cached(self) -> bool:
-        """Whether the decoded images lie in memory, all of them."""
+        """Whether the decoded images lie in memory, all of them, once they have been read."""
         return self.cache is not None and not any(made.on_the_fly for made in self.synthetic_sources)
 
     @property
@@ -103,12 +105,27 @@ class ImageSet:
             return kept
         try:
             number, row = self._locate(index)
-            loaded = self.sources[number].load(row)
-            if not isinstance(loaded, bytes):
-                return loaded
-            return decode(loaded, max_pixels=self.max_pixels, bits=self.bits[number])
+            image = self.sources[number].load(row)
+            if isinstance(image, bytes):
+                image = decode(image, max_pixels=self.max_pixels, bits=self.bits[number])
+            return image if self.cache is None else self.cache.keep(int(self.rows[index]), image)
         except BrokenImage as error:
             raise BrokenImage(error.reason, name=self.name(index)) from error
+
+    def read_ahead(self, threads: int) -> None:
+        """Read the images that are kept once they have been read, so that processes forked from this one share them.
+
+        What cannot be read any more fails when it is read again.
+        """
+
+        def read(index: int) -> None:
+            with suppress(BrokenImage):
+                self.read(index)
+
+        unread = [] if self.cache is None else self.cache.unread(self.rows).tolist()
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            for start in range(0, len(unread), 1024):  # Ctrl-C waits for one such part
+                list(pool.map(read, unread[start : start + 1024]))
 
     def load(self, index: int) -> bytes | UInt8[np.ndarray, "H W 3"]:
         """Return the encoded file of one image, or its pixels where the source has no file; raises BrokenImage."""
@@ -153,7 +170,7 @@ class ImageSet:
 
     @property
     def nbytes_cache(self) -> int:
-        """Return the memory of the decoded images in bytes, 0 if they are decoded at every read."""
+        """Return the memory of the decoded images kept by now in bytes, 0 if they are decoded at every read."""
         return 0 if self.cache is None else self.cache.nbytes
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageSet":

@@ -34,22 +34,27 @@ def resize(image: Image, height: int, width: int, interpolation: Interpolation =
     return np.ascontiguousarray(small[0].permute(1, 2, 0).numpy())
 
 
-def resize_and_crop(image: Image, size: int, crop_ratio: float, interpolation: Interpolation = "bilinear") -> Square:
+def resize_and_crop(
+    image: Image, size: int, crop_ratio: float, interpolation: Interpolation = "bilinear", *, squash: bool = False
+) -> Square:
     """Return the evaluation transform: shorter side to round(size / crop_ratio), antialiased, then the center square.
 
-    Deterministic. An image longer than 4:1 is first cut to 4:1 around its center, which bounds the work.
+    Deterministic. An image longer than 4:1 is first cut to 4:1 around its center, which bounds the work. `squash` gives
+    both sides the length of the shorter one, so that nothing but a margin is cut off.
 
     Raises:
         ConfigError: if `size` is below 1 or `crop_ratio` is not in (0, 1].
         DataError: if `image` is not a non-empty uint8 array of shape [H, W, 3].
     """
     check_image(image)
-    cut_height, cut_width, rows, columns = _plan(image.shape[0], image.shape[1], size, crop_ratio)
+    cut_height, cut_width, rows, columns = _plan(image.shape[0], image.shape[1], size, crop_ratio, squash)
     image = _center(image, cut_height, cut_width)
     return np.ascontiguousarray(_center(resize(image, rows, columns, interpolation), size, size))
 
 
-def resize_and_crop_mask(mask: UInt8[np.ndarray, "H W"], size: int, crop_ratio: float) -> UInt8[np.ndarray, "S S"]:
+def resize_and_crop_mask(
+    mask: UInt8[np.ndarray, "H W"], size: int, crop_ratio: float, *, squash: bool = False
+) -> UInt8[np.ndarray, "S S"]:
     """Return the pixels of a mask of classes that lie under those of `resize_and_crop`: the nearest, nothing is mixed.
 
     Pixel i of n goes to pixel floor((i + 1/2) N / n) of N, its center's place.
@@ -58,6 +63,7 @@ def resize_and_crop_mask(mask: UInt8[np.ndarray, "H W"], size: int, crop_ratio: 
         mask: one class per pixel of the image.
         size: side of the crop in pixels.
         crop_ratio: share of the shorter side that the crop keeps, in (0, 1].
+        squash: as in `resize_and_crop`.
 
     Returns:
         The square of `size` pixels, sharing no memory with `mask`.
@@ -70,19 +76,21 @@ def resize_and_crop_mask(mask: UInt8[np.ndarray, "H W"], size: int, crop_ratio: 
         [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
     """
     height, width = mask.shape
-    cut_height, cut_width, rows, columns = _plan(height, width, size, crop_ratio)
+    cut_height, cut_width, rows, columns = _plan(height, width, size, crop_ratio, squash)
     places = _nearest(height, cut_height, rows, size), _nearest(width, cut_width, columns, size)
     return mask[np.ix_(*places)]
 
 
-def _plan(height: int, width: int, size: int, crop_ratio: float) -> tuple[int, int, int, int]:
+def _plan(height: int, width: int, size: int, crop_ratio: float, squash: bool) -> tuple[int, int, int, int]:
     """Return height and width of the cut to 4:1, and what they are resized to before the center square is taken."""
     if size < 1 or not 0 < crop_ratio <= 1:
         raise ConfigError(
             f"size = {size}, crop_ratio = {crop_ratio}: size must be at least 1 and crop_ratio in (0, 1]; fix them"
         )
-    height, width = min(height, 4 * width), min(width, 4 * height)
     short = round(size / crop_ratio)
+    if squash:
+        return height, width, short, short
+    height, width = min(height, 4 * width), min(width, 4 * height)
     rows = short if height <= width else short * height // width
     columns = short if width <= height else short * width // height
     return height, width, rows, columns

@@ -37,7 +37,7 @@ class SyncBatchNorm(_BatchNorm):
         rows = values.new_full((1,), values.numel() / values.shape[1])  # rides along: ranks may hold unequal rows
         sums = all_reduce_sum(torch.cat([values.sum(axes), rows]))
         count = sums[-1].detach()
-        if count < 2:
+        if values.numel() < 2 * values.shape[1] and count < 2:  # the host's numbers first: a GPU's would be waited for
             raise ConfigError("training.batch = 1: batch normalization needs at least 2 images; enlarge the batch")
         mean = sums[:-1] / count
         centered = values - mean.view(shape)  # a second pass: E[x^2] - E[x]^2 would cancel where the mean is large

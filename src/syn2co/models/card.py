@@ -81,7 +81,8 @@ def read_scores(path: Path, encoder: Encoder) -> list[dict[str, Any]]:
 
 def _transform(encoder: Encoder) -> str:
     mean, std = ([round(value, 4) for value in values] for values in (encoder.spec.mean, encoder.spec.std))
-    return f"{encoder.interpolation}, center crop of {encoder.crop_ratio:.3g}, mean {mean}, std {std}"
+    square = "squashed to a square, " if encoder.squash else ""
+    return f"{encoder.interpolation}, {square}center crop of {encoder.crop_ratio:.3g}, mean {mean}, std {std}"
 
 
 def _training(provenance: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:

@@ -27,12 +27,13 @@ class Encoder(nn.Module):
 
     Attributes: `width` d; `image_size` S; `spec`, the settings that built it; `model_args`, the options that timm took
     for it; `provenance`, where its weights come from (no absolute path); `crop_ratio`, the share of the shorter side
-    that the evaluation crop keeps (all of a small image, 224 of 256 otherwise), and `interpolation` of its resize.
-    Networks that were trained elsewhere have their own.
+    that the evaluation crop keeps (all of a small image, 224 of 256 otherwise), `interpolation` of its resize, and
+    whether it is to `squash` images to squares. Networks that were trained elsewhere have their own.
     """
 
     crop_ratio: float
     interpolation: Interpolation
+    squash: bool
 
     def __init__(self, settings: EncoderSettings, drop_path: float) -> None:
         super().__init__()
@@ -44,6 +45,7 @@ class Encoder(nn.Module):
         self.provenance: dict[str, Any] = {"weights": "random"}
         self.crop_ratio = 1.0 if settings.image_size <= 64 else 0.875
         self.interpolation = "bilinear"
+        self.squash = False
         self.register_buffer("mean", torch.tensor(settings.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(settings.std).view(3, 1, 1), persistent=False)
 
@@ -65,6 +67,31 @@ class Encoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B d"]:
         return self.backbone(images)
+
+    def checkpoint_activations(self) -> None:
+        """Let the backward pass compute the activations within timm's blocks again, in place of keeping them.
+
+        Raises:
+            ConfigError: if timm has no blocks for this network, or statistics would follow each image twice.
+
+        Source: arXiv:1604.06174.
+        """
+        if self.batch_norm:
+            raise ConfigError(
+                f"machine.activation_checkpointing = true: the running statistics of {self.spec.name} would count each "
+                "image twice; set it to false"
+            )
+        try:
+            self.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+        except (AssertionError, AttributeError, NotImplementedError):
+            raise ConfigError(
+                f"machine.activation_checkpointing = true: timm cannot do this for {self.spec.name}; set it to false"
+            ) from None
+
+
+def copy_crop(encoder: Encoder, other: Encoder) -> None:
+    """Give the other encoder the evaluation crop of the first one."""
+    other.crop_ratio, other.interpolation, other.squash = encoder.crop_ratio, encoder.interpolation, encoder.squash
 
 
 def _create_backbone(settings: EncoderSettings, drop_path: float) -> tuple[nn.Module, dict[str, Any]]:

@@ -87,7 +87,7 @@ def timm_config(encoder: Encoder, *, transformers: bool = False) -> dict[str, An
     pretrained_cfg = {
         "input_size": [3, side, side], "fixed_input_size": "img_size" in encoder.model_args, "pool_size": None,
         "mean": list(encoder.spec.mean), "std": list(encoder.spec.std), "num_classes": 0,
-        "crop_pct": timm_crop_pct(side, encoder.crop_ratio), "crop_mode": "center",
+        "crop_pct": timm_crop_pct(side, encoder.crop_ratio), "crop_mode": "squash" if encoder.squash else "center",
         "interpolation": encoder.interpolation,
         "first_conv": known.get("first_conv"), "classifier": known.get("classifier"),
     }  # fmt: skip
@@ -146,7 +146,7 @@ def _own(encoder: Encoder, to: str, record: dict[str, Any]) -> dict[str, Any]:
     return {
         "format": FORMAT, "written_by": f"syn2co {__version__}", "to": to,
         "encoder": encoder.spec.model_dump(mode="json"),
-        "crop_ratio": encoder.crop_ratio, "interpolation": encoder.interpolation,
+        "crop_ratio": encoder.crop_ratio, "interpolation": encoder.interpolation, "squash": encoder.squash,
         "provenance": encoder.provenance, "run": record,
     }  # fmt: skip
 

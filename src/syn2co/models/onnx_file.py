@@ -99,6 +99,7 @@ def _metadata(encoder: Encoder, record: dict[str, Any]) -> dict[str, str]:
         "side": str(encoder.image_size), "width": str(encoder.width),
         "mean": json.dumps(spec.mean), "std": json.dumps(spec.std),
         "crop_ratio": repr(encoder.crop_ratio), "interpolation": encoder.interpolation,
+        "crop_mode": "squash" if encoder.squash else "center",
         "architecture": spec.name, "provenance": json.dumps(record),
     }  # fmt: skip
 

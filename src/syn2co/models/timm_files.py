@@ -109,6 +109,7 @@ def encoder_of_folder(folder: Path) -> tuple[Encoder, dict[str, Any]]:
     if marker:
         encoder = build_encoder(read_encoder_settings(marker["encoder"], f"{folder.name}/{OWN}"), seed=0)
         encoder.crop_ratio, encoder.interpolation = marker["crop_ratio"], marker["interpolation"]
+        encoder.squash = marker.get("squash") is True
     else:
         settings, transform = _described(folder)
         encoder = build_encoder(settings, seed=0)
@@ -225,7 +226,8 @@ def _crop_as(encoder: Encoder, transform: EvaluationTransform, what: str) -> Non
         encoder.interpolation = transform.interpolation
     else:
         note(f"{what}: is evaluated with bilinear interpolation instead of {transform.interpolation}")
-    if transform.crop_mode != "center":
+    encoder.squash = transform.crop_mode == "squash"
+    if transform.crop_mode not in ("center", "squash"):
         note(f"{what}: is evaluated with a center crop instead of timm's crop mode {transform.crop_mode}")
 
 

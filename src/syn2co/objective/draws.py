@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, from_numpy
 
 from syn2co.core import keyed_rng
+from syn2co.core.transfer import to_device
 from syn2co.objective.counts import KINDS, NegativeCounts
 
 
@@ -51,7 +52,7 @@ class Draws:
         Args:
             name: a field of this class other than `counts`.
         """
-        return from_numpy(getattr(self, name)).to(like)
+        return to_device(from_numpy(getattr(self, name)), like.device).to(like.dtype)
 
 
 class DrawKey(NamedTuple):
@@ -85,8 +86,9 @@ def draw_negatives(
     """Return the draws of rows start_row .. start_row + rows of a micro-batch over all ranks (`global_batch` rows).
 
     a ~ U(0, 0.5), b ~ U(1, 1.5), g ~ U(0, 1), x and y ~ N(0, 1), rest ~ chi-square(width - 2), picks ~ U[0, 1).
-    Deterministic in `key`; every rank draws all rows and keeps its own, so the number of
-    ranks changes nothing, and each kind has its own stream, so no kind's draws depend on another kind's count.
+    Deterministic in `key`; a rank has its rows of the draws of the whole, so the number of ranks changes nothing, and
+    each kind has its own stream, so no kind's draws depend on another kind's count. The time grows with `rows`, that of
+    kind 4 alone with `global_batch`.
 
     Args:
         counts: negatives per query; one of `PRESETS`, or counts of your own.
@@ -116,17 +118,15 @@ def draw_negatives(
     if counts.noise and width < 2:
         raise ValueError(f"width = {width}: noise negatives need an embedding of 2 dimensions or more")
     rank_rows = slice(start_row, global_batch if rows is None else start_row + rows)
-    streams = {kind: keyed_rng.generator("negatives", *key, kind) for kind in KINDS}
+    streams = {kind: _Stream(keyed_rng.generator("negatives", *key, kind)) for kind in KINDS}
 
     def shape(kind: str) -> tuple[int, int]:
         return global_batch, getattr(counts, kind)
 
     def uniform(kind: str) -> Any:
-        return streams[kind].random(shape(kind), dtype=np.float32)[rank_rows]
+        return streams[kind].uniform(shape(kind), rank_rows)
 
-    def normal(kind: str) -> Any:
-        return streams[kind].standard_normal(shape(kind), dtype=np.float32)[rank_rows]
-
+    noise = streams["noise"].generator
     return Draws(  # evaluated in this order: a kind's picks are the first thing that its stream gives
         counts=counts,
         picks=np.concatenate([uniform(kind) for kind in KINDS], axis=1),
@@ -134,8 +134,37 @@ def draw_negatives(
         interpolation=uniform("interpolated") * np.float32(0.5),
         extrapolation=uniform("extrapolated") * np.float32(0.5) + np.float32(1),
         mixing=uniform("mixup"),
-        noise_query=normal("noise"),
-        noise_key=normal("noise"),
+        noise_query=noise.standard_normal(shape("noise"), dtype=np.float32)[rank_rows],
+        noise_key=noise.standard_normal(shape("noise"), dtype=np.float32)[rank_rows],
         # chi-square(k) = 2 Gamma(k / 2); NumPy's own chi-square knows float64 alone.
-        noise_rest=2 * streams["noise"].standard_gamma((width - 2) / 2, shape("noise"), dtype=np.float32)[rank_rows],
+        noise_rest=2 * noise.standard_gamma((width - 2) / 2, shape("noise"), dtype=np.float32)[rank_rows],
     )
+
+
+class _Stream:
+    """Stream of one kind; of uniforms, one word of 32 bits each, it makes the rows of this rank and skips the others.
+
+    Normal and gamma draws reject some words, so nobody knows where a row of theirs begins without making those before.
+    """
+
+    _BLOCK = 8  # words that Philox makes at a time, and the unit of `advance`
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self.generator, self._word = generator, 0
+
+    def uniform(self, shape: tuple[int, int], rows: slice) -> Float[np.ndarray, "B S"]:
+        """Return some rows of the next array of uniforms of this shape."""
+        (batch, count), begin = shape, self._word
+        self._skip(rows.start * count)
+        part = self.generator.random((rows.stop - rows.start, count), dtype=np.float32)
+        self._word += part.size
+        self._skip(begin + batch * count - self._word)
+        return part
+
+    def _skip(self, words: int) -> None:
+        if not words:
+            return
+        drawn = -(-self._word // self._BLOCK)  # blocks, the last one perhaps in part
+        self._word += words
+        self.generator.bit_generator.advance(self._word // self._BLOCK - drawn)  # type: ignore[attr-defined]
+        self.generator.random(self._word % self._BLOCK, dtype=np.float32)

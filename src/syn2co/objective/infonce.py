@@ -52,7 +52,9 @@ def same_group(groups: Int64[Tensor, " B"], queue_groups: Int64[Tensor, " K"]) -
     """
     # -2 occurs in no queue: a query of nobody's group must not match the first keys, which have -1.
     somebody = groups.where(groups >= 0, -2)
-    return somebody[:, None] == queue_groups[None, :]
+    if groups.device.type == "cpu":  # NumPy compares four times as fast as torch
+        return torch.from_numpy(somebody.numpy()[:, None] == queue_groups.numpy())
+    return somebody[:, None] == queue_groups
 
 
 def info_nce(

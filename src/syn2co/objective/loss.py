@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -168,8 +169,13 @@ def _without(
     if masked is None:
         return product, torch.full((batch, 1), size, dtype=torch.int64, device=product.device)
     real = workspace.take("real", (batch, size), product)
-    torch.where(masked, product.new_tensor(-torch.inf), product, out=real)
-    return real, size - masked.view(torch.uint8).sum(dim=1, keepdim=True)  # booleans would be copied to int64 first
+    if product.device.type != "cpu":
+        torch.where(masked, product.new_full((), -torch.inf), product, out=real)
+        return real, size - masked.sum(dim=1, keepdim=True)
+    # False negatives are few: a copy in which they are overwritten takes 0.3 of the time of choosing pair by pair.
+    hits = np.flatnonzero(masked.numpy())
+    real.copy_(product).view(-1).numpy()[hits] = -np.inf
+    return real, torch.from_numpy(size - np.bincount(hits // size, minlength=batch))[:, None]
 
 
 def _softmax(

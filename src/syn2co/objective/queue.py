@@ -70,10 +70,12 @@ class Queue:
             groups: group of each key's image.
         """
         size, batch = len(self.keys), len(keys)
-        kept = torch.arange(max(0, batch - size), batch, device=self.keys.device)
-        slots = (self.pointer + kept) % size
-        self.keys[slots] = keys.detach()[kept].to(self.keys)
-        self.groups[slots] = groups[kept].to(self.groups.device)
+        first = max(0, batch - size)
+        start = (self.pointer + first) % size
+        end = min(size - start, batch - first)  # rows up to the last slot; the others begin again at the first one
+        for stored, rows in ((self.keys, keys[first:]), (self.groups, groups[first:])):
+            stored[start : start + end] = rows[:end]
+            stored[: len(rows) - end] = rows[end:]
         self.pointer = (self.pointer + batch) % size
 
     def state_dict(self) -> dict[str, Tensor]:

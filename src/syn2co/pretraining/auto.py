@@ -17,6 +17,7 @@ from syn2co.core.launcher import launcher
 from syn2co.core.progress import clock, note
 from syn2co.data.open import open_images
 from syn2co.data.settings import DataSettings
+from syn2co.images.pixel_cache import AUTO_BYTES
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.recipes import AUTO, recipe
 from syn2co.pretraining.speed import STEPS, Trial, measure_speed
@@ -27,6 +28,8 @@ SAMPLE = 64
 """Images whose size is looked at."""
 MARGIN = 0.9
 """Share of a budget that goes to steps; start, checkpoints and a busy machine take the rest."""
+LARGE = 1000
+"""Shorter side in pixels from which JPEGs are decoded at the scale that their crops need."""
 SEEN = 200_000
 """Images that a run on a CPU sees in all, within 15 to 200 epochs."""
 
@@ -87,6 +90,7 @@ def choose(around: Surroundings) -> Choice:
     views = base.views if large else base.views.small(size)
     changes = {
         "recipe": AUTO,
+        "data": base.data.model_copy(update={"decode": "reduced" if _reduced(around) else "full"}),
         "views": views.model_copy(update={"size": size}),
         "queue": base.queue.model_copy(update={"size": queue}),
         "negatives": base.negatives.model_copy(update={"hardest": min(base.negatives.hardest, queue // 4)}),
@@ -105,6 +109,11 @@ def _size(around: Surroundings) -> int:
     return max(side for side in sides if side == 32 or side <= 1.25 * around.side)
 
 
+def _reduced(around: Surroundings) -> bool:
+    """Return whether JPEGs are decoded at the scale that crops need: large ones, too many to keep in memory."""
+    return around.side >= LARGE and 3 * around.images * around.side**2 > AUTO_BYTES
+
+
 def _power_of_two(wanted: int, *, least: int, most: int) -> int:
     """Return the largest power of two that is at most `wanted`, within bounds."""
     return max(least, min(most, 1 << max(0, wanted.bit_length() - 1)))
@@ -114,7 +123,9 @@ def _reasons(config: Config, around: Surroundings, large: bool) -> list[str]:
     training, negatives = config.training, config.negatives
     window = "whole run" if negatives.stop is None else f"epochs {negatives.start:g} to {negatives.stop:g}"
     why = "100,000 images or more of 160 px on a GPU" if large else "a small one for few or small images, or a CPU"
+    reduced = [f"data.decode = reduced: JPEGs of {LARGE} px and more are decoded at the scale that their crops need"]
     return [
+        *(reduced if config.data.decode == "reduced" else []),
         f"{around.images} images, shorter side {around.side} px, device {around.device}",
         f"encoder.name = {config.encoder.name}: {why}",
         f"views.size = {config.views.size}: at most 1.25 times the images, and at most 64 on a CPU",
@@ -173,7 +184,8 @@ def chosen_config(auto: Auto, data: DataSettings, settings: Sequence[str], *, tr
     """
     machine = Config().with_settings([line for line in settings if line.lstrip().startswith("machine.")]).machine
     choice = choose(look(data, machine))
-    config = choice.config.with_settings(settings).model_copy(update={"data": data})
+    config = choice.config.with_settings(settings)
+    config = config.model_copy(update={"data": data.model_copy(update={"decode": config.data.decode})})
     alone = launcher().size == 1
     if auto.budget is not None and not alone:
         raise ConfigError("budget: is timed in one process, not under torchrun; set training.steps instead")

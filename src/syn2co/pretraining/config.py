@@ -27,6 +27,7 @@ CONFIG = "config.json"
 NOT_HASHED: Any = {"machine": True, "init_from": True, "data": {"real", "synthetic"}}
 HASHED_WHEN_SET = (
     "training.objective", "supervised.label_smoothing", "init_hash", "mix.then", "online_knn.patience",
+    "data.decode",
 )  # fmt: skip
 """Settings that are newer than the first run folders: one at its default is left out of the hash, so that a config from
 before it keeps the hash that it had."""

@@ -36,8 +36,8 @@ def measure(
         "uninformative": one.uninformative + two.uninformative,
         "masked_share": (one.masked_share + two.masked_share) / 2,
         "positive": ((q1 * keys[1]).sum(1).mean() + (q2 * keys[0]).sum(1).mean()) / 2,
-        "embedding_std": embedding_std(all_gather_rows(keys[0])),
-        "feature_std": feature_std(all_gather_rows(features)),
+        "embedding_std": embedding_std(all_gather_rows(keys[0], equal=True)),
+        "feature_std": feature_std(all_gather_rows(features, equal=True)),
     }
     for number, kind in enumerate(KINDS):
         if counts[number]:

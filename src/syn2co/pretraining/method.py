@@ -4,6 +4,7 @@ Axes: B images of this rank's part of the micro-batch, S side in pixels, D embed
 Source: Syn2Co arXiv:2509.02029 on MoBY arXiv:2105.04553.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
@@ -66,6 +67,8 @@ class Syn2Co(nn.Module):
         self.online, self.target = build_branches(
             config.encoder_spec, config.heads, drop_path=config.encoder.drop_path, seed=config.seed
         )
+        if config.machine.activation_checkpointing:
+            self.online.encoder.checkpoint_activations()
         place(self, config.training.precision, device)
         dtype = torch.float64 if config.training.precision == "float64" else torch.float32
         size, width = config.queue.size, config.heads.width
@@ -103,28 +106,32 @@ def training_step(
     with the query's synthetic negatives if `negatives`. `online` is `model.online`, perhaps wrapped to average
     gradients. Nothing is enqueued here: see `step.enqueue`.
     """
-    dtype = AUTOCAST[loss.precision]
-    with torch.autocast(batch.views.device.type, dtype=dtype, enabled=dtype is not None):
-        q1, q2, features = online(batch.views, drop_uniforms(model.online.encoder, batch, position, loss.seed))
-        with torch.no_grad():
-            k1, k2, _ = model.target(batch.views, drop_uniforms(model.target.encoder, batch, position, loss.seed))
+    dtype, counts = AUTOCAST[loss.precision], loss.counts if negatives else NegativeCounts()
+    rows, width = batch.views.shape[1], model.queues[0].keys.shape[1]
+    # NumPy draws without the interpreter's lock: beside the forward passes, which are the GPU's or another core's.
+    with ThreadPoolExecutor(1) as beside:
+        draws = [
+            beside.submit(_draws, direction, position, counts, loss.seed, rows=rows, width=width)
+            for direction in (1, 2)
+        ]
+        with torch.autocast(batch.views.device.type, dtype=dtype, enabled=dtype is not None):
+            q1, q2, features = online(batch.views, drop_uniforms(model.online.encoder, batch, position, loss.seed))
+            with torch.no_grad():
+                k1, k2, _ = model.target(batch.views, drop_uniforms(model.target.encoder, batch, position, loss.seed))
     # Outside of autocast: the loss is computed in float32 at least. A query meets keys of the other view alone.
-    counts = loss.counts if negatives else NegativeCounts()
-    directions = ((q1, k2, model.queues[1]), (q2, k1, model.queues[0]))
     parts = [
-        _direction_loss(
-            query, key, queue, batch, _draws(query, direction, position, counts, loss.seed), loss, workspace
-        )
-        for direction, (query, key, queue) in enumerate(directions, start=1)
+        _direction_loss(query, key, queue, batch, drawn.result(), loss, workspace)
+        for query, key, queue, drawn in zip((q1, q2), (k2, k1), model.queues[::-1], draws, strict=True)
     ]
     measured = measure(parts, (q1, q2), (k1, k2), features, counts, batch.synthetic if loss.mixed else None)
     return StepOutput(parts[0].loss.mean() + parts[1].loss.mean(), measured, (k1, k2), features)
 
 
-def _draws(query: Tensor, direction: int, position: StepPosition, counts: NegativeCounts, seed: int) -> Draws | None:
+def _draws(
+    direction: int, position: StepPosition, counts: NegativeCounts, seed: int, *, rows: int, width: int
+) -> Draws | None:
     if not counts.total:
         return None
-    rows, width = query.shape
     return draw_negatives(
         counts,
         DrawKey(seed, position.step, position.micro_batch, direction),

@@ -3,11 +3,12 @@
 Axes: B images of the count, S side of an image in pixels, L drop-path layers.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
 
+from syn2co.models.encoder import Encoder
 from syn2co.models.heads import build_branches, build_classifier
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.step import AUTOCAST, use_plain_attention
@@ -49,7 +50,7 @@ def count_step(config: Config) -> StepCount:
     keys, width = config.queue.size, config.heads.width
     negatives = config.negatives.total
     activations, casts = _saved_bytes(online, config)
-    flops = 3 * _forward_flops(online, config) + _forward_flops(target, config)
+    flops = _passes(config) * _forward_flops(online, config) + _forward_flops(target, config)
     # Two directions: the products with the queue and with the negatives, and their gradient for the query.
     flops += 2 * 2 * (2 * width * (keys + negatives))
     logits = 2 * 4 * 3 * (keys + negatives)  # of both directions, in float32: logits, softmax, mask and the rest
@@ -70,12 +71,17 @@ def _count_supervised(config: Config) -> StepCount:
     activations, casts = _saved_bytes(model, config)
     weights = 4 * sum(part.numel() for part in model.parameters())
     return StepCount(
-        flops=3 * _forward_flops(model, config),
+        flops=_passes(config) * _forward_flops(model, config),
         activations=activations,
         state=4 * weights + casts,
         checkpoint=3 * weights,
         parameters=sum(part.numel() for part in model.encoder.parameters()),
     )
+
+
+def _passes(config: Config) -> int:
+    """Return the forward passes that the online branch costs: one, two for the backward pass, one that is repeated."""
+    return 4 if config.machine.activation_checkpointing else 3
 
 
 def _forward_flops(branch: nn.Module, config: Config) -> float:
@@ -92,7 +98,13 @@ def _saved_bytes(branch: nn.Module, config: Config) -> tuple[float, float]:
     """Return the bytes that autograd saves of an image, and those that it saves whatever the batch: cast weights."""
     few, many = (_saved_of_batch(branch, config, batch) for batch in (BATCH, TWICE))
     image = (many - few) / (TWICE - BATCH)
-    return image, few - BATCH * image
+    if not config.machine.activation_checkpointing:
+        return image, few - BATCH * image
+    encoder = cast(Encoder, branch.encoder)
+    encoder.checkpoint_activations()
+    kept = (_saved_of_batch(branch, config, TWICE) - _saved_of_batch(branch, config, BATCH)) / (TWICE - BATCH)
+    blocks = sum(hasattr(module, "mlp") for module in encoder.backbone.modules())  # one at a time is computed again
+    return kept + image / max(1, blocks), few - BATCH * image
 
 
 def _saved_of_batch(branch: nn.Module, config: Config, batch: int) -> int:

@@ -103,7 +103,8 @@ class RunEstimate:
             lines.append(
                 "does not fit: more devices or a smaller training.batch"
                 if self.micro_batches is None
-                else f"does not fit: set training.micro_batches={self.micro_batches}, or take more devices"
+                else f"does not fit: set training.micro_batches={self.micro_batches} or "
+                "machine.activation_checkpointing=true, or take more devices"
             )
         return "\n".join([*lines, *(f"assumed: {line}" for line in self.assumptions)])
 

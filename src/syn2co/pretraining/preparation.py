@@ -8,8 +8,9 @@ import torch
 
 from syn2co import objective
 from syn2co.core.cpus import available_cpus
-from syn2co.core.errors import ConfigError
+from syn2co.core.errors import ConfigError, DataError
 from syn2co.core.progress import Stages, note
+from syn2co.core.versions import package_versions, python_version
 from syn2co.data.loader import Schedule
 from syn2co.data.training_data import TrainingData, open_training_data
 from syn2co.pretraining.config import Config
@@ -19,7 +20,7 @@ from syn2co.pretraining.method import Syn2Co
 from syn2co.pretraining.metrics import Averages, knn_scores, read_metrics, stands_still
 from syn2co.pretraining.online_knn import OnlineKnn
 from syn2co.pretraining.run import Method, Schedules, TrainingState, long_warmup
-from syn2co.pretraining.run_folder import QUARANTINE, prepare_run_folder, restore, write_mix
+from syn2co.pretraining.run_folder import QUARANTINE, first_difference, prepare_run_folder, restore, write_mix
 from syn2co.pretraining.supervised import Supervised, unused_settings
 from syn2co.runtime import distributed
 from syn2co.runtime.determinism import describe
@@ -46,10 +47,12 @@ def prepare_run(
     """Open folder and images, build or restore the model.
 
     Raises:
-        ConfigError: on a folder of another config, or a length or a window that cannot be.
+        ConfigError: on a folder of another config, ranks of other configs or versions, or a length or a window that
+            cannot be.
         DataError: if the images are missing, too broken, or not those that the run began with.
         CheckpointError: if the folder's checkpoints are damaged.
     """
+    _refuse_unlike_ranks(config)
     config, weights = with_initial_weights(config, folder, trust=trust)
     checkpoint = prepare_run_folder(folder, config)
     data = _open(config, folder, progress)
@@ -85,6 +88,22 @@ def prepare_run(
     online = distributed.wrap(model.online, device)
     state = TrainingState(model, online, optimizer, step, averages, scores, stopped)
     return PreparedRun(config, folder, data, schedule, total, knn, provenance), state
+
+
+def _refuse_unlike_ranks(config: Config) -> None:
+    """Refuse ranks with another config or other versions than rank 0, which would train something else in silence."""
+    versions = {"Python": python_version(), **package_versions("torch", "timm", "numpy", "cv2")}
+    everyone = distributed.all_gather_objects((versions, config))
+    for rank, (others, other) in enumerate(everyone):
+        for name, version in everyone[0][0].items():
+            if others[name] != version:
+                raise ConfigError(
+                    f"rank {rank}: has {name} {others[name]}, and rank 0 has {version}; install the same versions on "
+                    "all machines"
+                )
+        if other.hash != everyone[0][1].hash:
+            difference = first_difference(everyone[0][1], other, words=("on rank 0", f"on rank {rank}"))
+            raise ConfigError(f"rank {rank}: has another config ({difference}); start all ranks by the same command")
 
 
 def _total_steps(config: Config, steps_per_epoch: int) -> int:
@@ -128,6 +147,13 @@ def _open(config: Config, folder: Path, progress: bool) -> TrainingData:
         return data.in_phases(config.mix.then, total_steps=_total_steps(config, per_epoch), steps_per_epoch=per_epoch)
 
     data = distributed.main_first(opened)
+    if distributed.broadcast_object(data.images.fingerprint) != data.images.fingerprint:
+        error = DataError(
+            f"data.real: rank {distributed.rank()} has other images than rank 0 ({len(data.images)}, or other names or "
+            "sizes); give all machines the same"
+        )
+        error.one_rank = True
+        raise error
     if distributed.is_main():
         images = data.images
         images.write_quarantine(folder / QUARANTINE)

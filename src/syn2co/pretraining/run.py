@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from syn2co import objective
 from syn2co.core.errors import DataError
+from syn2co.core.transfer import to_device
 from syn2co.data.batch import Batch
 from syn2co.data.loader import Schedule
 from syn2co.pretraining.config import Config
@@ -143,10 +144,15 @@ class BatchStream:
         except Exception as raised:
             error = raised
         self.waited += time.monotonic() - asked
-        status = distributed.largest(_FAILED if error else signals.received(), self.device)
+        status = distributed.largest(_FAILED if error else signals.received())
         if status:
             raise StreamEnded(status, error)
-        return (Batch(*(part.to(self.device, non_blocking=True) for part in batch)) for batch in loaded)
+        return (self._moved(batch) for batch in loaded)
+
+    def _moved(self, batch: Batch) -> Batch:
+        """Return the batch on the device, but for the sample ids, which are keys of draws and so the host's."""
+        moved = Batch(*(to_device(part, self.device) for part in batch))
+        return moved._replace(sample_ids=batch.sample_ids)
 
     def __enter__(self) -> Self:
         return self

@@ -69,7 +69,7 @@ def prepare_run_folder(folder: Path, config: Config) -> Checkpoint | None:
         other = load_config(saved)
         if other.hash != config.hash and begun:
             raise ConfigError(
-                f"--out {folder.name}: holds a run of another config ({_first_difference(other, config)}); "
+                f"--out {folder.name}: holds a run of another config ({first_difference(other, config)}); "
                 "choose another folder, or repeat its own settings with --config"
             )
     elif distributed.is_main() and not all(map(_is_harmless, folder.glob("*"))):
@@ -190,12 +190,13 @@ def write_nonfinite(folder: Path, images: ImageSet, step: int, values: dict[str,
     return path
 
 
-def _first_difference(one: Config, other: Config) -> str:
+def first_difference(one: Config, other: Config, *, words: tuple[str, str] = ("there", "now")) -> str:
+    """Return the first setting in which two configs differ; `words` say where each of them is."""
     left, right = (_flat(config.model_dump(mode="json", exclude=NOT_HASHED)) for config in (one, other))
     name = next((name for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name)), None)
     if name is None:
         return "another number of sources in data.real or data.synthetic"
-    return f"{name} = {left.get(name, 'not set')} there, {right.get(name, 'not set')} now"
+    return f"{name} = {left.get(name, 'not set')} {words[0]}, {right.get(name, 'not set')} {words[1]}"
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:

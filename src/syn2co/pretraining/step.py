@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from syn2co.core.transfer import to_device
 from syn2co.data.batch import Batch
 from syn2co.models.drop_path import drop_path_uniforms
 from syn2co.models.encoder import Encoder
@@ -43,16 +44,16 @@ def enqueue(queues: Sequence[Queue], keys: tuple[Tensor, ...], groups: Tensor) -
     """Put the keys of all ranks, in global order, into the queues of their views."""
     if not queues:
         return
-    all_groups = all_gather_rows(groups)
+    all_groups = all_gather_rows(groups, equal=True)
     for queue, key in zip(queues, keys, strict=True):
-        queue.enqueue(all_gather_rows(key.detach()), all_groups)
+        queue.enqueue(all_gather_rows(key.detach(), equal=True), all_groups)
 
 
 def drop_uniforms(encoder: Encoder, batch: Batch, position: StepPosition, seed: int) -> Tensor:
     """Return the draws of the encoder's drop path for both views, [L, 2, B]."""
     layers, ids = len(encoder.drop_layers), batch.sample_ids
     views = [drop_path_uniforms(layers, ids, seed=seed, epoch=position.epoch, view=view) for view in (1, 2)]
-    return torch.stack(views, dim=1).to(batch.views.device, non_blocking=True)
+    return to_device(torch.stack(views, dim=1), batch.views.device)
 
 
 def place(module: nn.Module, precision: str, device: torch.device | str) -> None:

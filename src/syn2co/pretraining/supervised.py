@@ -38,6 +38,8 @@ class Supervised(nn.Module):
             config.encoder_spec, len(labels.classes), drop_path=config.encoder.drop_path, seed=config.seed
         )
         self.register_buffer("labels", torch.from_numpy(labels.numbers), persistent=False)
+        if config.machine.activation_checkpointing:
+            self.online.encoder.checkpoint_activations()
         place(self, config.training.precision, device)
         self.queues: list[Queue] = []
         self.seed, self.precision = config.seed, config.training.precision
@@ -62,7 +64,8 @@ class Supervised(nn.Module):
         views = [logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in (one, two)]
         parts = [cross_entropy(z, labels, reduction="none", label_smoothing=self.label_smoothing) for z in views]
         loss = (parts[0] + parts[1]) / 2
-        measured = _measure(loss.detach(), views, labels) | {"feature_std": feature_std(all_gather_rows(features))}
+        measured = _measure(loss.detach(), views, labels)
+        measured["feature_std"] = feature_std(all_gather_rows(features, equal=True))
         if self.mixed:
             measured |= measure_sources(loss.detach(), batch.synthetic)
         return StepOutput(loss.mean(), measured, (), features)
@@ -78,5 +81,5 @@ def unused_settings(config: Config) -> list[str]:
 def _measure(loss: Tensor, views: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
     """Return loss, loss of equal logits (ln C, at any smoothing), and the share of views that are classified right."""
     right = torch.stack([(logits.detach().argmax(1) == labels).to(loss.dtype).mean() for logits in views])
-    uninformative = loss.new_tensor(math.log(views[0].shape[1]))
+    uninformative = loss.new_full((), math.log(views[0].shape[1]))
     return {"loss": loss.mean(), "uninformative": uninformative, "top1": right.mean()}

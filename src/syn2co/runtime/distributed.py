@@ -10,6 +10,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -21,9 +22,13 @@ from syn2co.core.errors import ConfigError, Syn2CoError, TrainingError
 from syn2co.core.launcher import launcher
 
 T = TypeVar("T")
-_SESSIONS, _FIRSTS = itertools.count(), itertools.count()
+_FIRSTS = itertools.count()
 _POLL = 0.1
 """Seconds between two looks of a rank that waits for the first one."""
+TIME_OUT = timedelta(minutes=10)
+"""Time that a collective waits for a rank before it counts as lost."""
+_ANSWER = 3.0
+"""Seconds that the ranks have to say that they are there, once one is lost."""
 
 
 def active() -> bool:
@@ -65,41 +70,94 @@ def session(device_type: str) -> Iterator[None]:
         return
     if device_type == "mps":
         raise ConfigError("machine.device = mps: torch has no collectives for it; run one process or use cpu")
-    with _lost_ranks_named(launched.rank), _joined(device_type, launched.restart):
+    with _joined(device_type, launched.rank):
         yield
 
 
 @contextlib.contextmanager
-def _joined(device_type: str, restart: int) -> Iterator[None]:
+def _joined(device_type: str, this_rank: int) -> Iterator[None]:
     """Be a member of the process group inside the block."""
     from torch.distributed.distributed_c10d import PrefixStore
 
-    store, this_rank, size = _rendezvous()
-    # Names of its own for every group: a second group of one process, and the ranks of a restart, would read what an
-    # earlier one left in torchrun's store, and wait for addresses where nobody listens.
-    prefix = f"syn2co {restart} {next(_SESSIONS)}"
-    backend = "nccl" if device_type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=PrefixStore(prefix, store), rank=this_rank, world_size=size)
+    with _lost_ranks_named(this_rank):
+        store, this_rank, size = _rendezvous()
+        store = PrefixStore(_name_of_group(store, this_rank, size), store)
+        backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"  # hosts talk without their GPUs
+        dist.init_process_group(backend, store=store, rank=this_rank, world_size=size, timeout=TIME_OUT)
     try:
-        yield
+        with _lost_ranks_named(this_rank, store):
+            yield
     finally:
         dist.destroy_process_group()
 
 
+def _name_of_group(store: Any, this_rank: int, size: int) -> str:
+    """Return a name that the ranks of this start have in common, and with no start before.
+
+    torchrun's store outlives a start: a second group would read the addresses of the first, where nobody listens. Its
+    count of restarts differs between hosts, since a host that restarts because another one does so counts none. So rank
+    0 names the group by how often it has joined, tells it to the newest joining of every other rank, and waits until
+    each has heard it.
+
+    Raises:
+        TrainingError: if a rank does not join in time.
+    """
+    joinings = store.add(f"syn2co joinings of {this_rank}", 1)
+    if this_rank:
+        key = f"syn2co group of {this_rank} in joining {joinings}"
+        store.wait([key], TIME_OUT)
+        name = store.get(key).decode()
+        store.set(f"{name} heard by {this_rank}", "")
+        return name
+    name, end = f"syn2co {joinings}", time.monotonic() + TIME_OUT.total_seconds()
+    missing = list(range(1, size))
+    while missing:
+        for other in missing:
+            latest = store.add(f"syn2co joinings of {other}", 0)
+            store.set(f"syn2co group of {other} in joining {latest}", name)
+        time.sleep(_POLL)
+        missing = [other for other in missing if not store.check([f"{name} heard by {other}"])]
+        if time.monotonic() > end:
+            raise _lost(this_rank, missing)
+    return name
+
+
 @contextlib.contextmanager
-def _lost_ranks_named(this_rank: int) -> Iterator[None]:
+def _lost_ranks_named(this_rank: int, store: Any = None) -> Iterator[None]:
     """Turn the errors of a collective whose other ranks do not answer into one sentence, on each rank."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not re.search("gloo|NCCL|peer", str(error)):
             raise
-        lost = TrainingError(
-            f"rank {this_rank}: another rank is gone or does not answer; see what it says, and run the same command "
-            "again: it resumes from the last checkpoint"
-        )
-        lost.one_rank = True
-        raise lost from None
+        raise _lost(this_rank, [] if store is None else _silent_ranks(store, this_rank)) from None
+
+
+def _lost(this_rank: int, missing: list[int]) -> TrainingError:
+    """Return the error of a rank that misses others; none named: nobody can tell which."""
+    subject = f"rank {missing[0]} is" if len(missing) == 1 else f"ranks {', '.join(map(str, missing))} are"
+    error = TrainingError(
+        f"rank {this_rank}: {subject if missing else 'another rank is'} gone or does not answer; see what it says, and "
+        "run the same command again: it resumes from the last checkpoint"
+    )
+    error.one_rank = True
+    return error
+
+
+def _silent_ranks(store: Any, this_rank: int) -> list[int]:
+    """Return the ranks that do not say in time that a collective of theirs has failed too; [] if nobody can tell."""
+    keys = [f"lost by {rank}" for rank in range(world_size())]
+    end = time.monotonic() + _ANSWER
+    try:
+        store.set(keys[this_rank], "")
+        while not store.check(keys) and time.monotonic() < end:
+            time.sleep(_POLL)
+        silent = [rank for rank, key in enumerate(keys) if not store.check([key])]
+        if this_rank == 0:  # the store may be its own, and the others still look
+            time.sleep(3 * _POLL)
+        return silent
+    except RuntimeError:  # the store is gone with the process that held it
+        return []
 
 
 @cache
@@ -116,10 +174,19 @@ def barrier() -> None:
         dist.barrier()
 
 
-def all_gather_rows(rows: Tensor) -> Tensor:
-    """Return the rows of all ranks in rank order, [N, ...]; ranks may hold different numbers of rows."""
+def all_gather_rows(rows: Tensor, *, equal: bool = False) -> Tensor:
+    """Return the rows of all ranks in rank order, [N, ...].
+
+    Args:
+        equal: all ranks hold the same number of rows; without that the numbers are exchanged, and a GPU is waited for.
+    """
     if not active():
         return rows
+    if equal:
+        rows = rows.contiguous()
+        parts = [torch.empty_like(rows) for _ in range(world_size())]
+        dist.all_gather(parts, rows)
+        return torch.cat(parts)
     count = torch.tensor([rows.shape[0]], device=rows.device)
     counts = [torch.zeros_like(count) for _ in range(world_size())]
     dist.all_gather(counts, count)
@@ -138,9 +205,9 @@ def all_reduce_max(values: Tensor) -> Tensor:
     return values
 
 
-def largest(value: int, device: torch.device) -> int:
-    """Return the largest value of all ranks; `device` is where their collectives work."""
-    return int(all_reduce_max(torch.tensor([value], device=device))) if active() else value
+def largest(value: int) -> int:
+    """Return the largest value of all ranks; their hosts say it to each other, and no GPU is waited for."""
+    return int(all_reduce_max(torch.tensor([value]))) if active() else value
 
 
 def all_reduce_mean(values: Tensor) -> Tensor:
@@ -149,6 +216,15 @@ def all_reduce_mean(values: Tensor) -> Tensor:
         dist.all_reduce(values)
         values /= world_size()
     return values
+
+
+def all_gather_objects(value: T) -> list[T]:
+    """Return the `value` of every rank in rank order."""
+    if not active():
+        return [value]
+    everyone: list[Any] = [None] * world_size()
+    dist.all_gather_object(everyone, value)
+    return everyone
 
 
 def broadcast_object(value: Any) -> Any:

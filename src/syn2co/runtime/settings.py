@@ -39,6 +39,9 @@ class MachineSettings(Settings):
     """Processes that load images; null chooses."""
     threads: int | None = Field(default=None, gt=0)
     """CPU threads of torch; null leaves torch's choice."""
+    activation_checkpointing: bool = False
+    """Keep no activations within the blocks of the encoder for the backward pass, which computes them again: a large
+    encoder takes a fraction of the memory and up to a third more time, and the result is the same bit for bit."""
     cache: Literal["auto", "always", "never"] = "auto"
     """Keep decoded images in memory (auto: if they are small)."""
     save_steps: int | None = Field(default=None, gt=0)

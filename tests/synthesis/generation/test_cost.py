@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,7 +21,7 @@ from syn2co.data.training_data import open_training_data
 from syn2co.synthesis.generation.generate import generate
 from syn2co.synthesis.generation.verify import verify
 from syn2co.synthesis.sets.dataset_folder import read_seconds
-from syn2co.synthesis.sets.settings import SynthesisSettings
+from syn2co.synthesis.sets.settings import SynthesisSettings, WorkSettings
 
 BUSY = """
 import time
@@ -109,46 +110,54 @@ def test_a_call_that_fails_counts_and_one_that_is_refused_does_not(own: Path, tm
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_images_are_made(number: int, own: Path, tmp_path: Path) -> None:
     """The images made so far stay, as after a kill."""
-    out, text = tmp_path / "set", settings(own, "busy", options={"making": 0.05}).model_dump_json()
-    process = start(generate_in_process, text, str(out), 40, 0)
+    out, text = tmp_path / "set", settings(own, "busy", options={"making": 0.03}).model_dump_json()
+    process = start(generate_in_process, text, str(out), 30, 0)
     _wait_for(out / "000000.jsonl", process)
     assert process.pid is not None
     os.kill(process.pid, number)
     assert finish(process) == (143 if number == signal.SIGTERM else 1)
     [line] = costs(out)
     assert line["ended"] == ("SystemExit" if number == signal.SIGTERM else "KeyboardInterrupt")
-    assert 10 <= line["images"] < 40
-    assert generate(SynthesisSettings.parse(json.loads(text)), out, count=40).made == 40 - line["images"]
-    assert [(line["ended"], line["images"]) for line in costs(out)][1:] == [("done", 40 - line["images"])]
+    assert 10 <= line["images"] < 30
+    assert generate(SynthesisSettings.parse(json.loads(text)), out, count=30).made == 30 - line["images"]
+    assert [(line["ended"], line["images"]) for line in costs(out)][1:] == [("done", 30 - line["images"])]
 
 
 def test_a_signal_while_a_flow_trains(tmp_path: Path) -> None:
     """Training saves a checkpoint and leaves; what it took is counted, and the same call resumes in that folder."""
     real, out = write_images(tmp_path / "real", 12), tmp_path / "set"
     options = {"steps": 100_000, "batch": 4, "channels": [32], "blocks": 1, "sampling_steps": 2, "save_steps": 10}
-    flow = SynthesisSettings(generator="flow", size=16, options=options)
-    process = start(_generate_real, flow.model_dump_json(), str(out), str(real))
-    _wait_for(out / "model" / "checkpoints" / "*.safetensors", process)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGTERM)
-    assert finish(process) == 143
+    flow = SynthesisSettings(generator="flow", size=16, options=options, work=WorkSettings(device="cpu"))
+    assert _interrupted(flow, out, real) == 143
     [line] = costs(out)
     assert (line["images"], line["ended"], line["device"]) == (0, "SystemExit", "cpu")
     assert line["opening_seconds"] == line["seconds"] > 0
     assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == ["cost.jsonl", "model"]
-    saved = {path.name for path in (out / "model" / "checkpoints").iterdir()}
-    again = start(_generate_real, flow.model_dump_json(), str(out), str(real))
-    while {path.name for path in (out / "model" / "checkpoints").glob("*.safetensors")} <= saved:
-        assert again.exitcode is None, "the folder is no foreign one"
-        time.sleep(0.01)
-    assert again.pid is not None
-    os.kill(again.pid, signal.SIGTERM)
-    assert finish(again) == 143 and len(costs(out)) == 2
+    assert _interrupted(flow, out, real) == 143, "the folder is no foreign one"
+    assert len(costs(out)) == 2
 
 
-def _generate_real(text: str, out: str, real: str) -> None:
-    settings = SynthesisSettings.parse(json.loads(text) | {"work": {"device": "cpu"}})
-    generate(settings, out, count=2, real=[real])
+def _interrupted(flow: SynthesisSettings, out: Path, real: Path) -> object:
+    """Generate until a new checkpoint of the model comes, then send a signal; return the exit status."""
+
+    def checkpoints() -> set[Path]:
+        return set((out / "model" / "checkpoints").glob("*.safetensors"))
+
+    def interrupt() -> None:
+        while not left.wait(0.01):
+            if not checkpoints() <= saved:
+                return os.kill(os.getpid(), signal.SIGTERM)
+
+    saved, left = checkpoints(), threading.Event()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(SystemExit) as caught:
+            generate(flow, out, count=2, real=[real])
+    finally:
+        left.set()
+        thread.join()
+    return caught.value.code
 
 
 def _wait_for(pattern: Path, process: BaseProcess, seconds: float = 60.0) -> None:

@@ -7,8 +7,10 @@ import json
 import os
 import re
 import tarfile
+import time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 from hashlib import sha256
 from pathlib import Path
 
@@ -70,14 +72,14 @@ def test_links_in_a_strangers_folder_overwrite_nothing(own, tmp_path):
     assert victim.read_text() == "precious"
 
 
-def test_a_lock_that_is_left_is_named(own, tmp_path, monkeypatch, capsys):
+def test_a_lock_that_is_left_is_named(own, tmp_path, monkeypatch):
     monkeypatch.setattr(generating, "PATIENCE_SECONDS", 0.2)
-    with ThreadPoolExecutor(1) as pool, shard_lock(tmp_path / "set", 0):
+    said = io.StringIO()  # `capsys` may lose what another thread prints while it is read
+    with redirect_stderr(said), ThreadPoolExecutor(1) as pool, shard_lock(tmp_path / "set", 0):
         made = pool.submit(generate, settings(own), tmp_path / "set", count=20)
-        said = ""
-        while "waiting for 1 shards that others make, such as 000000" not in said and not made.done():
-            said += capsys.readouterr().err
-    assert "its lock is left, delete .locks/000000" in said
+        while "waiting for 1 shards that others make, such as 000000" not in said.getvalue() and not made.done():
+            time.sleep(0.01)
+    assert "its lock is left, delete .locks/000000" in said.getvalue()
     assert made.result().complete
 
 

@@ -4,6 +4,7 @@ import importlib
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,12 @@ def opened(folder: Path, real: ImageSet | None = None, **settings: Any) -> Gener
     return open_generator(options(folder, **settings), Context(size=SIZE, real=real))
 
 
+@cache
+def shared(folder: Path, real: ImageSet | None, name: str, task: str) -> Generator:
+    """One generator of each model and task for several tests; Flux pads each prompt to 512 tokens."""
+    return opened(folder, real, task=task, guidance=7, steps=2 if name == "flux" else STEPS)
+
+
 def jobs(count: int, real: ImageSet | None = None, prompt: str | None = "a photo of the cat") -> list[Job]:
     return [
         make_job(
@@ -104,8 +111,8 @@ def difference(one: GeneratedImage, other: GeneratedImage) -> int:
 def test_every_task_draws_the_same_image_alone_and_in_a_batch(
     models: Models, real: ImageSet, name: str, task: str
 ) -> None:
-    asked = jobs(2 if name == "flux" else 7, real)  # it pads each prompt to 512 tokens
-    generator = opened(models(name), real, task=task)
+    asked = jobs(2 if name == "flux" else 3, real)
+    generator = shared(models(name), real, name, task)
     batch = made(generator, asked)
     assert max(difference(one, *made(generator, [job])) for one, job in zip(batch, asked, strict=True)) <= 1
     assert all(one.image.shape == (SIZE, SIZE, 3) and one.image.dtype == np.uint8 for one in batch)
@@ -117,7 +124,7 @@ def test_every_task_draws_the_same_image_alone_and_in_a_batch(
 @pytest.mark.parametrize(("name", "task"), [pair for pair in ABILITIES if pair[1] != "unconditional"])
 def test_what_is_asked_for_moves_the_image(models: Models, real: ImageSet, name: str, task: str) -> None:
     job = jobs(1, real)[0]
-    generator = opened(models(name), real, task=task, guidance=7)
+    generator = shared(models(name), real, name, task)
     asked = {
         "text-to-image": {"prompt": "the red boat"},
         "image-to-image": {"source": real.key(1)},
@@ -349,7 +356,7 @@ class TestLabels:
 
     def image(self, models: Models, class_name: str | None) -> GeneratedImage:
         job = make_job("recipe", "a fish", 0, class_name=class_name)
-        return made(opened(models(DIT), guidance=7), [job])[0]
+        return made(shared(models(DIT), None, DIT, "class-conditional"), [job])[0]
 
     def test_a_class_goes_by_its_whole_label_or_one_of_its_names(self, models: Models) -> None:
         whole = self.image(models, "tench, Tinca tinca")

@@ -274,7 +274,8 @@ def _segments(task: Task, images: ImageSet, side: str, grid: Grid) -> Segments:
     assert task.splits.masks is not None
     encoder = task.encoder
     paths = task.splits.masks.train if side == "train" else task.splits.masks.test
-    masks = crop_masks(paths, encoder.image_size, encoder.crop_ratio)  # type: ignore[arg-type]
+    squash = bool(getattr(encoder, "squash", False))
+    masks = crop_masks(paths, encoder.image_size, encoder.crop_ratio, squash=squash)  # type: ignore[arg-type]
     if not (masks != IGNORED).any():
         raise NotApplicable(f"no labeled pixel of --{side} lies under the encoder's center crops; label other images")
     return Segments(task.extract(images, side, tokens=True), masks, grid)

@@ -63,9 +63,10 @@ def _merge(
     above = scores > similarities[:, -1:]
     counts = _count(above)
     crowded = counts > k
-    above[crowded] = False
+    if any_crowded := bool(crowded.any()):
+        above[crowded] = False  # 23 ms for 2**24 scores, also where no row is crowded
     values, places = _pad(scores, above, int(counts.clamp(max=k).max()))
-    if crowded.any():
+    if any_crowded:
         dense = scores if crowded.all() else scores[crowded]
         values[crowded], places[crowded] = _top(dense, k)
     # Ties keep their order, and that is the order of the indices: on either side of the seam, and across it.

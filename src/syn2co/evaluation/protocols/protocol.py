@@ -129,7 +129,8 @@ class Task:
 def _function_of(encoder: Any) -> tuple[Any, ...]:
     """Return what else than its weights an encoder's features depend on: architecture, crop, normalization."""
     normalization = [(name, tensor.flatten().tolist()) for name, tensor in encoder.named_buffers() if "." not in name]
-    crop = (encoder.image_size, encoder.crop_ratio, getattr(encoder, "interpolation", None))
+    squash = ("squash",) if getattr(encoder, "squash", False) else ()
+    crop = (encoder.image_size, encoder.crop_ratio, getattr(encoder, "interpolation", None), *squash)
     spec, options = getattr(encoder, "spec", None), getattr(encoder, "model_args", None)
     return (type(encoder).__name__, spec and spec.model_dump_json(), options, crop, normalization)
 

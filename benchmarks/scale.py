@@ -1,0 +1,200 @@
+"""How time and memory grow with the number of images and with the sizes of the objective: a table, exponents, a plot.
+
+    python benchmarks/scale.py [--out FOLDER] [--only NAME,...] [--seconds 200]
+
+Each point is a process of its own, forked, on one thread: the CPU seconds of the fastest of up to three calls, and the
+peak of the process above what it began with (Linux). Points come smallest first, and none is begun after `--seconds` of
+CPU time in all.
+The exponent is the slope of log time over log size through the larger half of the points: 1 is linear, 2 quadratic.
+FOLDER gets scale.md and scale.svg.
+"""
+
+import argparse
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from index_memory import make_tree
+from matplotlib.figure import Figure
+
+from syn2co.data.open import open_images
+from syn2co.evaluation.protocols.knn import neighbors
+from syn2co.images.hash_pairs import close_pairs
+from syn2co.objective import DrawKey, NegativeCounts, NegativeStrengths, contrastive_loss, draw_negatives, unit_rows
+
+RADIUS = 12
+BATCH, KEYS, NEGATIVES, WIDTH = 128, 4096, 768, 256
+
+
+class Series(NamedTuple):
+    """A quantity that grows, its sizes, and from a size to the work that is timed."""
+
+    title: str
+    sizes: tuple[int, ...]
+    prepare: Callable[[int], Callable[[], object]]
+
+
+class Point(NamedTuple):
+    """One size with CPU seconds and MiB."""
+
+    size: int
+    seconds: float
+    memory: float
+
+
+def index(count: int) -> Callable[[], object]:
+    """Return the first opening of a folder of empty files."""
+    folder = tempfile.TemporaryDirectory()
+    root = Path(folder.name, "tree")
+    make_tree(root, count, max(1, count // 1000))
+
+    def first() -> None:
+        with tempfile.TemporaryDirectory() as cache:
+            open_images(root, check=False, cache_dir=cache)
+        assert folder.name  # the tree goes with this function
+
+    return first
+
+
+def hashes(count: int, seed: int) -> np.ndarray:
+    """Return random hashes, one in ten of them a near copy of another one."""
+    random = np.random.default_rng(seed)
+    values = random.integers(0, 2**64, count, dtype=np.uint64)
+    values[: count // 10] = values[-(count // 10) :] ^ (np.uint64(1) << random.integers(0, 64, count // 10, np.uint64))
+    return values
+
+
+def duplicates(count: int) -> Callable[[], object]:
+    """Return the search for near pairs of hashes within a set."""
+    values = hashes(count, 0)
+    return lambda: close_pairs(values, None, RADIUS)
+
+
+def copies(count: int) -> Callable[[], object]:
+    """Return the search for near pairs of hashes of two sets."""
+    first, second = hashes(count, 0), hashes(count, 1)
+    return lambda: close_pairs(first, second, RADIUS)
+
+
+def bank(count: int) -> Callable[[], object]:
+    """Return the k-NN search of 500 queries in a bank."""
+    features, queries = torch.randn(count, 384), torch.randn(500, 384)
+    return lambda: neighbors(features, queries, 20)
+
+
+def objective(**changed: int) -> Callable[[], object]:
+    """Return forward and backward of one direction, draws included."""
+    size = {"batch": BATCH, "keys": KEYS, "negatives": NEGATIVES, "width": WIDTH} | changed
+    query, key = (unit_rows(torch.randn(size["batch"], size["width"])) for _ in range(2))
+    queue = unit_rows(torch.randn(size["keys"], size["width"]))
+    counts = NegativeCounts(*[size["negatives"] // 6] * 6)
+
+    def step() -> None:
+        leaf = query.clone().requires_grad_()
+        draws = draw_negatives(counts, DrawKey(seed=0, step=0), global_batch=size["batch"], width=size["width"])
+        strengths = NegativeStrengths(hardest=256)
+        contrastive_loss(leaf, key, queue, None, draws, temperature=0.2, strengths=strengths).loss.mean().backward()
+
+    return step
+
+
+SERIES = {
+    "index": Series("first opening of a folder, by images", (2_000, 8_000, 32_000), index),
+    "duplicates": Series("near pairs within a set, by images", (2_000, 10_000, 50_000, 200_000), duplicates),
+    "copies": Series("near pairs of two sets, by images of each", (2_000, 10_000, 50_000, 200_000), copies),
+    "knn": Series("k-NN of 500 queries, by images of the bank", (10_000, 40_000, 160_000), bank),
+    "B": Series("objective, by batch B", (32, 128, 512), lambda size: objective(batch=size)),
+    "K": Series("objective, by keys K", (1024, 4096, 16_384), lambda size: objective(keys=size)),
+    "S": Series("objective, by synthetic negatives S", (192, 768, 3072), lambda size: objective(negatives=size)),
+    "D": Series("objective, by width D", (64, 256, 1024), lambda size: objective(width=size)),
+}
+
+
+def measure(series: Series, size: int) -> Point:
+    """Return one point, measured in a forked process."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(_measured, (series.title, size))
+
+
+def _measured(title: str, size: int) -> Point:
+    series = next(series for series in SERIES.values() if series.title == title)
+    work = series.prepare(size)
+    held, seconds = _peak(), []
+    while len(seconds) < 3 and sum(seconds) < 8:
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    return Point(size, min(seconds), _peak() - held)
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def exponent(points: Sequence[Point]) -> float:
+    """Return the slope of log time over log size through the larger half of the points, two at least."""
+    last = points[-max(2, (len(points) + 1) // 2) :]
+    sizes, seconds = (np.log([point[axis] for point in last]) for axis in (0, 1))
+    return float(np.polyfit(sizes, seconds, 1)[0])
+
+
+def table(results: dict[str, list[Point]]) -> str:
+    """Return the results as a Markdown table."""
+    rows = ["| what | sizes | CPU s | MiB more at the largest | exponent |", "|---|---|---|---|---|"]
+    for name, points in results.items():
+        sizes, seconds = (
+            " · ".join(texts) for texts in zip(*((f"{p.size:,}", f"{p.seconds:.3g}") for p in points), strict=True)
+        )
+        slope = f"{exponent(points):.2f}" if len(points) > 1 else ""
+        rows.append(f"| {SERIES[name].title} | {sizes} | {seconds} | {points[-1].memory:.0f} | {slope} |")
+    return "\n".join(rows)
+
+
+def plot(results: dict[str, list[Point]], path: Path) -> None:
+    """Write one log-log plot a series, with the line of its exponent."""
+    figure = Figure(figsize=(12, 5.5), layout="constrained")
+    for axes, (name, points) in zip(np.ravel(figure.subplots(2, 4)), results.items(), strict=False):
+        sizes, seconds = (np.array([point[axis] for point in points]) for axis in (0, 1))
+        axes.loglog(sizes, seconds, "o-", color="#1f5fa8")
+        what, _, size = SERIES[name].title.rpartition(", by ")
+        slope = f", exponent {exponent(points):.2f}" if len(points) > 1 else ""
+        axes.set_title(what + slope, size=8)
+        axes.set_xticks(sizes, [f"{number:,}" for number in sizes])
+        axes.set_yticks(seconds, [f"{value:.2g}" for value in seconds])
+        axes.minorticks_off()
+        axes.set_xlabel(size, size=8)
+        axes.set_ylabel("CPU s", size=8)
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=7)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/scale"))
+    parser.add_argument("--only", help=f"some of {', '.join(SERIES)}, with commas between")
+    parser.add_argument("--seconds", type=float, default=200, help="no point is begun after so many CPU seconds")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    results = {}
+    for name in arguments.only.split(",") if arguments.only else SERIES:
+        points = [measure(SERIES[name], size) for size in SERIES[name].sizes if sum(os.times()[:4]) < arguments.seconds]
+        results |= {name: points} if points else {}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    text = (
+        f"{table(results)}\n\nOne thread of {os.cpu_count()} cores; torch {torch.__version__}, NumPy {np.__version__}."
+    )
+    (arguments.out / "scale.md").write_text(text + "\n")
+    plot(results, arguments.out / "scale.svg")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

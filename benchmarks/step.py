@@ -1,0 +1,355 @@
+"""Time and memory of a whole training step: ours, a plain MoBY step, and lightly's MoCo, side by side in one run.
+
+    python benchmarks/step.py [--cases cifar10,deit-s,swin-t] [--precisions bfloat16,float32] [--batch 4] [--rounds 4]
+                              [--threads 2] [--lightly SITE_PACKAGES] [--profile] [--json]
+
+One step is both views through both branches, loss, backward pass, clipping and optimizer; views lie ready in memory.
+Ours is `pretraining.loop.train` with the six kinds of synthetic negatives. The plain step is MoBY in plain torch: two
+networks, each called once per view, one queue, AdamW, no negatives, no measurements. lightly's is made of its parts
+(projection head, loss with a memory bank, momentum update) around the same encoder. All have the allocator of our runs
+and take turns in one process; ratios are of the CPU seconds of the fastest turns, since a busy machine stretches wall
+time. The product rate is that of a square matrix product of the same dtype, in turn with them. Peak is the memory of a
+process of its own beyond what it held before the contender was built.
+"""
+
+import argparse
+import copy
+import dataclasses
+import json
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from syn2co.data.batch import Batch
+from syn2co.data.loader import Schedule
+from syn2co.models.encoder import build_encoder
+from syn2co.models.settings import HeadSettings
+from syn2co.pretraining.config import Config
+from syn2co.pretraining.loop import train
+from syn2co.pretraining.method import Syn2Co
+from syn2co.pretraining.metrics import Averages
+from syn2co.pretraining.observers import SoundnessCheck
+from syn2co.pretraining.operations import count_step
+from syn2co.pretraining.recipes import recipe
+from syn2co.pretraining.run import BatchStream, Run, Schedules, TrainingState
+from syn2co.pretraining.step import AUTOCAST
+from syn2co.runtime.allocator import keep_freed_memory
+from syn2co.runtime.determinism import deterministic
+from syn2co.runtime.optimizer import build_optimizer
+
+CASES = {"cifar10": "synco-cifar10", "deit-s": "synco-deit-s", "swin-t": "synco-swin-t"}
+RATE_SIZE = 1536
+"""Side of the matrices of the product rate."""
+Step = Callable[[], None]
+Contender = Callable[[Config, Tensor], Step]
+
+
+def ours(config: Config, views: Tensor) -> Step:
+    """Return our step, as `pretrain` takes it on one rank."""
+    rows = views.shape[1]
+    indices = torch.arange(rows)
+    batch = Batch(views, indices, indices, indices, torch.zeros(2, rows, dtype=torch.bool))
+
+    def batches() -> Iterator[Batch]:
+        while True:
+            yield batch
+
+    model = Syn2Co(config).train()
+    schedule = Schedule(100 * rows, rows, 1, 1, config.seed)
+    run = Run(
+        total_steps=0,
+        micro_batches=1,
+        clip=config.optimizer.clip,
+        schedule=schedule,
+        schedules=Schedules(config, schedule, 10**6),
+        stream=BatchStream(batches(), torch.device("cpu")),  # type: ignore[arg-type]
+        average_and_check=SoundnessCheck(Path(), None),  # type: ignore[arg-type]
+    )
+    state = TrainingState(model, model.online, build_optimizer(model.online, config.optimizer), 0, Averages(), [])
+
+    def step() -> None:
+        with deterministic(config.machine):
+            train(dataclasses.replace(run, total_steps=state.step + 1), state)
+
+    return step
+
+
+class _Plain(nn.Module):
+    """Encoder, projector, and perhaps predictor, with torch's own layers."""
+
+    def __init__(self, config: Config, encoder: nn.Module, *, predictor: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        width, heads = encoder.num_features, config.heads
+        self.projector = _head(width, heads)  # type: ignore[arg-type]
+        self.predictor = _head(heads.width, heads) if predictor else nn.Identity()
+
+    def forward(self, view: Tensor) -> Tensor:
+        return normalize(self.predictor(self.projector(self.encoder(view))).float(), dim=1)
+
+
+def _head(inputs: int, heads: HeadSettings) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(inputs, heads.hidden), nn.BatchNorm1d(heads.hidden), nn.ReLU(), nn.Linear(heads.hidden, heads.width)
+    )
+
+
+def plain(config: Config, views: Tensor) -> Step:
+    """Return a step of MoBY in plain torch."""
+    online = _Plain(config, _backbone(config, config.encoder.drop_path), predictor=True).train()
+    target = copy.deepcopy(_Plain(config, _backbone(config, 0.0), predictor=False)).requires_grad_(False).train()
+    queue, labels = normalize(torch.randn(config.queue.size, config.heads.width)), torch.zeros(views.shape[1]).long()
+    pairs = [(p, dict(online.named_parameters())[name]) for name, p in target.named_parameters()]
+    one, two = _normalized(config, views)
+    pointer = 0
+
+    def loss_of() -> Tensor:
+        nonlocal pointer
+        q1, q2 = online(one), online(two)
+        with torch.no_grad():
+            k1, k2 = target(one), target(two)
+        with torch.autocast("cpu", enabled=False):
+            losses = [_info_nce(q, k, queue, labels, config.training.temperature) for q, k in ((q1, k2), (q2, k1))]
+        with torch.no_grad():
+            rows = (pointer + torch.arange(2 * len(k1))) % len(queue)
+            pointer = (pointer + len(rows)) % len(queue)
+            fresh = torch.cat([k1, k2])
+        loss = losses[0] + losses[1]
+        queue[rows] = fresh
+        return loss
+
+    return _training(config, online, pairs, loss_of)
+
+
+def _info_nce(query: Tensor, key: Tensor, queue: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    logits = torch.cat([(query * key).sum(1, keepdim=True), query @ queue.clone().T], dim=1)
+    return cross_entropy(logits / temperature, labels)
+
+
+def lightly_moco(config: Config, views: Tensor) -> Step:
+    """Return a symmetric step of MoCo of lightly's parts."""
+    from lightly.loss import NTXentLoss  # type: ignore[import-not-found]
+    from lightly.models.modules import MoCoProjectionHead  # type: ignore[import-not-found]
+
+    online = nn.Sequential(_backbone(config, config.encoder.drop_path))
+    online.append(MoCoProjectionHead(online[0].num_features, config.heads.hidden, config.heads.width, batch_norm=True))  # type: ignore[arg-type]
+    target = copy.deepcopy(online).requires_grad_(False)
+    one, two = _normalized(config, views)
+    loss = NTXentLoss(config.training.temperature, memory_bank_size=(config.queue.size, config.heads.width))
+
+    def loss_of() -> Tensor:
+        q1, q2 = online(one), online(two)
+        with torch.no_grad():
+            k1, k2 = target(one), target(two)
+        return loss(q1.float(), k2.float()) + loss(q2.float(), k1.float())
+
+    return _training(config, online, list(zip(target.parameters(), online.parameters(), strict=True)), loss_of)
+
+
+def _backbone(config: Config, drop_path: float) -> nn.Module:
+    """Return timm's network as it comes: its own drop path and its own choice of attention."""
+    import timm
+
+    known = build_encoder(config.encoder_spec, seed=config.seed).model_args
+    optional = {"drop_path_rate": drop_path} if drop_path else {}
+    return timm.create_model(config.encoder.name, num_classes=0, **{**known, **optional})
+
+
+def _normalized(config: Config, views: Tensor) -> tuple[Tensor, Tensor]:
+    encoder = build_encoder(config.encoder_spec, seed=config.seed)
+    return encoder.preprocess(views[0]), encoder.preprocess(views[1])
+
+
+def _training(
+    config: Config, online: nn.Module, pairs: Sequence[tuple[Tensor, Tensor]], loss_of: Callable[[], Tensor]
+) -> Step:
+    """Return the step of a plain loop: momentum update, autocast, backward pass, clipping, AdamW."""
+    optimizer = torch.optim.AdamW(online.parameters(), lr=1e-5, weight_decay=config.optimizer.weight_decay)
+    dtype = AUTOCAST[config.training.precision]
+
+    def step() -> None:
+        with torch.no_grad():
+            for late, early in pairs:
+                late.mul_(0.99).add_(early, alpha=0.01)
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+            loss = loss_of()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(online.parameters(), config.optimizer.clip or float("inf"))
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+class Row(NamedTuple):
+    """One contender on one case."""
+
+    case: str
+    precision: str
+    contender: str
+    batch: int
+    seconds: float
+    """Fastest step."""
+    median_seconds: float
+    cpu_seconds: float
+    """Of the step that took the least."""
+    times_ours: float
+    """CPU seconds of the contender as a multiple of ours: above 1, ours is faster."""
+    product_share: float | None
+    """Of the measured product rate, by the operations of our step."""
+    peak_mib: float
+
+
+class Case(NamedTuple):
+    """A recipe in one precision, at one batch."""
+
+    name: str
+    precision: str
+    batch: int
+
+    @property
+    def config(self) -> Config:
+        """The recipe's config, the window of negatives open."""
+        return recipe(CASES[self.name]).with_settings([f"training.precision={self.precision}", "negatives.start=0"])
+
+    def views(self) -> Tensor:
+        """Return noise as views."""
+        size = self.config.views.size
+        return torch.randint(0, 256, (2, self.batch, size, size, 3), dtype=torch.uint8)
+
+
+def compare(
+    case: Case, rounds: int, contenders: dict[str, Contender], peaks: dict[str, int], threads: int
+) -> list[Row]:
+    """Return a row per contender; all take turns, after one step to warm up."""
+    torch.set_num_threads(threads)
+    config, views = case.config, case.views()
+    steps = {name: make(config, views) for name, make in contenders.items()}
+    for step in steps.values():
+        step()
+    walls, cpus = ({name: list[float]() for name in [*steps, "product"]} for _ in range(2))
+    for _ in range(rounds):
+        for name, step in [*steps.items(), ("product", _product(case.precision))]:
+            wall, cpu = time.perf_counter(), time.process_time()
+            step()
+            walls[name].append(time.perf_counter() - wall)
+            cpus[name].append(time.process_time() - cpu)
+    operations, rate = case.batch * count_step(config).flops, 2 * RATE_SIZE**3 / min(cpus["product"])
+    return [
+        Row(
+            case.name,
+            case.precision,
+            name,
+            case.batch,
+            seconds=min(walls[name]),
+            median_seconds=median(walls[name]),
+            cpu_seconds=min(cpus[name]),
+            times_ours=min(cpus[name]) / min(cpus["ours"]),
+            product_share=operations / min(cpus[name]) / rate if name == "ours" else None,
+            peak_mib=peaks[name] / 2**20,
+        )
+        for name in steps
+    ]
+
+
+def _product(precision: str) -> Step:
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    left, right = (torch.randn(RATE_SIZE, RATE_SIZE).to(dtype) for _ in range(2))
+    return lambda: torch.mm(left, right).sum().item() and None  # type: ignore[func-returns-value]
+
+
+def alone(function: Callable[..., Any], *arguments: object) -> Any:
+    """Return function(*arguments) of a fork, so that nothing runs in memory that something else has left."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:  # this process must not have threads of torch yet
+        return pool.apply(function, arguments)
+
+
+def peak(make: Contender, case: Case, threads: int) -> int:
+    """Return the bytes that two steps take at their peak beyond those that this process holds now."""
+    torch.set_num_threads(threads)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step = make(case.config, case.views())
+    step()
+    step()
+    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def profile_step(case: Case, threads: int) -> list[tuple[str, float]]:
+    """Return the operators of our step with their share of its CPU time, the largest first."""
+    torch.set_num_threads(threads)
+    step = ours(case.config, case.views())
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+        step()
+    events: Any = profiled.key_averages()
+    whole = sum(event.self_cpu_time_total for event in events)
+    shares = [(event.key, event.self_cpu_time_total / whole) for event in events]
+    return sorted(shares, key=lambda pair: -pair[1])
+
+
+def _print(rows: list[Row]) -> None:
+    columns = ("case", "precision", "contender", "B", "s", "median", "CPU s", "x ours", "of product rate", "peak MiB")
+    table = Table(*columns)
+    for row in rows:
+        share = "" if row.product_share is None else f"{100 * row.product_share:.0f} %"
+        times = (f"{seconds:.3f}" for seconds in (row.seconds, row.median_seconds, row.cpu_seconds))
+        first = (row.case, row.precision, row.contender, str(row.batch))
+        table.add_row(*first, *times, f"{row.times_ours:.2f}", share, f"{row.peak_mib:.0f}")
+    Console(width=130).print(table)
+
+
+def _print_profile(case: Case, threads: int) -> None:
+    table = Table(f"{case.name}, {case.precision}: operator", "share of the step")
+    for name, share in alone(profile_step, case, threads)[:20]:
+        table.add_row(name, f"{100 * share:.1f} %")
+    Console(width=130).print(table)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--precisions", default="bfloat16,float32")
+    parser.add_argument("--batch", type=int, default=4, help="of the cases at 224 px; cifar10 has its recipe's 128")
+    parser.add_argument("--rounds", type=int, default=4, help="steps of each contender that count")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--lightly", help="folder of site-packages in which lightly lies")
+    parser.add_argument("--profile", action="store_true", help="a table of operators per case and precision")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    options = parser.parse_args()
+    contenders: dict[str, Contender] = {"ours": ours, "plain MoBY": plain}
+    if options.lightly:
+        sys.path.append(options.lightly)
+        contenders["lightly MoCo"] = lightly_moco
+    keep_freed_memory()
+    cases = [
+        Case(name, precision, recipe(CASES[name]).training.batch if name == "cifar10" else options.batch)
+        for name in options.cases.split(",")
+        for precision in options.precisions.split(",")
+    ]
+    rows = list[Row]()
+    for case in cases:
+        peaks = {name: alone(peak, make, case, options.threads) for name, make in contenders.items()}
+        rows += alone(compare, case, options.rounds, contenders, peaks, options.threads)
+    if options.json:
+        print(json.dumps({"threads": options.threads, "torch": torch.__version__, "rows": [r._asdict() for r in rows]}))
+        return
+    _print(rows)
+    for case in cases if options.profile else ():
+        _print_profile(case, options.threads)
+
+
+if __name__ == "__main__":
+    main()

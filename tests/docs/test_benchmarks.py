@@ -1,0 +1,39 @@
+"""The scripts of benchmarks/ are those of this source: each can be loaded, and the contenders of a step take steps."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.py"))
+
+
+def _load(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    monkeypatch.syspath_prepend(path.parent)  # as where it is run: a script may import another one
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_benchmark_can_be_loaded(path, monkeypatch):
+    assert callable(_load(path, monkeypatch).main)
+
+
+def test_contenders_of_a_step_take_steps(tiny, monkeypatch):
+    module = _load(Path(SCRIPTS[0].parent, "step.py"), monkeypatch)
+    views = torch.randint(0, 256, (2, 4, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    taken = list[str]()
+    take = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: taken.append("AdamW") or take(self))
+    for make in (module.ours, module.plain):
+        step = make(tiny("negatives.start=0"), views)
+        step()
+        step()
+    assert taken == ["AdamW"] * 4
