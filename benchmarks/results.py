@@ -1,0 +1,84 @@
+"""Runs the speed benchmarks one after the other and writes what they print into RESULTS.md, with machine and versions.
+
+    python benchmarks/results.py [--only objective,step,...] [--lightly SITE_PACKAGES]
+
+Run it on a machine with nothing else to do. A section that is not run again keeps what it had. About fifteen minutes on
+two cores; the benchmarks that hold memory or statistics against each other, not speed, are not among them.
+"""
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from syn2co.core.versions import package_versions
+
+FOLDER = Path(__file__).resolve().parent
+PAGE = FOLDER / "RESULTS.md"
+COMMANDS = {
+    "objective": ["objective.py", "--cpu-time", "--threads", "1"],
+    "step": ["step.py", "--threads", "1", "--profile"],
+    "views": ["views.py"],
+    "reduced": ["views.py", "--reduced"],
+    "extraction": ["extraction.py"],
+    "knn": ["knn.py"],
+    "scale": ["scale.py"],
+}
+HEAD = """# Speeds and growth
+
+What the benchmarks print, each contender in turn with the others in one run. [results.py](results.py) writes this page;
+[the log](../docs/results/log.md) says what it means, and which targets are missed.
+"""
+
+
+def machine() -> str:
+    """Return the processor, its relevant abilities, the cores in use, and the versions that decide speed."""
+    known = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = re.search(r"model name\s*:\s*(.*)", known)
+    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {flag}" in known]
+    packages = package_versions("torch", "torchvision", "timm", "numpy", "cv2")
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model[1] if model else platform.processor()}, {cores} cores ({', '.join(flags)}); {versions}"
+
+
+def section(name: str, words: list[str]) -> str:
+    """Run a benchmark and return its part of the page."""
+    started, load = time.monotonic(), os.getloadavg()[0]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *words], cwd=FOLDER, capture_output=True, text=True,
+        env={**os.environ, "COLUMNS": "150"},
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{words[0]} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    seconds = time.monotonic() - started
+    day = time.strftime("%Y-%m-%d")
+    said = f"`python benchmarks/{' '.join(words)}`, {day}, {seconds:.0f} s, load {load:.1f} at its start."
+    return f"## {name}\n\n{said}\n\n```\n{done.stdout.strip()}\n```\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help="names of sections, separated by commas")
+    parser.add_argument("--lightly", help="folder of site-packages in which lightly lies, for the section step")
+    given = parser.parse_args()
+    wanted = given.only.split(",") if given.only else list(COMMANDS)
+    before = PAGE.read_text() if PAGE.exists() else ""
+    parts = {part.splitlines()[0]: f"## {part}" for part in before.split("\n## ")[1:]}
+    for name in wanted:
+        words = list(COMMANDS[name])
+        if name == "step" and given.lightly:
+            words += ["--lightly", given.lightly]
+        shown = [word for word in words if word != given.lightly]
+        parts[name] = section(name, words).replace(" ".join(words), " ".join(shown))
+        body = "\n".join(parts[known].rstrip("\n") + "\n" for known in COMMANDS if known in parts)
+        PAGE.write_text(f"{HEAD}\n{machine()}\n\n{body}")
+        print(name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
