@@ -158,7 +158,11 @@ def test_a_fork_waits_until_no_thread_is_inside_of_opencv(image_folder, monkeypa
     assert inside.wait(5)
     child = os.fork()
     if not child:
-        os._exit(int(loader._MAKING.locked()))
+        free: list[bool] = []
+        other = threading.Thread(target=lambda: free.append(loader._MAKING.acquire(timeout=5)))
+        other.start()
+        other.join()
+        os._exit(int(free != [True]))
     assert os.waitpid(child, 0)[1] == 0
     assert len(list(stream)) == 1
 

@@ -330,6 +330,32 @@ def test_images_with_remembered_verdicts_are_decoded_once_and_only_when_they_are
         again.read(1)
 
 
+def test_an_image_that_changes_between_its_check_and_its_first_reading_is_refused(
+    tmp_path: Path, opened: Opener
+) -> None:
+    root = fill(tmp_path / "data", a=png(1), b=png(2))
+    opened(root)
+    images = opened(root)
+    (root / "b.png").write_bytes(png(9))
+    images.read_ahead(threads=1)
+    assert images.read(0)[0, 0, 0] == 1
+    with pytest.raises(BrokenImage, match=r"b.png.*has changed since it was checked"):
+        images.read(1)
+
+
+def test_reading_ahead_can_be_ended(tmp_path: Path, opened: Opener) -> None:
+    root = fill(tmp_path / "data", a=png(1))
+    opened(root)
+
+    def leave() -> None:
+        raise KeyboardInterrupt
+
+    images = opened(root)
+    with pytest.raises(KeyboardInterrupt):
+        images.read_ahead(1, leave)
+    assert images.nbytes_cache == 0
+
+
 @pytest.mark.parametrize("workers", [0, 3])
 def test_cache_is_given_up_above_the_budget(
     tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch, workers: int

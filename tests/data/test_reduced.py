@@ -17,7 +17,8 @@ from syn2co.data.settings import DataSettings, MixSettings, ViewsSettings
 from syn2co.data.training_data import open_training_data
 from syn2co.data.views import keyed_draw, two_views
 from syn2co.images.decode import decode, decode_reduced, reducible_size
-from syn2co.pretraining.auto import Surroundings, choose
+from syn2co.pretraining import auto
+from syn2co.pretraining.auto import Auto, Surroundings, choose, chosen_config
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.recipes import recipe
 
@@ -131,3 +132,42 @@ def test_auto_chooses_it_for_images_that_are_large_and_too_many_to_keep(images, 
     config, reasons = choose(Surroundings(images, side, "cpu", False))
     assert config.data.decode == decode
     assert any(reason.startswith("data.decode = reduced: JPEGs of 1000 px") for reason in reasons) == (decode != "full")
+
+
+def test_an_orientation_that_readers_take_differently_gives_the_views_of_the_whole_image(tmp_path):
+    """Only XMP says that it lies on its side: Pillow knows that, and OpenCV, which turns the pixels, does not."""
+    plain = jpeg(photograph(515, 768))
+    words = b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    words += b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+    words += b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    without = cv2.imencode(".jpg", photograph(515, 768))[1].tobytes()
+    (tmp_path / "a.jpg").write_bytes(
+        without[:2] + b"\xff\xe1" + (len(words) + 2).to_bytes(2, "big") + words + without[2:]
+    )
+    (tmp_path / "b.jpg").write_bytes(plain)
+    images = open_images([tmp_path], cache="never")
+    assert reducible_size(images.load(0)) == (768, 515) and images.read(0).shape == (515, 768, 3)
+    settings = ViewsSettings(**{**PLAIN.model_dump(), "size": 8})
+    for epoch in range(5):
+        whole = two_views(images.read(0), settings, seed=1, epoch=epoch, index=0)
+        reduced = reduced_views(images, 0, (0, 1), settings, seed=1, epoch=epoch, index=0)
+        assert all(np.array_equal(one, other) for one, other in zip(reduced, whole, strict=True))
+
+
+def test_auto_decodes_whole_images_where_the_mix_needs_them(tmp_path, monkeypatch):
+    for number in range(2):
+        (tmp_path / f"{number}.jpg").write_bytes(jpeg(photograph(30, 40)))
+    monkeypatch.setattr(auto, "_reduced", lambda around: True)
+    settings = ["mix.canvas=64", "training.steps=2", "training.batch=2"]
+    configs = []
+
+    def trial(config, out):
+        configs.append(config)
+        raise ConfigError("seen")
+
+    data = DataSettings(real=(str(tmp_path),))
+    with pytest.raises(ConfigError, match="seen"):
+        chosen_config(Auto(), data, settings, trial=trial)
+    with pytest.raises(ConfigError, match="seen"):
+        chosen_config(Auto(), data, settings[1:], trial=trial)
+    assert [config.data.decode for config in configs] == ["full", "reduced"]

@@ -37,9 +37,22 @@ Arrays = tuple[Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 AS_IT_IS = Codec()
 PATIENCE_SECONDS = 600.0
 """Longest wait for loading processes that live."""
-_MAKING = threading.Lock()  # held while a thread makes views
+_MAKING = threading.RLock()  # held while a thread makes views
+_HELD = threading.local()  # by a fork
+
+
+def _wait_for_views() -> None:
+    _HELD.waited = False  # Python forks in spite of a Ctrl-C in the next line
+    _HELD.waited = _MAKING.acquire()
+
+
+def _go_on_with_views() -> None:
+    if _HELD.waited:
+        _MAKING.release()
+
+
 if hasattr(os, "register_at_fork"):  # a fork waits for the thread, whose locks inside of OpenCV the child would inherit
-    os.register_at_fork(before=_MAKING.acquire, after_in_parent=_MAKING.release, after_in_child=_MAKING.release)
+    os.register_at_fork(before=_wait_for_views, after_in_parent=_go_on_with_views, after_in_child=_go_on_with_views)
 _AHEAD = 2  # batches that a loading process has in hand or has made in advance
 
 
@@ -220,7 +233,7 @@ def batches(
         yield from (views.batch(arrays, pin) for arrays in made)
         return
     if forks:
-        images.read_ahead(workers)
+        images.read_ahead(workers, _leave_after_a_signal)
     slots = _AHEAD * workers
     try:
         if forks:
@@ -261,10 +274,14 @@ def _made_ahead(views: _Views, keys: Iterator[Keys]) -> Iterator[Arrays]:
             yield late.result()
 
 
-def _go_on_waiting(workers: int, seconds: float) -> None:
-    """Raise what ends a wait of so many seconds for the loading processes."""
+def _leave_after_a_signal() -> None:
     if signals.received():
         raise signals.Interrupted
+
+
+def _go_on_waiting(workers: int, seconds: float) -> None:
+    """Raise what ends a wait of so many seconds for the loading processes."""
+    _leave_after_a_signal()
     if seconds > PATIENCE_SECONDS:
         raise DataError(
             f"machine.workers = {workers}: no batch came for {seconds:.0f} s, although the processes that load images "

@@ -48,10 +48,11 @@ def reduced_views(
         draws = [keyed_draw(*size, settings, seed=seed, epoch=epoch, index=index, view=view) for view in views]
         scale = scale_of(draws, settings.size)
         image = decode_reduced(loaded, scale) if scale > 1 else None
-        if image is not None:
+        # Readers may differ on an odd orientation: the header's size then is not that of the pixels.
+        if image is not None and image.shape[:2] == tuple(-(-side // scale) for side in size):
             drawn = (replace(draw, box=_reduced(draw.box, scale, image)) for draw in draws)
             return [apply_view(image, draw, settings) for draw in drawn]
-    image = images.read(number)
+    image = images.decoded(number, loaded)
     height, width = image.shape[:2]
     draws = [keyed_draw(height, width, settings, seed=seed, epoch=epoch, index=index, view=view) for view in views]
     return [apply_view(image, draw, settings) for draw in draws]
@@ -70,6 +71,6 @@ def scale_of(draws: Sequence[ViewDraw], size: int) -> int:
 
 
 def _reduced(box: Box, scale: int, image: Image) -> Box:
-    """Return a crop in pixels of the reduced image, to half of such a pixel."""
+    """Return a crop in pixels of the reduced image, to half of such a pixel; to a whole one where EXIF mirrors it."""
     top, left, height, width = (round(value / scale) for value in box)
     return min(top, image.shape[0] - height), min(left, image.shape[1] - width), height, width

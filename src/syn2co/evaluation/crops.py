@@ -119,6 +119,8 @@ class _Promise(NamedTuple):
             for part in self.parts:
                 part.result(PATIENCE_SECONDS)
         except TimeoutError:
+            if part.done():  # it is the image's own
+                raise
             raise DataError(
                 f"workers: no images were read for {PATIENCE_SECONDS:.0f} s; see whether their disk answers, and run "
                 "the same command again"

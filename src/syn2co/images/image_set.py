@@ -3,8 +3,9 @@
 Axis letters: N images of the set, H W height and width in pixels.
 """
 
+import zlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -104,18 +105,30 @@ class ImageSet:
         if kept is not None:
             return kept
         try:
+            loaded = self.load(index)
+            if self.cache is None or not self.cache.keeps(int(self.rows[index])):
+                return self.decoded(index, loaded)
             number, row = self._locate(index)
-            image = self.sources[number].load(row)
-            if isinstance(image, bytes):
-                image = decode(image, max_pixels=self.max_pixels, bits=self.bits[number])
-            return image if self.cache is None else self.cache.keep(int(self.rows[index]), image)
+            known = self.checksums[number]
+            if isinstance(loaded, bytes) and known is not None and zlib.crc32(loaded) != known[row]:
+                raise BrokenImage("it has changed since it was checked")
+            return self.cache.keep(int(self.rows[index]), self.decoded(index, loaded))
         except BrokenImage as error:
             raise BrokenImage(error.reason, name=self.name(index)) from error
 
-    def read_ahead(self, threads: int) -> None:
+    def decoded(self, index: int, loaded: bytes | UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """Return the pixels of what `load` gave of one image; raises BrokenImage."""
+        if not isinstance(loaded, bytes):
+            return loaded
+        try:
+            return decode(loaded, max_pixels=self.max_pixels, bits=self.bits[self._locate(index)[0]])
+        except BrokenImage as error:
+            raise BrokenImage(error.reason, name=self.name(index)) from error
+
+    def read_ahead(self, threads: int, go_on: Callable[[], None] = lambda: None) -> None:
         """Read the images that are kept once they have been read, so that processes forked from this one share them.
 
-        What cannot be read any more fails when it is read again.
+        What cannot be read any more fails when it is read again. `go_on` is called now and then, and may raise.
         """
 
         def read(index: int) -> None:
@@ -124,8 +137,9 @@ class ImageSet:
 
         unread = [] if self.cache is None else self.cache.unread(self.rows).tolist()
         with ThreadPoolExecutor(max(1, threads)) as pool:
-            for start in range(0, len(unread), 1024):  # Ctrl-C waits for one such part
-                list(pool.map(read, unread[start : start + 1024]))
+            for start in range(0, len(unread), 64):  # a signal waits for one such part
+                go_on()
+                list(pool.map(read, unread[start : start + 64]))
 
     def load(self, index: int) -> bytes | UInt8[np.ndarray, "H W 3"]:
         """Return the encoded file of one image, or its pixels where the source has no file; raises BrokenImage."""

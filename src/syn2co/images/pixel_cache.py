@@ -34,6 +34,10 @@ class PixelCache:
         number = bisect_right(self._starts, row) - 1
         return self._blocks[number][row - self._starts[number]]
 
+    def keeps(self, row: int) -> bool:
+        """Return whether the image of a row is kept when it is read."""
+        return isinstance(self._blocks[bisect_right(self._starts, row) - 1], LazyBlock)
+
     def keep(self, row: int, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
         """Return the image of one row, read-only and kept if its block keeps what is read."""
         number = bisect_right(self._starts, row) - 1

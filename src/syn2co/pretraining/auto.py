@@ -185,7 +185,10 @@ def chosen_config(auto: Auto, data: DataSettings, settings: Sequence[str], *, tr
     machine = Config().with_settings([line for line in settings if line.lstrip().startswith("machine.")]).machine
     choice = choose(look(data, machine))
     config = choice.config.with_settings(settings)
-    config = config.model_copy(update={"data": data.model_copy(update={"decode": config.data.decode})})
+    whole = config.mix.canvas is not None or config.mix.jpeg_quality is not None  # these need the whole image
+    asked = any(line.lstrip().startswith("data.decode") for line in settings)
+    decode = "full" if whole and not asked else config.data.decode
+    config = config.model_copy(update={"data": data.model_copy(update={"decode": decode})})
     alone = launcher().size == 1
     if auto.budget is not None and not alone:
         raise ConfigError("budget: is timed in one process, not under torchrun; set training.steps instead")

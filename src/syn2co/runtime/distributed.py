@@ -207,7 +207,13 @@ def all_reduce_max(values: Tensor) -> Tensor:
 
 def largest(value: int) -> int:
     """Return the largest value of all ranks; their hosts say it to each other, and no GPU is waited for."""
-    return int(all_reduce_max(torch.tensor([value]))) if active() else value
+    return int(all_reduce_max(torch.tensor([value], device=_talking_device()))) if active() else value
+
+
+def _talking_device() -> torch.device:
+    """Return the device of the hosts' own words: a GPU only in a group that somebody joined for GPUs alone."""
+    group = dist.GroupMember.WORLD
+    return torch.device("cpu" if group is None or "cpu" in dist.get_backend_config(group) else "cuda")
 
 
 def all_reduce_mean(values: Tensor) -> Tensor:

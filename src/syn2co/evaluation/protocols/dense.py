@@ -225,6 +225,7 @@ def _result(task: Task, confusion: Confusion, choice: _Choice, classes: tuple[st
         definition={
             "protocol": "dense", "head": "linear, standardized tokens, bilinear logits", "optimizer": "AdamW, cosine",
             "ignored": IGNORED, "held_out": HELD_OUT, "crop": [encoder.image_size, encoder.crop_ratio],
+            **({"squash": True} if getattr(encoder, "squash", False) else {}),
             **settings.model_dump(mode="json", exclude={"max_gib"}),
         },
         setting=f"lr {choice.learning_rate:g}",
