@@ -135,6 +135,7 @@ def _train_unlike(config: str, out: str, situation: str) -> None:
 
     if os.environ["RANK"] == "1":
         values = {name: value for name, value in json.loads(config).items() if name not in ("hash", "written_by")}
+        values["machine"]["log_steps"] = 7 if situation == "in step" else values["machine"]["log_steps"]
         values["queue"]["size"] = 32 if situation == "config" else values["queue"]["size"]
         values["data"]["real"] = [f"{out}-images"] if situation == "images" else values["data"]["real"]
         cv2.__version__ = "4.0" if situation == "versions" else cv2.__version__
@@ -146,6 +147,7 @@ def _train_unlike(config: str, out: str, situation: str) -> None:
     ("situation", "sentence"),
     [
         ("config", "rank 1: has another config (queue.size = 60 on rank 0, 32 on rank 1); start all ranks by the same"),
+        ("in step", "rank 1: has machine.log_steps = 7, and rank 0 has 1; start all ranks by the same command"),
         ("versions", "rank 1: has opencv 4.0, and rank 0 has "),
         ("images", "data.real: rank 1 has other images than rank 0 (30, or other names or sizes)"),
     ],

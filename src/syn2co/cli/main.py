@@ -71,8 +71,9 @@ def main() -> None:
     try:
         _main()
     except SystemExit as left:
-        leave_if_stuck(left.code if isinstance(left.code, int) else 1)
+        leave_if_stuck(0 if left.code is None else left.code if isinstance(left.code, int) else 1)
         raise
+    leave_if_stuck(0)
 
 
 def _main() -> None:

@@ -32,7 +32,7 @@ def launcher(environment: Mapping[str, str] | None = None) -> Launcher:
         environment: variables; None is those of this process.
 
     Raises:
-        ConfigError: if a variable is no whole number, or the rank is not below the size.
+        ConfigError: if a variable is no whole number, the rank is not below the size, or the port is none.
 
     Example:
         >>> launcher({"RANK": "3"}).rank
@@ -44,6 +44,10 @@ def launcher(environment: Mapping[str, str] | None = None) -> Launcher:
     if not all(environment.get(name) for name in _NEEDED):
         return Launcher()
     rank, size = (_whole_number(environment, name) for name in ("RANK", "WORLD_SIZE"))
+    if not 0 < _whole_number(environment, "MASTER_PORT") < 1 << 16:
+        raise ConfigError(
+            f"MASTER_PORT = {environment['MASTER_PORT']}: must be between 1 and 65535; choose a free port"
+        )
     local_rank = _whole_number(environment, "LOCAL_RANK")
     local_size = max(1, _whole_number(environment, "LOCAL_WORLD_SIZE", 1))
     if rank >= size:

@@ -47,7 +47,7 @@ class BrokenSet(DataError):
         return type(self)(self.what, self.advice, self.quarantined, path)
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.what, self.advice, self.quarantined, self.path)
+        return type(self), (self.what, self.advice, self.quarantined, self.path), self.__dict__
 
 
 def _listed(quarantined: Sequence[Quarantined], path: Path) -> str:

@@ -17,7 +17,6 @@ from syn2co.data.open import open_images
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.operations import StepCount, count_step
 from syn2co.pretraining.recipes import as_config
-from syn2co.pretraining.run_folder import begun_config
 from syn2co.pretraining.speed import STEPS, measure_speed
 from syn2co.pretraining.train import pretrain
 from syn2co.runtime.device import choose_device
@@ -51,7 +50,7 @@ SHARE = {"bfloat16": 0.2, "float32": 0.5, "float64": 0.25}
 TRIAL_IMAGES, TRIAL_FLOPS = "builtin:photos:labeled", 5e10
 """Images of the steps that are timed on this machine, and least operations of such a step, in 16 to 128 images: with
 less, a small encoder is timed too slow (32 images on two threads: by half)."""
-MOST_TRIAL_FLOPS, WORTH = 2e13, 100
+MOST_TRIAL_FLOPS, WORTH = 5e12, 100
 """Operations of the timed steps that a CPU does in about a minute, and how much longer than they a run must be to be
 worth an estimate."""
 _CONTEXT = 1e9
@@ -188,7 +187,7 @@ def forecast(config: Config, out: Path) -> RunEstimate | None:
     Raises:
         ConfigError, DataError: as `estimate` does.
     """
-    if begun_config(out) is not None:
+    if out.exists() and any(out.iterdir()):  # begun, or to be refused
         return None
     count = count_step(config)
     batch = _trial_batch(config, count)

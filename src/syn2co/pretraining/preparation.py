@@ -9,6 +9,7 @@ import torch
 from syn2co import objective
 from syn2co.core.cpus import available_cpus
 from syn2co.core.errors import ConfigError, DataError
+from syn2co.core.files import public_path
 from syn2co.core.progress import Stages, note
 from syn2co.core.versions import package_versions, python_version
 from syn2co.data.loader import Schedule
@@ -95,6 +96,11 @@ def _refuse_unlike_ranks(config: Config) -> None:
     versions = {"Python": python_version(), **package_versions("torch", "timm", "numpy", "cv2")}
     everyone = distributed.all_gather_objects((versions, config))
     for rank, (others, other) in enumerate(everyone):
+        for name, (value, first) in _in_step(other, everyone[0][1]).items():
+            if value != first:
+                raise ConfigError(
+                    f"rank {rank}: has {name} = {value}, and rank 0 has {first}; start all ranks by the same command"
+                )
         for name, version in everyone[0][0].items():
             if others[name] != version:
                 raise ConfigError(
@@ -104,6 +110,14 @@ def _refuse_unlike_ranks(config: Config) -> None:
         if other.hash != everyone[0][1].hash:
             difference = first_difference(everyone[0][1], other, words=("on rank 0", f"on rank {rank}"))
             raise ConfigError(f"rank {rank}: has another config ({difference}); start all ranks by the same command")
+
+
+def _in_step(*configs: Config) -> dict[str, tuple[Any, ...]]:
+    """Return what is no part of a config's hash and yet decides when ranks talk to each other, of each config."""
+    names = ("log_steps", "save_steps", "save_minutes", "keep")
+    values = {f"machine.{name}": tuple(getattr(config.machine, name) for config in configs) for name in names}
+    weights = tuple(config.init_from and public_path(config.init_from) for config in configs)
+    return {**values, "init_from": weights}
 
 
 def _total_steps(config: Config, steps_per_epoch: int) -> int:

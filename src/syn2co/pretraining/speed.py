@@ -13,6 +13,7 @@ STEPS, EVERY = 12, 4
 SHORT = (
     "machine.tensorboard=false", "negatives.start=0", "negatives.stop=null", "online_knn.every_epochs=0",
     "online_knn.patience=null", "mix.then=null", "optimizer.warmup_epochs=0",
+    "init_from=null", "init_hash=null",
 )  # fmt: skip
 Trial = Callable[[Config, Path], object]
 """Trains a config in a folder, as `pretrain` does."""

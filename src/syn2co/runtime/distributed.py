@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cache
+from threading import Thread
 from typing import Any, TypeVar, cast
 
 import torch
@@ -102,14 +103,18 @@ def _name_of_group(store: Any, this_rank: int, size: int) -> str:
     Raises:
         TrainingError: if a rank does not join in time.
     """
+    end = time.monotonic() + TIME_OUT.total_seconds()
     joinings = store.add(f"syn2co joinings of {this_rank}", 1)
     if this_rank:
         key = f"syn2co group of {this_rank} in joining {joinings}"
-        store.wait([key], TIME_OUT)
+        while not store.check([key]):  # Python hears signals in between, which it does not in `store.wait`
+            time.sleep(_POLL)
+            if time.monotonic() > end:
+                raise _lost(this_rank, [0])
         name = store.get(key).decode()
         store.set(f"{name} heard by {this_rank}", "")
         return name
-    name, end = f"syn2co {joinings}", time.monotonic() + TIME_OUT.total_seconds()
+    name = f"syn2co {joinings}"
     missing = list(range(1, size))
     while missing:
         for other in missing:
@@ -146,18 +151,22 @@ def _lost(this_rank: int, missing: list[int]) -> TrainingError:
 
 def _silent_ranks(store: Any, this_rank: int) -> list[int]:
     """Return the ranks that do not say in time that a collective of theirs has failed too; [] if nobody can tell."""
-    keys = [f"lost by {rank}" for rank in range(world_size())]
-    end = time.monotonic() + _ANSWER
-    try:
-        store.set(keys[this_rank], "")
-        while not store.check(keys) and time.monotonic() < end:
-            time.sleep(_POLL)
-        silent = [rank for rank, key in enumerate(keys) if not store.check([key])]
-        if this_rank == 0:  # the store may be its own, and the others still look
-            time.sleep(3 * _POLL)
-        return silent
-    except RuntimeError:  # the store is gone with the process that held it
-        return []
+    answers: list[list[int]] = []
+
+    def ask() -> None:
+        keys, end = [f"lost by {rank}" for rank in range(world_size())], time.monotonic() + _ANSWER
+        with contextlib.suppress(RuntimeError):  # the store is gone with the process that held it
+            store.set(keys[this_rank], "")
+            while not store.check(keys) and time.monotonic() < end:
+                time.sleep(_POLL)
+            answers.append([rank for rank, key in enumerate(keys) if not store.check([key])])
+
+    asking = Thread(target=ask, daemon=True)  # a store whose process is frozen never answers
+    asking.start()
+    asking.join(_ANSWER + 1)
+    if this_rank == 0:  # the store may be its own, and the others still look
+        time.sleep(3 * _POLL)
+    return answers[0] if answers else []
 
 
 @cache
@@ -165,7 +174,7 @@ def _rendezvous() -> tuple[Any, int, int]:
     """Return the store that torchrun's ranks share, this rank and their number: once a process, as the port is one."""
     from torch.distributed.rendezvous import rendezvous
 
-    return next(rendezvous("env://"))
+    return next(rendezvous("env://", timeout=TIME_OUT))
 
 
 def barrier() -> None:

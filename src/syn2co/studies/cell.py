@@ -53,11 +53,12 @@ class CellJob:
     def _set(self) -> str | None:
         """The settings of the set that is made, but for those of the work alone."""
         images = self.images
-        return (
-            None
-            if images is None
-            else images.model_dump_json(exclude={"work": {*WorkSettings.model_fields} - {"count"}})
-        )
+        if images is None:
+            return None
+        settings = images.model_dump_json(exclude={"work": {*WorkSettings.model_fields} - {"count"}})
+        # Since then small warps are rendered at twice their side: cells of other images have another hash.
+        small = images.generator == "procedural" and images.size < 64 and "supersampling" not in images.options
+        return f"{settings} supersampled" if small else settings
 
     @property
     def _content(self) -> dict[str, str]:
