@@ -154,7 +154,7 @@ def test_an_orientation_that_readers_take_differently_gives_the_views_of_the_who
         assert all(np.array_equal(one, other) for one, other in zip(reduced, whole, strict=True))
 
 
-def test_auto_decodes_whole_images_where_the_mix_needs_them(tmp_path, monkeypatch):
+def test_auto_decodes_whole_images_where_the_mix_needs_them(tmp_path, monkeypatch, capsys):
     for number in range(2):
         (tmp_path / f"{number}.jpg").write_bytes(jpeg(photograph(30, 40)))
     monkeypatch.setattr(auto, "_reduced", lambda around: True)
@@ -168,6 +168,8 @@ def test_auto_decodes_whole_images_where_the_mix_needs_them(tmp_path, monkeypatc
     data = DataSettings(real=(str(tmp_path),))
     with pytest.raises(ConfigError, match="seen"):
         chosen_config(Auto(), data, settings, trial=trial)
+    assert "data.decode" not in capsys.readouterr().err, "what is not done is not said"
     with pytest.raises(ConfigError, match="seen"):
         chosen_config(Auto(), data, settings[1:], trial=trial)
+    assert "auto: data.decode = reduced: JPEGs of 1000 px" in capsys.readouterr().err
     assert [config.data.decode for config in configs] == ["full", "reduced"]

@@ -10,7 +10,7 @@ from syn2co.core.errors import ConfigError
 from syn2co.pretraining import auto
 from syn2co.pretraining.auto import Auto, Surroundings, choose, chosen_config
 from syn2co.pretraining.config import Config, load_config
-from syn2co.pretraining.speed import StepSpeed
+from syn2co.pretraining.speed import StepSpeed, measure_speed
 from syn2co.pretraining.train import pretrain
 
 SMALL = (
@@ -136,3 +136,17 @@ def test_a_budget_is_refused_under_torchrun(launched: Callable[..., None], monke
     launched(WORLD_SIZE=2)
     with pytest.raises(ConfigError, match="budget: is timed in one process, not under torchrun; set training.steps"):
         _chosen(monkeypatch, Surroundings(300, 64, "cpu", True), 60.0)
+
+
+def test_a_speed_is_measured_without_the_weights_to_begin_with(tmp_path: Path) -> None:
+    """They change no time, and a pickle among them is read only if the run itself is told to trust it."""
+    timed: list[Config] = []
+
+    def trial(config: Config, out: Path) -> None:
+        timed.append(config)
+        raise ConfigError("seen")
+
+    config = Config(init_from="weights.pth", init_hash="0" * 32)
+    with pytest.raises(ConfigError, match="seen"):
+        measure_speed(config, trial)
+    assert timed[0].init_from is None and timed[0].init_hash is None

@@ -304,3 +304,8 @@ def test_a_config_of_another_version_says_which(head, writer, tmp_path):
         load_config(path)
     path.write_text(json.dumps({**head, "queue": {"size": 3000}}))
     assert load_config(path).queue.size == 3000
+
+
+def test_half_a_character_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"'\\ud800': is half a character; give text that UTF-8 can hold"):
+        Config().with_settings(['init_hash="\\ud800"'])

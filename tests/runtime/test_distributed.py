@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -132,3 +133,14 @@ def test_a_rank_that_hangs_is_named_after_the_time_out(tmp_path):
         assert finish(process) == 0
     for rank in (0, 2):
         assert f"rank {rank}: rank 1 is gone or does not answer; see what it says" in (tmp_path / str(rank)).read_text()
+
+
+def test_a_store_whose_process_is_frozen_names_nobody_and_does_not_hang(monkeypatch):
+    class Frozen:
+        def set(self, key, value): ...
+
+        def check(self, keys):
+            threading.Event().wait()
+
+    monkeypatch.setattr(distributed, "_ANSWER", -0.9)
+    assert distributed._silent_ranks(Frozen(), 0) == []

@@ -258,3 +258,14 @@ def test_the_commands_repeat_a_cell(
     for one, two in zip(result.report.rows, again.rows, strict=True):
         assert (one.value, one.encoder_hash, one.protocol_hash) == (two.value, two.encoder_hash, two.protocol_hash)
         assert np.array_equal(one.values, two.values)
+
+
+def test_cells_of_small_warps_are_none_of_those_before_these_were_smooth() -> None:
+    drawn = {
+        "first": Level(images="untrained"),
+        "drawn": Level(images="synthetic", source="procedural", real_images=12),
+    }
+    new = job_of("drawn", tiny_study(drawn))
+    old = job_of("drawn", tiny_study(drawn, generators={"procedural": {"options": {"supersampling": 1}}}))
+    assert new.images is not None and new.images.size < 64
+    assert str(new._set).endswith(" supersampled") and str(old._set).endswith("}")

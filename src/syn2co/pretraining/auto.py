@@ -125,8 +125,8 @@ def _reasons(config: Config, around: Surroundings, large: bool) -> list[str]:
     why = "100,000 images or more of 160 px on a GPU" if large else "a small one for few or small images, or a CPU"
     reduced = [f"data.decode = reduced: JPEGs of {LARGE} px and more are decoded at the scale that their crops need"]
     return [
-        *(reduced if config.data.decode == "reduced" else []),
         f"{around.images} images, shorter side {around.side} px, device {around.device}",
+        *(reduced if config.data.decode == "reduced" else []),
         f"encoder.name = {config.encoder.name}: {why}",
         f"views.size = {config.views.size}: at most 1.25 times the images, and at most 64 on a CPU",
         f"training.batch = {training.batch}: at least 16 steps per epoch where the images allow it",
@@ -193,7 +193,9 @@ def chosen_config(auto: Auto, data: DataSettings, settings: Sequence[str], *, tr
     if auto.budget is not None and not alone:
         raise ConfigError("budget: is timed in one process, not under torchrun; set training.steps instead")
     if launcher().rank == 0:
-        reasons = [line for line in choice.reasons if auto.budget is None or not line.startswith("training.epochs")]
+        moot = ("training.epochs",) if auto.budget is not None else ()
+        moot = moot if decode == "reduced" else (*moot, "data.decode")
+        reasons = [line for line in choice.reasons if not line.startswith(moot)]
         for reason in (*reasons, *(f"{line}: as you set it" for line in settings)):
             note(f"auto: {reason}")
     return _timed(config, auto.budget, trial) if alone else config
