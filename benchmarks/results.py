@@ -2,8 +2,8 @@
 
     python benchmarks/results.py [--only objective,step,...] [--lightly SITE_PACKAGES]
 
-Run it on a machine with nothing else to do. A section that is not run again keeps what it had. About twenty-five minutes on
-two cores; the benchmarks that hold memory or statistics against each other, not speed, are not among them.
+Run it on a machine with nothing else to do. A section that is not run again keeps what it had. About twenty-five
+minutes on two cores; the benchmarks that hold memory or statistics against each other, not speed, are not among them.
 """
 
 import argparse
