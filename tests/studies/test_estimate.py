@@ -1,10 +1,13 @@
 """What a study will cost: by a few real steps, or by its finished cells; a budget keeps to it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from tiny_studies import ALONE, HALF, LEVELS, UNTRAINED, tiny_inputs, tiny_study
 
+from syn2co.runtime.checkpoint import FOLDER
+from syn2co.studies.cell_run import RUN
 from syn2co.studies.estimate import estimate_study, expected_costs
 from syn2co.studies.run import begin, run_cells, run_one
 
@@ -35,6 +38,12 @@ def test_finished_cells_tell_the_cost_of_their_kind(tmp_path: Path, monkeypatch:
     (alone,) = (job for job in run.jobs if job.cell.levels["images"] == ALONE)
     assert estimate.seconds == (pytest.approx(run.cost(alone).seconds),)  # type: ignore[union-attr]
     assert "times by 2 finished cells" in estimate.text() and "not counted" not in estimate.text()
+    checkpoints = run.cell_folder(alone) / RUN / FOLDER
+    kept = sum(path.stat().st_size for path in checkpoints.glob("*"))
+    assert kept > 0
+    shutil.rmtree(checkpoints)
+    without = estimate_study(run)
+    assert estimate.disk - without.disk == kept and "not counted: checkpoints" in without.text()
 
 
 def test_untrained_cells_do_not_tell_what_training_costs(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from syn2co.pretraining.metrics import read_metrics
 from syn2co.pretraining.train import pretrain
 from syn2co.runtime.checkpoint import FOLDER
 from syn2co.studies.cell import CellJob
+from syn2co.studies.cell_run import RUN
 from syn2co.studies.run import StudyRun, expected_seconds
 
 STEPS, EVERY, IMAGES = 12, 4, 512
@@ -73,8 +74,9 @@ def estimate_study(run: StudyRun) -> StudyEstimate:
             speeds[key] = _measure(job, run)
     seconds = [told[job.hash] or speeds[_kind(job.config)].cell(job, run) for job in jobs]
     disk = sum(BYTES_A_PIXEL * _images_of(job) * job.config.views.size**2 for job in _distinct_sets(jobs))
-    trained = [job for job in jobs if job.cell.level.images != "untrained" and _kind(job.config) in speeds]
-    disk += sum(speeds[_kind(job.config)].checkpoints for job in trained)
+    kept = {kind: speed.checkpoints for kind, speed in speeds.items()} | _checkpoints_of_finished(run)
+    trained = [_kind(job.config) for job in jobs if job.cell.level.images != "untrained"]
+    disk += sum(kept.get(kind, 0.0) for kind in trained)
     measured = [f"{STEPS} steps and the features of {IMAGES} images"] if speeds else []
     measured += [f"{finished} finished cells"] if any(told.values()) else []
     untimed: list[str] = []
@@ -83,6 +85,7 @@ def estimate_study(run: StudyRun) -> StudyEstimate:
             f"making the images ({name})" for name in sorted({job.images.generator for job in jobs if job.images})
         ]
         untimed += ["heads and corruptions of the evaluation", *(["other data sets"] if run.inputs.transfer else [])]
+    untimed += ["checkpoints"] if not kept.keys() >= set(trained) else []
     return StudyEstimate(
         cells=len(run.jobs),
         finished=finished,
@@ -144,6 +147,16 @@ def _measure(job: CellJob, run: StudyRun) -> _Speed:
     started = time.monotonic()
     extract(encoder, some)
     return _Speed(training, len(some) / (time.monotonic() - started), config.machine.keep * checkpoints)
+
+
+def _checkpoints_of_finished(run: StudyRun) -> dict[str, float]:
+    """Return the bytes of checkpoints that stay of a run, by kind of run, as far as finished ones still have them."""
+    kept: dict[str, float] = {}
+    for job in run.jobs:
+        paths = list((run.cell_folder(job) / RUN / FOLDER).glob("*")) if run.is_done(job) else []
+        if paths:
+            kept[_kind(job.config)] = float(sum(path.stat().st_size for path in paths))
+    return kept
 
 
 def _kind(config: Config) -> str:
