@@ -1,12 +1,12 @@
-"""How time and memory grow with the number of images and with the sizes of the objective: a table, exponents, a plot.
+"""How time and memory grow with images, their size, ranks and the sizes of the objective: a table, exponents, a plot.
 
     python benchmarks/scale.py [--out FOLDER] [--only NAME,...] [--seconds 200]
 
-Each point is a process of its own, forked, on one thread: the CPU seconds of the fastest of up to three calls, and the
-peak of the process above what it began with (Linux). Points come smallest first, and none is begun after `--seconds` of
-CPU time in all.
+Each point is a process of its own, forked, on one thread: the CPU seconds of the fastest call, of three or of a
+second's, and the peak of the process above what it began with (Linux). Points come smallest first, and none is begun
+after `--seconds` of CPU time in all.
 The exponent is the slope of log time over log size through the larger half of the points: 1 is linear, 2 quadratic.
-FOLDER gets scale.md and scale.svg.
+FOLDER gets scale.svg: CPU seconds as a line, MiB as a dashed one.
 """
 
 import argparse
@@ -19,15 +19,30 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from index_memory import make_tree
+from matplotlib import rc_context
 from matplotlib.figure import Figure
+from step import Case, ours
 
+from syn2co.core import keyed_rng
 from syn2co.data.open import open_images
+from syn2co.data.settings import ViewsSettings
+from syn2co.data.views import two_views
 from syn2co.evaluation.protocols.knn import neighbors
+from syn2co.images.decode import decode
 from syn2co.images.hash_pairs import close_pairs
-from syn2co.objective import DrawKey, NegativeCounts, NegativeStrengths, contrastive_loss, draw_negatives, unit_rows
+from syn2co.objective import (
+    PRESETS,
+    DrawKey,
+    NegativeCounts,
+    NegativeStrengths,
+    contrastive_loss,
+    draw_negatives,
+    unit_rows,
+)
 
 RADIUS = 12
 BATCH, KEYS, NEGATIVES, WIDTH = 128, 4096, 768, 256
@@ -105,11 +120,34 @@ def objective(**changed: int) -> Callable[[], object]:
     return step
 
 
+def views(side: int) -> Callable[[], object]:
+    """Return a pair of views of 224 px of a square JPEG."""
+    coarse = keyed_rng.generator("scale").integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    photo = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+    data = cv2.imencode(".jpg", photo)[1].tobytes()
+    return lambda: [two_views(decode(data), ViewsSettings(), seed=0, epoch=0, index=index) for index in range(8)]
+
+
+def step(side: int) -> Callable[[], object]:
+    """Return a step of DeiT-S on two images."""
+    case = Case("deit-s", "float32", 2)
+    return ours(case.config.with_settings([f"views.size={side}"]), torch.zeros(2, 2, side, side, 3, dtype=torch.uint8))
+
+
+def draws(ranks: int) -> Callable[[], object]:
+    """Return the draws of the last rank, which has 64 rows, as every rank."""
+    size = {"global_batch": 64 * ranks, "width": WIDTH, "start_row": 64 * (ranks - 1), "rows": 64}
+    return lambda: draw_negatives(PRESETS["as-intended"], DrawKey(seed=0, step=0), **size)
+
+
 SERIES = {
     "index": Series("first opening of a folder, by images", (2_000, 8_000, 32_000), index),
     "duplicates": Series("near pairs within a set, by images", (2_000, 10_000, 50_000, 200_000), duplicates),
     "copies": Series("near pairs of two sets, by images of each", (2_000, 10_000, 50_000, 200_000), copies),
     "knn": Series("k-NN of 500 queries, by images of the bank", (10_000, 40_000, 160_000), bank),
+    "views": Series("8 pairs of views of 224 px, by side of the JPEG", (250, 500, 1000, 2000), views),
+    "step": Series("DeiT-S step of 2 images, by side of the view", (112, 224, 448), step),
+    "draws": Series("draws of one rank's 64 rows, by ranks", (1, 4, 16, 64), draws),
     "B": Series("objective, by batch B", (32, 128, 512), lambda size: objective(batch=size)),
     "K": Series("objective, by keys K", (1024, 4096, 16_384), lambda size: objective(keys=size)),
     "S": Series("objective, by synthetic negatives S", (192, 768, 3072), lambda size: objective(negatives=size)),
@@ -127,7 +165,7 @@ def _measured(title: str, size: int) -> Point:
     series = next(series for series in SERIES.values() if series.title == title)
     work = series.prepare(size)
     held, seconds = _peak(), []
-    while len(seconds) < 3 and sum(seconds) < 8:
+    while (len(seconds) < 3 or sum(seconds) < 1) and sum(seconds) < 8:
         start = time.process_time()
         work()
         seconds.append(time.process_time() - start)
@@ -159,10 +197,16 @@ def table(results: dict[str, list[Point]]) -> str:
 
 def plot(results: dict[str, list[Point]], path: Path) -> None:
     """Write one log-log plot a series, with the line of its exponent."""
-    figure = Figure(figsize=(12, 5.5), layout="constrained")
-    for axes, (name, points) in zip(np.ravel(figure.subplots(2, 4)), results.items(), strict=False):
-        sizes, seconds = (np.array([point[axis] for point in points]) for axis in (0, 1))
+    figure = Figure(figsize=(13, 2.6 * -(-len(results) // 4)), layout="constrained")
+    for number, (name, points) in enumerate(results.items()):
+        axes = figure.add_subplot(-(-len(results) // 4), 4, number + 1)
+        sizes, seconds, memory = (np.array([point[axis] for point in points]) for axis in range(3))
         axes.loglog(sizes, seconds, "o-", color="#1f5fa8")
+        beside = axes.twinx()
+        beside.plot(sizes, memory, "s--", color="#b5651d", markersize=3, linewidth=1)
+        beside.set_ylim(0, max(1.0, 1.1 * memory.max()))
+        beside.set_ylabel("MiB", size=8, color="#b5651d")
+        beside.tick_params(labelsize=7)
         what, _, size = SERIES[name].title.rpartition(", by ")
         slope = f", exponent {exponent(points):.2f}" if len(points) > 1 else ""
         axes.set_title(what + slope, size=8)
@@ -173,7 +217,8 @@ def plot(results: dict[str, list[Point]], path: Path) -> None:
         axes.set_ylabel("CPU s", size=8)
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=7)
-    figure.savefig(path)
+    with rc_context({"svg.fonttype": "none"}):  # texts as texts: a quarter less to store
+        figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
@@ -188,12 +233,10 @@ def main() -> None:
         points = [measure(SERIES[name], size) for size in SERIES[name].sizes if sum(os.times()[:4]) < arguments.seconds]
         results |= {name: points} if points else {}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    text = (
+    plot(results, arguments.out / "scale.svg")
+    print(
         f"{table(results)}\n\nOne thread of {os.cpu_count()} cores; torch {torch.__version__}, NumPy {np.__version__}."
     )
-    (arguments.out / "scale.md").write_text(text + "\n")
-    plot(results, arguments.out / "scale.svg")
-    print(text)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ networks, each called once per view, one queue, AdamW, no negatives, no measurem
 (projection head, loss with a memory bank, momentum update) around the same encoder. All have the allocator of our runs
 and take turns in one process; ratios are of the CPU seconds of the fastest turns, since a busy machine stretches wall
 time. The product rate is that of a square matrix product of the same dtype, in turn with them. Peak is the memory of a
-process of its own beyond what it held before the contender was built.
+process of its own beyond what it held before the contender was built. The contenders work on any device: on a GPU
+`tools/gpu_bench.py` times them.
 """
 
 import argparse
@@ -46,6 +47,7 @@ from syn2co.pretraining.run import BatchStream, Run, Schedules, TrainingState
 from syn2co.pretraining.step import AUTOCAST
 from syn2co.runtime.allocator import keep_freed_memory
 from syn2co.runtime.determinism import deterministic
+from syn2co.runtime.device import choose_device
 from syn2co.runtime.optimizer import build_optimizer
 
 CASES = {"cifar10": "synco-cifar10", "deit-s": "synco-deit-s", "swin-t": "synco-swin-t"}
@@ -57,7 +59,7 @@ Contender = Callable[[Config, Tensor], Step]
 
 def ours(config: Config, views: Tensor) -> Step:
     """Return our step, as `pretrain` takes it on one rank."""
-    rows = views.shape[1]
+    rows, device = views.shape[1], choose_device(config.machine.device)
     indices = torch.arange(rows)
     batch = Batch(views, indices, indices, indices, torch.zeros(2, rows, dtype=torch.bool))
 
@@ -65,7 +67,7 @@ def ours(config: Config, views: Tensor) -> Step:
         while True:
             yield batch
 
-    model = Syn2Co(config).train()
+    model = Syn2Co(config, device).train()
     schedule = Schedule(100 * rows, rows, 1, 1, config.seed)
     run = Run(
         total_steps=0,
@@ -73,7 +75,7 @@ def ours(config: Config, views: Tensor) -> Step:
         clip=config.optimizer.clip,
         schedule=schedule,
         schedules=Schedules(config, schedule, 10**6),
-        stream=BatchStream(batches(), torch.device("cpu")),  # type: ignore[arg-type]
+        stream=BatchStream(batches(), device),  # type: ignore[arg-type]
         average_and_check=SoundnessCheck(Path(), None),  # type: ignore[arg-type]
     )
     state = TrainingState(model, model.online, build_optimizer(model.online, config.optimizer), 0, Averages(), [])
@@ -107,11 +109,12 @@ def _head(inputs: int, heads: HeadSettings) -> nn.Module:
 
 def plain(config: Config, views: Tensor) -> Step:
     """Return a step of MoBY in plain torch."""
-    online = _Plain(config, _backbone(config, config.encoder.drop_path), predictor=True).train()
-    target = copy.deepcopy(_Plain(config, _backbone(config, 0.0), predictor=False)).requires_grad_(False).train()
-    queue, labels = normalize(torch.randn(config.queue.size, config.heads.width)), torch.zeros(views.shape[1]).long()
-    pairs = [(p, dict(online.named_parameters())[name]) for name, p in target.named_parameters()]
     one, two = _normalized(config, views)
+    online = _Plain(config, _backbone(config, config.encoder.drop_path), predictor=True).to(one.device).train()
+    target = _Plain(config, _backbone(config, 0.0), predictor=False).to(one.device).requires_grad_(False).train()
+    queue = normalize(torch.randn(config.queue.size, config.heads.width)).to(one.device)
+    labels = torch.zeros(len(one), device=one.device).long()
+    pairs = [(p, dict(online.named_parameters())[name]) for name, p in target.named_parameters()]
     pointer = 0
 
     def loss_of() -> Tensor:
@@ -119,10 +122,10 @@ def plain(config: Config, views: Tensor) -> Step:
         q1, q2 = online(one), online(two)
         with torch.no_grad():
             k1, k2 = target(one), target(two)
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(one.device.type, enabled=False):
             losses = [_info_nce(q, k, queue, labels, config.training.temperature) for q, k in ((q1, k2), (q2, k1))]
         with torch.no_grad():
-            rows = (pointer + torch.arange(2 * len(k1))) % len(queue)
+            rows = (pointer + torch.arange(2 * len(k1), device=one.device)) % len(queue)
             pointer = (pointer + len(rows)) % len(queue)
             fresh = torch.cat([k1, k2])
         loss = losses[0] + losses[1]
@@ -144,9 +147,10 @@ def lightly_moco(config: Config, views: Tensor) -> Step:
 
     online = nn.Sequential(_backbone(config, config.encoder.drop_path))
     online.append(MoCoProjectionHead(online[0].num_features, config.heads.hidden, config.heads.width, batch_norm=True))  # type: ignore[arg-type]
-    target = copy.deepcopy(online).requires_grad_(False)
     one, two = _normalized(config, views)
-    loss = NTXentLoss(config.training.temperature, memory_bank_size=(config.queue.size, config.heads.width))
+    target = copy.deepcopy(online.to(one.device)).requires_grad_(False)
+    bank = (config.queue.size, config.heads.width)
+    loss = NTXentLoss(config.training.temperature, memory_bank_size=bank).to(one.device)
 
     def loss_of() -> Tensor:
         q1, q2 = online(one), online(two)
@@ -167,7 +171,7 @@ def _backbone(config: Config, drop_path: float) -> nn.Module:
 
 
 def _normalized(config: Config, views: Tensor) -> tuple[Tensor, Tensor]:
-    encoder = build_encoder(config.encoder_spec, seed=config.seed)
+    encoder = build_encoder(config.encoder_spec, seed=config.seed).to(choose_device(config.machine.device))
     return encoder.preprocess(views[0]), encoder.preprocess(views[1])
 
 
@@ -176,13 +180,13 @@ def _training(
 ) -> Step:
     """Return the step of a plain loop: momentum update, autocast, backward pass, clipping, AdamW."""
     optimizer = torch.optim.AdamW(online.parameters(), lr=1e-5, weight_decay=config.optimizer.weight_decay)
-    dtype = AUTOCAST[config.training.precision]
+    dtype, device = AUTOCAST[config.training.precision], next(online.parameters()).device.type
 
     def step() -> None:
         with torch.no_grad():
             for late, early in pairs:
                 late.mul_(0.99).add_(early, alpha=0.01)
-        with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
             loss = loss_of()
         optimizer.zero_grad()
         loss.backward()
@@ -221,8 +225,9 @@ class Case(NamedTuple):
 
     @property
     def config(self) -> Config:
-        """The recipe's config, the window of negatives open."""
-        return recipe(CASES[self.name]).with_settings([f"training.precision={self.precision}", "negatives.start=0"])
+        """The recipe's config on the CPU, the window of negatives open."""
+        settings = [f"training.precision={self.precision}", "negatives.start=0", "machine.device=cpu"]
+        return recipe(CASES[self.name]).with_settings(settings)
 
     def views(self) -> Tensor:
         """Return noise as views."""

@@ -3,9 +3,9 @@
     python benchmarks/views.py [--json] [--images 64] [--rounds 5]
     python benchmarks/views.py --reduced        # data.decode = reduced beside full, at 500 to 4,000 px
 
-Times are the best of the rounds, each round the mean over the images, each image with draws of its own. At 224 pixels
-from a 500 x 375 JPEG in memory, at 32 pixels from a decoded array. The usual pipeline ends with normalized tensors,
-ours with bytes that are normalized on the device, so the row "ours, normalized too" adds that work done here.
+CPU times are the best of the rounds, each round the mean over the images, each image with draws of its own. At 224
+pixels from a 500 x 375 JPEG in memory, at 32 pixels from a decoded array. The usual pipeline ends with normalized
+tensors, ours with bytes that are normalized on the device, so the row "ours, normalized too" adds that work done here.
 """
 
 import argparse
@@ -34,16 +34,17 @@ from syn2co.data.views import draw_view, one_view, two_views
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def milliseconds(work: Callable[[int], object], images: int, rounds: int) -> float:
-    """Return the time of work(i) in ms: mean over i, best of the rounds, after one round of warming up."""
-    best = float("inf")
+def milliseconds(stages: dict[str, Callable[[int], object]], images: int, rounds: int) -> dict[str, float]:
+    """Return the CPU time of each stage(i) in ms: mean over i, best of the rounds, in turn, after one to warm up."""
+    best = dict.fromkeys(stages, float("inf"))
     for number in range(rounds + 1):
-        start = time.perf_counter()
-        for index in range(images):
-            work(index)
-        if number > 0:
-            best = min(best, time.perf_counter() - start)
-    return 1000 * best / images
+        for name, work in stages.items():
+            start = time.process_time()
+            for index in range(images):
+                work(index)
+            if number > 0:
+                best[name] = min(best[name], 1000 * (time.process_time() - start) / images)
+    return best
 
 
 def usual_view(settings: ViewsSettings, view: int) -> transforms.Compose:
@@ -120,7 +121,7 @@ def measure(
         "ours, pair": our_pair,
         "ours, normalized too": lambda index: normalize(our_pair(index)),
     }
-    return {name: milliseconds(work, **count) for name, work in stages.items()}
+    return milliseconds(stages, **count)
 
 
 def reduced(rounds: int) -> None:

@@ -1,31 +1,22 @@
 """Runs and steps of `gpu_check.py`: images, short configs, and the steps of ours and lightly's that are timed."""
 
-import copy
-import dataclasses
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import syn2co
 from syn2co.core import keyed_rng
-from syn2co.data.batch import Batch
-from syn2co.data.loader import Schedule
-from syn2co.models.encoder import build_encoder
 from syn2co.pretraining.config import Config
-from syn2co.pretraining.loop import train
-from syn2co.pretraining.method import Syn2Co
-from syn2co.pretraining.metrics import Averages
-from syn2co.pretraining.observers import SoundnessCheck
-from syn2co.pretraining.run import BatchStream, Run, Schedules, TrainingState
-from syn2co.pretraining.step import AUTOCAST
-from syn2co.runtime.determinism import deterministic
-from syn2co.runtime.optimizer import build_optimizer
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from step import lightly_moco, ours  # type: ignore[import-not-found]
 
 SHORT = (
     "training.steps=3", "training.batch=16", "negatives.start=0", "negatives.stop=null", "optimizer.warmup_epochs=0",
@@ -115,68 +106,11 @@ class Bench:
 
     def our_step(self, config: Config) -> Step:
         """Return a step of the loop on views that lie ready, as `pretrain` takes it."""
-        rows = config.training.batch
-        indices = torch.arange(rows)
-        batch = Batch(self.noise(config), indices, indices, indices, torch.zeros(2, rows, dtype=torch.bool))
-
-        def batches() -> Iterator[Batch]:
-            while True:
-                yield batch
-
-        model = Syn2Co(config, self.device).train()
-        schedule = Schedule(100 * rows, rows, 1, 1, config.seed)
-        run = Run(
-            total_steps=0,
-            micro_batches=1,
-            clip=config.optimizer.clip,
-            schedule=schedule,
-            schedules=Schedules(config, schedule, 10**6),
-            stream=BatchStream(batches(), self.device),  # type: ignore[arg-type]
-            average_and_check=SoundnessCheck(self.folder, None),  # type: ignore[arg-type]
-        )
-        state = TrainingState(model, model.online, build_optimizer(model.online, config.optimizer), 0, Averages(), [])
-
-        def step() -> None:
-            with deterministic(config.machine):
-                train(dataclasses.replace(run, total_steps=state.step + 1), state)
-
-        return step
+        return ours(config, self.noise(config))
 
     def lightly_step(self, config: Config) -> Step:
         """Return a symmetric step of MoCo of lightly's parts, with timm's network as it comes."""
-        import timm
-        from lightly.loss import NTXentLoss  # type: ignore[import-not-found]
-        from lightly.models.modules import MoCoProjectionHead  # type: ignore[import-not-found]
-
-        encoder, heads = build_encoder(config.encoder_spec, seed=config.seed), config.heads
-        one, two = (encoder.preprocess(view).to(self.device) for view in self.noise(config))
-        drop_path = config.encoder.drop_path
-        backbone = timm.create_model(config.encoder.name, num_classes=0, **encoder.model_args, drop_path_rate=drop_path)
-        head = MoCoProjectionHead(encoder.width, heads.hidden, heads.width, batch_norm=True)
-        online = nn.Sequential(backbone, head).to(self.device).train()
-        target = copy.deepcopy(online).requires_grad_(False)
-        pairs = list(zip(target.parameters(), online.parameters(), strict=True))
-        bank = (config.queue.size, heads.width)
-        loss_of = NTXentLoss(config.training.temperature, memory_bank_size=bank).to(self.device)
-        optimizer = torch.optim.AdamW(online.parameters(), lr=1e-5, weight_decay=config.optimizer.weight_decay)
-        dtype = AUTOCAST[config.training.precision]
-
-        def step() -> None:
-            with torch.no_grad():
-                for late, early in pairs:
-                    late.mul_(0.99).add_(early, alpha=0.01)
-            with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-                q1, q2 = online(one), online(two)
-                with torch.no_grad():
-                    k1, k2 = target(one), target(two)
-            loss = loss_of(q1.float(), k2.float()) + loss_of(q2.float(), k1.float())
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(online.parameters(), config.optimizer.clip or float("inf"))
-            optimizer.step()
-            loss.item()
-
-        return step
+        return lightly_moco(config, self.noise(config))
 
 
 def estimated_memory(config: Config) -> float:

@@ -1,4 +1,4 @@
-"""Crops of masks: by hand, against torchvision, and under the crops of images."""
+"""Crops of masks by hand, against torchvision, and under the crops of images; images shrunk as torch shrinks planes."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
 from syn2co.core.errors import ConfigError
-from syn2co.images.resize import resize_and_crop, resize_and_crop_mask
+from syn2co.images.resize import resize, resize_and_crop, resize_and_crop_mask
 
 
 def classes(height, width, seed=0):
@@ -42,3 +42,15 @@ def test_a_mask_lies_under_the_crop_of_its_image(shape):
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ConfigError, match=r"size = 0, crop_ratio = 1.0: size must be at least 1 and crop_ratio in \(0"):
         resize_and_crop_mask(classes(4, 4), 0, 1.0)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(375, 500), (90, 1), (1, 90), (61, 23), (300, 31)])
+def test_an_image_is_shrunk_as_torch_shrinks_its_planes(shape, interpolation):
+    """Whatever the layout in memory; scores and views that are recorded depend on the bits."""
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    planes = torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
+    for height, width in ((48, 20), (30, 1)):
+        expected = torch.nn.functional.interpolate(planes, size=(height, width), mode=interpolation, antialias=True)
+        shrunk = resize(image, height, width, interpolation)
+        assert np.array_equal(shrunk, expected[0].permute(1, 2, 0)) and shrunk.flags.c_contiguous
