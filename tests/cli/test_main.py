@@ -1,15 +1,19 @@
 # ruff: noqa: E501 - messages in one piece
 """The command line: every command, one-sentence errors, exit statuses, and a help that costs no torch."""
 
+import _thread
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 
 import pytest
 
 from syn2co.core.processes import LEAVE
+from syn2co.core.stuck_threads import map_in_threads
 
 
 def test_help_imports_no_torch():
@@ -129,6 +133,7 @@ def _pretrain(*more: str) -> tuple[str, ...]:
         (_pretrain("--set", "training.steps=null", "--set", "training.epochs=0.01", "--set", "negatives.start=0"),
          "ConfigError", "training.epochs = 0.01: is less than one step of 3 per epoch; raise it"),
         (_pretrain("--set", "optimizer.betas=[0.9,1]"), "ConfigError", "optimizer.betas.1 = 1: input should be less than 1"),
+        (_pretrain("--real", "builtin:digits", "--set", "data.real=x"), "ConfigError", "--set data.real: the sources are na"),
         (_pretrain("--real", "EMPTY"), "DataError", "empty"),
         (_pretrain("--real", "MISSING"), "DataError", "missing"),
         (("doctor", "MISSING"), "", "missing"),
@@ -218,6 +223,69 @@ def test_a_signal_to_leave_ends_any_command_in_order(number, run, monkeypatch):
     name = signal.Signals(number).name
     assert error == f"ended by {name}; what was finished is kept, and used by the same command\n"
     assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_no_folder_for_temporary_files_is_one_sentence(run, monkeypatch):
+    """As in a container without one that can be written; some library asks while it is imported."""
+    import syn2co.pretraining.recipes as recipes
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [])
+    monkeypatch.setattr(recipes, "recipe", lambda _: tempfile.gettempdir())
+    sentence = "TMPDIR: no folder for temporary files can be written; name one in this variable\n"
+    assert run("recipes", "demo") == (2, "", sentence)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("Cannot allocate memory"), ImportError("x.so: failed to map segment")]
+)
+def test_a_lack_of_memory_ends_any_command_in_one_sentence(error, run, monkeypatch):
+    import syn2co.pretraining.recipes as recipes
+
+    monkeypatch.setattr(recipes, "recipe", lambda _: (_ for _ in ()).throw(error))
+    code, _, said = run("recipes", "demo")
+    words = str(error) or "no more is given"
+    assert (code, said) == (2, f"memory is used up ({words}); end other programs, or raise the limit (ulimit -v)\n")
+
+
+def test_a_lack_of_threads_ends_any_command_in_one_sentence(run, monkeypatch):
+    """As in a container with a small limit of processes."""
+    import syn2co.pretraining.recipes as recipes
+
+    monkeypatch.setattr(
+        _thread, "start_new_thread", lambda *_: (_ for _ in ()).throw(RuntimeError("can't start new thread"))
+    )
+    monkeypatch.setattr(threading, "_start_new_thread", _thread.start_new_thread)
+    monkeypatch.setattr(recipes, "recipe", lambda _: next(map_in_threads(abs, [1], 1)))
+    code, _, said = run("recipes", "demo")
+    advice = "end other programs, or raise the limit of processes (ulimit -u, or that of the container)"
+    assert (code, said) == (2, f"no more threads can be started; {advice}\n")
+
+
+def test_a_current_folder_that_is_gone_is_one_sentence(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert run("recipes") == (2, "", "PathError: the current folder is no longer there; change to another one\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on Windows")
+def test_no_file_takes_the_place_of_a_standard_stream_that_is_closed(tmp_path):
+    """A warning of a library would be written into it."""
+    from syn2co.cli import main
+
+    child = os.fork()
+    if not child:
+        kept = False
+        try:
+            for number, name in enumerate(("stdin", "stdout", "stderr")):
+                os.close(number)
+                setattr(sys, name, None)
+            main._open_streams()
+            sys.stdout.write("nobody reads this")
+            kept = all(os.get_inheritable(number) for number in range(3)) and os.open(tmp_path / "file", os.O_CREAT) > 2
+        finally:
+            os._exit(int(not kept))
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full is Linux's")

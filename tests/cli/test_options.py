@@ -4,10 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from syn2co.cli.main import cli
-from syn2co.cli.options import SourceCommand
+from syn2co.cli.options import Duration, SourceCommand
 
 
 def _given(command: str, *words: str) -> dict[str, object]:
@@ -68,6 +69,8 @@ def test_arguments_behind_a_source_stay_arguments() -> None:
         (("evaluate", "run", "--draws", "3"), "--set few_shot.draws=3"),
         (("generate", "--program", "leaves"), "--set options.program=leaves"),
         (("generate", "--per-subject", "2"), "--set per_subject=2"),
+        (("pretrain", "--lr", "0.1"), "No such option: --lr; it is a setting: --set optimizer.base_lr=0.1"),
+        (("pretrain", "--real", "--out", "x"), "Option '--real' requires an argument; behind it stands --out"),
     ],
 )
 def test_a_setting_given_as_an_option_is_pointed_to(run, words, sentence) -> None:
@@ -80,6 +83,21 @@ def test_an_option_of_the_generator_given_as_a_setting_is_pointed_to(run) -> Non
     assert code == 2 and error.endswith("has an option of this name: --set options.program=leaves\n")
     code, _, error = run("plan", "--set", "progran=leaves")
     assert code == 2 and "--set progran: there is no such setting" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1.5h", 5400), ("1h 30m", 5400), ("2 H", 7200), (".5m", 30), ("45s", 45)]
+)
+def test_times(text: str, seconds: float) -> None:
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["0h", "90", "1.2.3h", "-1h", "1d", "5m30", "nan", ""])
+def test_times_that_are_none(text: str) -> None:
+    with pytest.raises(
+        click.BadParameter, match=f"'{text}' is no time; give hours, minutes or seconds, such as 2h, 90m"
+    ):
+        Duration().convert(text, None, None)
 
 
 def test_the_summaries_are_whole_sentences(run) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from syn2co.core.cpus import available_cpus, cpus_of_rank
+from syn2co.core.errors import ConfigError
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
@@ -28,3 +29,9 @@ def test_ranks_of_a_node_share_them_and_each_has_one(
     assert cpus_of_rank() == 2
     launched(LOCAL_WORLD_SIZE=64)
     assert cpus_of_rank() == 1
+
+
+def test_a_limit_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "two")
+    with pytest.raises(ConfigError, match=r"^LOKY_MAX_CPU_COUNT = two: must be a whole number; correct or unset it$"):
+        available_cpus()

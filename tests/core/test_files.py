@@ -181,3 +181,30 @@ def test_whoever_is_alone_deletes_what_killed_processes_left(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == [".b.0a1b2c3d.tmp", "a", "a.tmp"]
     remove_temporaries(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.tmp"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_plain_file_is_never_replaced(linked: bool, tmp_path: Path) -> None:
+    """As `--out /dev/null`, for root: the whole machine would lose its null device."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    if linked:
+        (tmp_path / "link").symlink_to(path)
+        path = tmp_path / "link"
+    with pytest.raises(
+        FileError, match=r"cannot be written \(it is a device, a pipe or a socket\); nothing was changed"
+    ):
+        write_atomically(path, "text")
+    assert path.is_fifo() and path.is_symlink() == linked and len(list(tmp_path.iterdir())) == 1 + linked
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows counts the whole path")
+@pytest.mark.parametrize("name", ["n" * 255, "é" * 127])
+def test_a_name_may_be_as_long_as_the_disk_takes_it(name: str, tmp_path: Path) -> None:
+    write_whole(tmp_path / name, "text", alone=True)
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / name) as temporary:
+        kept = temporary.rename(tmp_path / f"{temporary.name[:-13]}.00000000.tmp")
+        raise ZeroDivisionError
+    remove_temporaries(tmp_path, name)
+    assert not kept.exists() and (tmp_path / name).read_text() == "text"

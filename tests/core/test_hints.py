@@ -21,6 +21,12 @@ def test_a_whole_name_beats_the_last_part_of_another_one() -> None:
     assert nearest("view.sise", KNOWN) == "; did you mean views.size?"
 
 
+def test_a_word_of_a_name_is_near_it_first_in_its_own_group() -> None:
+    known = ["flow.base_lr", "optimizer.clip", "optimizer.base_lr"]
+    assert nearest("optimizer.lr", known) == "; did you mean optimizer.base_lr?"
+    assert nearest("lr", known) == "; did you mean flow.base_lr?"
+
+
 def test_several_names_come_nearest_first() -> None:
     assert nearest("vit_tinny", ["vit_tin", "resnet", "vit_tiny"], most=2) == "; did you mean vit_tiny, vit_tin?"
 

@@ -15,8 +15,9 @@ NODE = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RESTART_COUNT"
 
 
 def test_a_complete_set_by_hand() -> None:
-    assert launcher(WHOLE) == Launcher(rank=3, size=8)
-    assert launcher(WHOLE | NODE) == Launcher(3, 8, local_rank=1, local_size=2, torchrun=True)
+    assert launcher(WHOLE) == Launcher(rank=3, size=8, address=("node-1", 29500))
+    whole = Launcher(3, 8, local_rank=1, local_size=2, torchrun=True, address=("node-1", 29500))
+    assert launcher(WHOLE | NODE) == whole
 
 
 def test_left_overs_are_none() -> None:

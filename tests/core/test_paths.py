@@ -197,3 +197,18 @@ def test_unreachable_paths_are_one_sentence(
         code, _, error = run(*(word.replace("PATH", path) for word in words))
         assert code == 2 and error.count("\n") <= 2, f"{command}: {error}"
         assert re.search(r"Error: ", error), f"{command}: {error}"
+
+
+def test_an_empty_path_is_not_the_current_folder(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `--out "$OUT"` is where the variable is not set."""
+    monkeypatch.chdir(tmp_path)
+    for command in (["plan", "--generator", "procedural", "--count", "1", "--out", ""], ["doctor", ""]):
+        code, _, error = run(*command)
+        assert (code, error.startswith("PathError: a path is empty; name a file or folder")) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+    assert user_path(".") == tmp_path, "its name stands in messages"
+    assert run("plan", "--generator", "procedural", "--count", "1", "--out", ".")[2].startswith(
+        f"SynthesisError: --out {tmp_path.name}: cannot be written: Is a directory"
+    )

@@ -8,10 +8,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from syn2co.core import worker_pool
 from syn2co.core.errors import DataError, Syn2CoError
 from syn2co.core.processes import LEAVE
 from syn2co.core.worker_pool import WorkerDied, WorkerPool
@@ -131,3 +132,26 @@ def test_more_processes_than_open_files_are_refused_before_one_starts(capfd: pyt
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert capfd.readouterr().err == ""
+
+
+def test_a_worker_whose_result_nobody_takes_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main process has left after a signal while the job was done; or the system gives the worker no thread."""
+    sent: list[Any] = []
+
+    class Closed:
+        def recv(self) -> int:
+            return 1
+
+        def send(self, outcome: Any) -> None:
+            sent.append(outcome[0])
+            raise BrokenPipeError
+
+    def start_worker() -> None:
+        if sent:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(worker_pool, "start_worker", start_worker)
+    monkeypatch.setattr(worker_pool, "use_one_thread", lambda: None)
+    for _ in range(2):
+        worker_pool._work(lambda: abs, cast(Any, Closed()))
+    assert sent[0] == 1 and str(sent[1]).endswith("RuntimeError: can't start new thread\n")

@@ -167,6 +167,32 @@ def test_a_fork_waits_until_no_thread_is_inside_of_opencv(image_folder, monkeypa
     assert len(list(stream)) == 1
 
 
+def test_a_fork_that_an_interrupt_let_through_releases_nothing(monkeypatch):
+    """Python forks although the wait before it was interrupted: the lock is then the thread's, before and after."""
+
+    class Interrupting:
+        def acquire(self):
+            raise KeyboardInterrupt
+
+        def release(self):
+            raise AssertionError("the thread that makes views holds it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "_MAKING", Interrupting())
+        with pytest.raises(KeyboardInterrupt):
+            loader._wait_for_views()
+        loader._go_on_with_views()
+    loader._wait_for_views()
+    loader._go_on_with_views()
+    free: list[bool] = []
+    other = threading.Thread(
+        target=lambda: free.append(loader._MAKING.acquire(timeout=5) and not loader._MAKING.release())
+    )
+    other.start()
+    other.join()
+    assert free == [True]
+
+
 def _killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -11,6 +11,8 @@ from evaluation_folders import TINY, paint
 from syn2co.evaluation.feature_cache import FeatureCache, cache
 from syn2co.evaluation.protocols import protocol
 from syn2co.evaluation.settings import EvaluationSettings
+from syn2co.images.objects.cache import ObjectCache
+from syn2co.images.objects.store import RemoteObject
 from syn2co.models.encoder import build_encoder
 from syn2co.reports.evaluation import evaluate
 from syn2co.runtime.signals import ends_on_signals
@@ -91,8 +93,15 @@ def test_clearing_leaves_the_rest_of_the_cache(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "kept.npz").touch()
     FeatureCache(10_000).fetch(("a",), lambda: torch.zeros(100))
-    assert cache() == (tmp_path / "features", 1, BYTES)
-    assert cache(clear=True) == (tmp_path / "features", 0, 0)
+    remote = ObjectCache(tmp_path / "remote")
+    read, unread = (remote.entry(RemoteObject(f"s3://bucket/{name}.tar", 3, "1")) for name in "ab")
+    remote.make_room([read, unread])
+    remote.claim([read])
+    for entry in (read, unread):
+        entry.file.write_bytes(b"tar")
+    assert cache() == (tmp_path, 1, BYTES, 2, 6)
+    assert cache(clear=True) == (tmp_path, 0, 0, 2, 6)
+    assert cache(clear_remote=True) == (tmp_path, 0, 0, 1, 3) and read.file.exists() and not unread.file.exists()
     assert (tmp_path / "index" / "kept.npz").exists()
 
 

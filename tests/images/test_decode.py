@@ -147,6 +147,9 @@ DRAWS = np.random.default_rng(0)
 DEEP = DRAWS.integers(0, 65536, (6, 8, 3), np.uint16)
 FLOATS = DRAWS.random((6, 8, 3), np.float32)
 FIVE = DRAWS.integers(0, 256, (6, 8, 5), np.uint8)
+GRAY = DEEP[..., :1]
+LONG = DRAWS.integers(0, 2**32, (6, 8), np.uint32)
+LONG.flat[:2] = 0, 2**32 - 1
 
 
 @pytest.mark.parametrize(
@@ -158,8 +161,12 @@ FIVE = DRAWS.integers(0, 256, (6, 8, 5), np.uint8)
         (tiff(FIVE, photometric="rgb"), FIVE[..., :3]),
         (tiff(np.moveaxis(FIVE, -1, 0), photometric="minisblack", planarconfig="separate"), FIVE[..., :3]),
         (tiff(FLOATS, photometric="rgb", extratags=[(274, "H", 1, 3, True)]), FLOATS[::-1, ::-1] * 255),
+        (tiff(GRAY[..., 0], photometric="miniswhite"), np.repeat(255 - np.rint(GRAY / 257), 3, axis=2)),
+        (tiff(1 - FLOATS[..., 0], photometric="miniswhite"), np.repeat(FLOATS[..., :1] * 255, 3, axis=2)),
+        (tiff(LONG), np.repeat(LONG[..., None] / (2**32 - 1) * 255, 3, axis=2)),
     ],
-    ids=["16-bit planes", "float colors", "64-bit floats", "two bands beside colors", "five bands", "upside down"],
+    ids=["16-bit planes", "float colors", "64-bit floats", "two bands beside colors", "five bands", "upside down"]
+    + ["white is 0", "white is 0.0", "32 bits without a sign"],
 )
 def test_tiffs_that_pillow_does_not_read(data: bytes, expected: np.ndarray) -> None:
     assert np.abs(decode(data) - np.rint(expected)).max() <= 0.5
@@ -174,8 +181,10 @@ def test_alpha_of_a_float_tiff_lies_over_white() -> None:
 
 
 def test_a_tiff_of_another_kind_is_broken() -> None:
-    with pytest.raises(BrokenImage, match="it is a TIFF of the kind MINISWHITE, which is not read; convert it to RGB"):
-        decode(tiff(FLOATS[..., 0].astype(float), photometric="miniswhite"))
+    with pytest.raises(BrokenImage, match="it is a TIFF of the kind CFA, which is not read; convert it to RGB"):
+        decode(tiff(FLOATS[..., 0].astype(float), photometric="cfa"))
+    with pytest.raises(BrokenImage, match="it holds complex numbers; store their magnitudes"):
+        decode(tiff(FLOATS[..., 0].astype(complex)))
 
 
 def test_values_that_are_not_finite_are_broken() -> None:

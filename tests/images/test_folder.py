@@ -205,7 +205,8 @@ def test_passed_over_is_counted_and_said(settled: Path, tmp_path: Path, capsys: 
     for name in ("cat/@eaDir/1.png/THUMB.png", "__MACOSX/cat/._1.png", ".cache/3.png", "cat/._1.png", "#recycle/4.png"):
         put(settled / name)
     (settled / "lion").symlink_to(settled / "cat", target_is_directory=True)
-    (settled / "shard.tar").write_bytes(b"")
+    for name in ("shard.tar", "cat/2.AVIF", "cat/3.jpe", "cat/4.jpe"):
+        (settled / name).write_bytes(b"")
     put(settled / "sets/leaves/contact.png")
     (settled / "sets/leaves/recipe.json").write_text("{}")
     (settled / "sets/leaves/000000.tar").write_bytes(b"")
@@ -216,6 +217,8 @@ def test_passed_over_is_counted_and_said(settled: Path, tmp_path: Path, capsys: 
         folder_module._LINKED: 1,
         folder_module._TARS: 1,
         folder_module._DATA_SETS: 1,
+        ".avif files, a format that is not read (convert them)": 1,
+        ".jpe files, JPEGs under a name that is not read (rename them .jpg)": 2,
     }
     for _ in range(2):  # listed, then remembered
         source = open_folder(settled, cache_dir=tmp_path / "cache")
@@ -225,9 +228,20 @@ def test_passed_over_is_counted_and_said(settled: Path, tmp_path: Path, capsys: 
     assert said.count("note: ") == 1 and all(f"{text}: {count}" in said for text, count in expected.items())
 
 
+@pytest.mark.parametrize(("other", "said"), [("Val", 1), ("cat", 0)])
+def test_splits_that_are_read_together_are_said(
+    other: str, said: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "data/train/cat/1.png")
+    put(tmp_path / "data" / other / "cat/2.png")
+    assert len(open_images(tmp_path / "data", cache_dir=tmp_path / "cache")) == 2
+    note = "are read together, as if they were classes; name the one that is meant"
+    assert capsys.readouterr().err.count(f"data: {other} and train {note}") == said
+
+
 def test_a_folder_of_what_is_passed_over_alone(tmp_path: Path) -> None:
     put(tmp_path / "data/@eaDir/1.png")
-    message = r"none of the 0 files in this folder is an image by its name; passed over: images in system .*: 1; give a"
+    message = r"none of the 1 files in this folder is an image by its name; passed over: images in system .*: 1; give a"
     with pytest.raises(DataError, match=message):
         open_images(tmp_path / "data", cache_dir=tmp_path / "cache")
 

@@ -47,7 +47,7 @@ def test_hf_splits(hf: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("label", "classes"),
-    [("number", ("0", "1", "2")), ("text", ("ant", "dog")), ("class", ("ant", "dog"))],
+    [("number", ("0", "1", "2")), ("text", ("ant", "dog")), ("class", ("ant", "dog")), ("flag", ("0", "1"))],
 )
 def test_hf_files_of_any_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str, classes: object) -> None:
     """Parquet by `datasets` and by others, whose columns have no type Image or ClassLabel; a file and a folder."""
@@ -57,7 +57,8 @@ def test_hf_files_of_any_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     kinds: dict[str, tuple[str, Any, list[Any]]] = {
         "number": ("label", datasets.Value("int64"), [0, 2, None]),
         "text": ("class_name", datasets.Value("string"), ["dog", "ant", None]),
-        "class": ("kind", datasets.ClassLabel(names=["dog", "ant"]), [0, 1, -1]),
+        "class": ("kind", datasets.ClassLabel(names=["dog", "ant"]), [0, 1, None]),
+        "flag": ("target", datasets.Value("bool"), [True, False, None]),
     }
     name, kind, values = kinds[label]
     rows = [{"bytes": data} for data in encoded]
@@ -68,6 +69,7 @@ def test_hf_files_of_any_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
             [{"bytes": b} for b in encoded],
         ),
         "class": (datasets.Image(), rows),
+        "flag": (datasets.Image(), rows),
     }[label]
     (tmp_path / "set").mkdir()
     stored = datasets.Dataset.from_dict(
@@ -76,7 +78,9 @@ def test_hf_files_of_any_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     stored.to_parquet(tmp_path / "set/test-00000.parquet")
     folder = open_images(f"hf:{tmp_path / 'set'}:test", cache_dir=tmp_path / "cache")
     assert folder.classes == classes and folder.labels.tolist()[2] == -1
-    assert [folder.classes[n] for n in folder.labels[:2]] == {"number": ["0", "2"]}.get(label, ["dog", "ant"])
+    assert [folder.classes[n] for n in folder.labels[:2]] == {"number": ["0", "2"], "flag": ["1", "0"]}.get(
+        label, ["dog", "ant"]
+    )
     assert [int(folder.read(row)[0, 0, 0]) for row in range(3)] == [0, 40, 80]
     file = open_images(f"hf:{tmp_path / 'set/test-00000.parquet'}", cache_dir=tmp_path / "cache")
     assert file.fingerprint == folder.fingerprint

@@ -70,8 +70,8 @@ def stored(image: np.ndarray) -> np.ndarray:
         ("off-center 88 %", lambda image: stored(part(image, 7 / 8, 0.5, 1))),
         ("off-center 88 %, mirrored", lambda image: part(image, 7 / 8, 0, 0.5)[:, ::-1]),
         ("off-center 75 %", lambda image: part(image, 3 / 4, 1, 1)),
-        ("rotated", lambda image: rotated(image, 6)),
-        ("rotated, mirrored", lambda image: rotated(image, -8)[:, ::-1]),
+        ("rotated", lambda image: rotated(image, 5)),
+        ("rotated, mirrored", lambda image: rotated(image, -10)[:, ::-1]),
         ("border added", lambda image: framed(image, 255)),
         ("border added, mirrored", lambda image: stored(framed(image, 255))[:, ::-1]),
     ],
@@ -99,6 +99,34 @@ def test_images_of_one_layout_are_no_copies_and_a_stored_one_is(tmp_path: Path) 
     assert find_copies(hashed(tmp_path / "train", train), second).copies == ()
     found = find_copies(hashed(tmp_path / "leaked", [stored(image) for image in test[:30]]), second)
     assert [copy.second for copy in found.copies] == list(range(30))
+
+
+def test_a_black_border_around_a_black_ground_is_found(tmp_path: Path) -> None:
+    """The trimmed edges are those of the body, however wide the border and noisy the ground."""
+    noise = np.random.default_rng(0)
+    scans = []
+    for _ in range(30):
+        image = np.zeros((64, 64, 3), np.uint8)
+        cv2.ellipse(image, (32, 32), (26 + int(noise.integers(-2, 3)), 21), 0, 0, 360, (90,) * 3, -1, cv2.LINE_AA)
+        cv2.circle(image, tuple(noise.integers(22, 43, 2).tolist()), 3, (180,) * 3, -1, cv2.LINE_AA)
+        scans.append(np.clip(image + noise.normal(0, 4, image.shape), 0, 255).astype(np.uint8))
+    framed = [cv2.copyMakeBorder(image, 12, 12, 12, 12, cv2.BORDER_CONSTANT, value=(0, 0, 0)) for image in scans]
+    first = hashed(tmp_path / "first", framed)
+    assert [copy.second for copy in find_copies(first, hashed(tmp_path / "second", scans)).copies] == list(range(30))
+
+
+@pytest.mark.parametrize("degrees", [3, -5])
+def test_a_page_of_text_that_is_turned_a_little_is_found(degrees: float, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    pages = []
+    for _ in range(30):
+        image = np.full((96, 72, 3), 255, np.uint8)
+        for top in range(14, 92, 9):
+            words = "".join(random.choice([*"abcdefghij   "], 10))
+            cv2.putText(image, words, (6, top), cv2.FONT_HERSHEY_SIMPLEX, 0.25, (20, 20, 20), 1, cv2.LINE_AA)
+        pages.append(image)
+    first = hashed(tmp_path / "first", [rotated(image, degrees) for image in pages])
+    assert [copy.second for copy in find_copies(first, hashed(tmp_path / "second", pages)).copies] == list(range(30))
 
 
 def test_a_turned_hash_is_that_of_the_turned_image() -> None:

@@ -16,6 +16,7 @@ import pytest
 from syn2co.core.errors import DataError
 from syn2co.data.open import open_images
 from syn2co.images.image_set import ImageSet
+from syn2co.images.index import unread_image
 from syn2co.images.quarantine import BrokenImage
 from syn2co.images.sources import tar as tar_module
 from syn2co.images.sources import tar_members
@@ -151,7 +152,7 @@ def test_nasty_members_are_skipped_and_listed(tmp_path: Path) -> None:
     assert names(images) == ["0:hard.png", "0:ok.png"] and values(images) == [1, 1]
     assert images.quarantined == [
         ("0:../up.png", "its name leads out of the tar with '..'"),
-        ("0:/abs.png", "its name in the tar is absolute"),
+        ("0:/abs.png", "its name in the tar is absolute; make the tar without -P"),
         ("0:soft.png", "it is a link inside the tar; store the image itself"),
         ("0:lost.png", "it is a link to a member that is no image before it in the tar; store the image itself"),
         ("0:pipe.png", "it is not a plain file inside the tar"),
@@ -162,7 +163,7 @@ def test_index_is_remembered_until_the_tar_changes(tmp_path: Path, monkeypatch: 
     path = make_tar(tmp_path / "a.tar", {"cat/0.png": png(1), "dog/1.png": png(2)})
     scans: list[Path] = []
     real = tar_module.scan_tar
-    monkeypatch.setattr(tar_module, "scan_tar", lambda at: scans.append(at) or real(at))
+    monkeypatch.setattr(tar_module, "scan_tar", lambda at, name: scans.append(at) or real(at, name))
     first = open_images(path, cache_dir=tmp_path / "cache")
     second = open_images(path, cache_dir=tmp_path / "cache")
     assert len(scans) == 1
@@ -206,6 +207,17 @@ def test_tars_behind_each_other_are_all_read(tmp_path: Path) -> None:
     (tmp_path / "junk.tar").write_bytes(b"".join(parts[:2]) + b"signature")
     images, passed = opened(tmp_path / "junk.tar", tmp_path / "cache")
     assert values(images) == [0, 1] and passed == {tar_members.BEHIND: 9}
+
+
+def test_labels_that_are_lost_and_formats_that_are_not_read_are_said(tmp_path: Path) -> None:
+    members = {"1.png": png(1), "1.CLS": b"cat", "2.png": png(2), "2.cls": b"\xff", "3.heic": b"x", "4.JFIF": b"x"}
+    images, passed = opened(make_tar(tmp_path / "a.tar", members), tmp_path / "cache")
+    assert images.classes == ("cat",) and images.labels.tolist() == [0, -1] and images.ignored == 0
+    assert passed == {tar_members.UNNAMED: 1, unread_image("3.heic"): 1, unread_image("4.jfif"): 1}
+    with pytest.raises(
+        DataError, match=r"none of the 1 members .*; passed over: \.heic files, .* \(convert them\); give"
+    ):
+        opened(make_tar(tmp_path / "b.tar", {"3.heic": b"x"}), tmp_path / "cache")
 
 
 def test_the_last_of_several_members_of_one_name_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

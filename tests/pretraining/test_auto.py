@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from syn2co.core.errors import ConfigError
+from syn2co.data.open import open_images
 from syn2co.pretraining import auto
+from syn2co.pretraining import train as train_module
 from syn2co.pretraining.auto import Auto, Surroundings, choose, chosen_config
 from syn2co.pretraining.config import Config, load_config
 from syn2co.pretraining.speed import StepSpeed, measure_speed
@@ -150,3 +152,20 @@ def test_a_speed_is_measured_without_the_weights_to_begin_with(tmp_path: Path) -
     with pytest.raises(ConfigError, match="seen"):
         measure_speed(config, trial)
     assert timed[0].init_from is None and timed[0].init_hash is None
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_steps_that_are_timed_find_their_images_decoded(
+    warm: bool, tiny: Callable[..., Config], image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second time images are kept when they are first read: a run of 12 steps would time the decoding."""
+    open_images(image_folder)
+    kept: list[int] = []
+    loop = train_module.train
+    monkeypatch.setattr(
+        train_module,
+        "train",
+        lambda run, state: kept.append(run.average_and_check.images.nbytes_cache) or loop(run, state),
+    )
+    train_module._begin_or_resume(tiny("training.steps=1", "negatives.start=0"), tmp_path / "run", warm=warm)
+    assert kept == [8 * 20 * 24 * 3 if warm else 0]

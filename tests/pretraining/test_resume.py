@@ -26,6 +26,8 @@ from tiny_images import write_images
 from syn2co.core import keyed_rng
 from syn2co.core.errors import DataError
 from syn2co.data import loader
+from syn2co.evaluation.crops import CropReader
+from syn2co.images.image_set import ImageSet
 
 STEPS = 12  # of the tiny config: four epochs of three
 LONG = ("training.steps=40", "machine.save_steps=3", "training.micro_batches=2")
@@ -314,6 +316,34 @@ def test_the_state_is_saved_when_no_images_come(act, kind, tiny, image_folder, t
     assert saved_steps(tmp_path / "run") == [3] == [metrics(tmp_path / "run")[-1]["step"]]
     if act is _vanish:
         (tmp_path / "elsewhere").rename(tmp_path / "images")
+    assert_same_run(_train(config, tmp_path / "run"), expected)
+
+
+@pytest.mark.parametrize("kind", [DataError, SystemExit])
+def test_a_run_that_ends_in_a_score_scores_when_it_goes_on(kind, tiny, image_folder, tmp_path, monkeypatch):
+    """Images of the score vanish, or a signal comes while they are read: after step 3, when no checkpoint is due."""
+    bank, queries = (shutil.copytree(image_folder, tmp_path / "bank"), write_images(tmp_path / "queries", seed=1))
+    config = tiny(f'online_knn.train=["{bank}"]', f'online_knn.test=["{queries}"]', "online_knn.every_epochs=1",
+                  "machine.save_steps=1000", "training.steps=4")  # fmt: skip
+    expected = _train(config, tmp_path / "whole")
+    fill = CropReader.fill
+
+    def ending(*args):
+        if kind is SystemExit:
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif bank.exists():
+            bank.rename(tmp_path / "elsewhere")
+        return fill(*args)
+
+    monkeypatch.setattr(ImageSet, "cached", False)
+    monkeypatch.setattr(ImageSet, "read", lambda self, index: self.decoded(index, self.load(index)))
+    with monkeypatch.context() as patch, pytest.raises(kind):
+        patch.setattr(CropReader, "fill", ending)
+        _train(config, tmp_path / "run")
+    assert saved_steps(tmp_path / "run") == [3]
+    assert not any("knn" in record for record in metrics(tmp_path / "run"))
+    if kind is DataError:
+        (tmp_path / "elsewhere").rename(bank)
     assert_same_run(_train(config, tmp_path / "run"), expected)
 
 

@@ -269,10 +269,12 @@ def test_real_replaces_the_images_of_the_config(tiny, tmp_path):
 
 def test_files_that_are_no_images_are_counted(tiny, tmp_path, capsys):
     images = write_images(tmp_path / "images")
-    for name in ("a.heic", "b.txt"):
+    for name in ("a.heic", "b.txt", "c.txt"):
         (images / name).write_text("")
     pretrain(tiny("training.steps=4"), out=tmp_path / "run", real=[images], progress=True)
-    assert "note: 2 files of the sources are no images by their names and are passed over" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "note: 2 files of the sources are no images by their names and are passed over" in said
+    assert "passed over: .heic files, a format that" in said
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float64"])

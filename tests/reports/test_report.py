@@ -6,14 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import study_pages
 from click.testing import CliRunner
 from evaluation_folders import paint
+from PIL import Image
 
 import syn2co
 from syn2co.cli.reports import COMMANDS
 from syn2co.core.errors import ConfigError, EvaluationError, StudyError
+from syn2co.data.loader import Schedule, batches
+from syn2co.data.training_data import open_training_data
+from syn2co.reports import run_page
 from syn2co.reports.compare import compare
 from syn2co.reports.report import report
 from syn2co.studies.grid import Study
@@ -61,6 +66,28 @@ def test_a_run_has_its_diagnosis_its_loss_and_its_views(runs: Path, tmp_path: Pa
 
 def test_the_page_lies_beside_the_data_by_default(runs: Path) -> None:
     assert report([runs / "one"]) == [runs / "one" / "run.html"]
+
+
+@pytest.mark.parametrize("setting", ["data.decode=reduced", "mix.canvas=32", "data.decode=full"])
+def test_the_page_shows_views_that_the_loader_gives(setting, tiny, tmp_path: Path, monkeypatch) -> None:
+    """A broken image among them, after which all numbers are others."""
+    for number in range(9):
+        pixels = np.random.default_rng(number).integers(0, 256, (90, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.jpg")
+    (tmp_path / "0.jpg").write_bytes(b"broken")
+    config = tiny(f'data.real=["{tmp_path}"]', setting)
+    data = open_training_data(config.data, config.mix, seed=config.seed, batch=8, size=16)
+    data.images.write_quarantine(tmp_path / "quarantine.jsonl")
+    schedule = Schedule(8, 8, 1, 1, config.seed, data.mixer)
+    (batch,) = batches(data.images, config.views, schedule, range(1), rank=0, workers=0, codec=data.codec)
+    drawn = list[tuple]()
+    monkeypatch.setattr(run_page, "view_grid", drawn.extend)
+    monkeypatch.setattr(run_page, "_png", lambda _: b"")
+    _, missing = run_page._views(tmp_path, config)
+    assert missing == [] and len(drawn) == 6
+    given = {views.tobytes() for views in batch.views.transpose(0, 1).numpy()}
+    assert {np.stack(views).tobytes() for _, *views in drawn} <= given
+    assert all(image.shape == (90, 90, 3) for image, *_ in drawn)
 
 
 def test_a_run_whose_images_are_gone_has_a_page_that_says_so(runs: Path, tmp_path: Path) -> None:

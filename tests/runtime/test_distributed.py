@@ -2,18 +2,22 @@
 
 import json
 import os
+import signal
+import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from runs import finish, start_ranks
+from runs import finish, said, start_ranks
 
-from syn2co.core.errors import ConfigError, TrainingError
-from syn2co.runtime import distributed
+from syn2co.core.errors import ConfigError, DataError, TrainingError
+from syn2co.runtime import distributed, process_group, signals
 
 
 def test_one_process_is_the_identity():
@@ -43,11 +47,41 @@ def test_mps_has_no_ranks(launched):
         distributed.session("mps").__enter__()
 
 
+@pytest.mark.parametrize("backends, device", [
+    ("", "cpu"), ("cuda:nccl", "cuda"), ("cpu:gloo,cuda:nccl", "cpu"), ("cpu:gloo,cuda:gloo", "cpu"),
+])  # fmt: skip
+def test_hosts_talk_through_their_gpus_where_nothing_else_talks(backends, device, monkeypatch):
+    """Someone's own process group of NCCL alone, in which a run is started as a function."""
+    group = SimpleNamespace(WORLD=object() if backends else None)
+    torch_group = SimpleNamespace(GroupMember=group, get_backend_config=lambda _: backends)
+    monkeypatch.setattr(distributed, "dist", torch_group)
+    sent: list[torch.device] = []
+    monkeypatch.setattr(distributed, "active", lambda: True)
+    monkeypatch.setattr(distributed.torch, "tensor", lambda values, device: sent.append(device) or values[0])
+    monkeypatch.setattr(distributed, "all_reduce_max", lambda value: value)
+    assert distributed.largest(3) == 3 and sent == [torch.device(device)]
+
+
 def test_local_rank_is_torchruns(launched, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert distributed.local_rank() == 0, "left over, alone"
     launched(LOCAL_RANK=3)
     assert distributed.local_rank() == 3
+
+
+def _no_disk() -> None:
+    raise DataError("the disk is gone")
+
+
+def _ended(me: int, act: Callable[[], None]) -> str:
+    """Return how a block ends in which rank 1 alone acts."""
+    try:
+        with signals.Interrupts(), distributed.ending_together():
+            if me:
+                act()
+    except (DataError, signals.Interrupted) as error:
+        return f"{type(error).__name__} {error}"
+    return ""
 
 
 def _talk(folder: str) -> None:
@@ -74,6 +108,9 @@ def _talk(folder: str) -> None:
             "total": total.tolist(),
             "gradient": values.grad.tolist(),
         }
+        found["ends"] = [
+            _ended(me, act) for act in (lambda: None, _no_disk, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        ]
         distributed.barrier()
         group: Any = torch.distributed.group.WORLD
         group._get_backend(torch.device("cpu"))._set_default_timeout(timedelta(seconds=0.5))
@@ -81,13 +118,16 @@ def _talk(folder: str) -> None:
         (Path(folder) / f"{me}.json").write_text(json.dumps(found))
 
 
+ENDS = ("the images of another rank could not be loaded; it says why", "the disk is gone")
+
+
 def test_two_ranks(tmp_path):
     for process in start_ranks(2, _talk, str(tmp_path)):
         assert finish(process) == 0
-    said = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
-    first = [found.pop("first") for found in said]
+    told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    first = [found.pop("first") for found in told]
     assert first[0] < first[1], "rank 1 waits for rank 0, for longer than a collective may take"
-    for rank, found in enumerate(said):
+    for rank, found in enumerate(told):
         assert found["who"] == [rank, 2, rank == 0, True]
         assert found["rows"] == [[0, 0], [0, 0], [0, 0], [1, 1]]
         assert found["none"] == [0, 1]
@@ -96,6 +136,7 @@ def test_two_ranks(tmp_path):
         assert found["mean"] == [False, True]
         assert found["object"] == "of rank 0"
         assert found["state"] == [[3, 3], 0]
+        assert found["ends"] == ["", f"DataError {ENDS[rank]}", "Interrupted "]
         assert found["total"] == [1 * 1 + 2 * 2, 1 * 0 + 2 * -2]
         # d(sum of both losses)/dv = (1 + 2) (1, 10) times the rank's own factor
         assert found["gradient"] == [3.0 * (rank + 1), 30.0 * (rank + 1)]
@@ -117,8 +158,26 @@ def test_wrapped_gradients_are_means_over_ranks(tmp_path):
     assert json.loads((tmp_path / "1.json").read_text()) == [[1.5, 2.0]]
 
 
+def _train_depthwise(folder: str) -> None:
+    """The gradient of such a layer has another stride than its weight in the dimension of size one."""
+    with distributed.session("cpu"):
+        layer = torch.nn.Conv2d(4, 4, 3, groups=4, padding=1)
+        images = torch.rand(2, 4, 5, 5).to(memory_format=torch.channels_last)
+        alone = torch.autograd.grad(layer(images).square().sum(), layer.weight)[0]
+        assert alone.stride() != layer.weight.stride(), "else this shows nothing"
+        wrapped = distributed.wrap(layer, torch.device("cpu"))
+        wrapped(images).square().sum().backward()
+    (Path(folder) / os.environ["RANK"]).touch()
+
+
+def test_a_layer_of_one_channel_a_group_makes_no_warning(tmp_path):
+    """In these processes warnings are errors."""
+    for process in start_ranks(2, _train_depthwise, str(tmp_path)):
+        assert finish(process) == 0
+
+
 def _hang(folder: str) -> None:
-    distributed.TIME_OUT, distributed._ANSWER = timedelta(seconds=1), 1.0
+    process_group.TIME_OUT, process_group._ANSWER = timedelta(seconds=1), 1.0
     if os.environ["RANK"] == "1":
         with distributed.session("cpu"):
             time.sleep(3)
@@ -135,6 +194,55 @@ def test_a_rank_that_hangs_is_named_after_the_time_out(tmp_path):
         assert f"rank {rank}: rank 1 is gone or does not answer; see what it says" in (tmp_path / str(rank)).read_text()
 
 
+def _freeze_while_others_wait(folder: str) -> None:
+    process_group.TIME_OUT = timedelta(seconds=1)
+    with pytest.raises(TrainingError) as caught, distributed.session("cpu"):
+        distributed.main_first(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    (Path(folder) / os.environ["RANK"]).write_text(str(caught.value))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows freezes no process")
+def test_a_first_rank_that_is_frozen_is_named_by_those_who_wait_for_it(tmp_path):
+    """The store lies in rank 0: no look at it comes back."""
+    processes = start_ranks(2, _freeze_while_others_wait, str(tmp_path))
+    assert finish(processes[1]) == 0
+    processes[0].kill()
+    processes[0].join()
+    assert "rank 1: rank 0 is gone or does not answer; see what it says" in (tmp_path / "1").read_text()
+
+
+def _told_to_leave(folder: str) -> None:
+    if os.environ["RANK"] == "1":
+        return
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with signals.ends_on_signals(), distributed.session("cpu"):
+        raise AssertionError("rank 1 never came")
+
+
+def test_a_signal_ends_the_wait_for_ranks_that_never_come(tmp_path):
+    assert [finish(process) for process in start_ranks(2, _told_to_leave, str(tmp_path))] == [143, 0]
+
+
+def _mistaken(ranks: str) -> None:
+    from syn2co.cli import main as cli
+
+    process_group._ANSWER = 3.0 if ranks == "01" else 0.5
+    if os.environ["RANK"] in ranks:
+        sys.argv = ["syn2co", "recipes", "no-such"]
+        cli.main()
+
+
+@pytest.mark.parametrize("ranks", ["01", "1"])
+def test_an_error_before_the_ranks_have_joined_is_said_once(ranks):
+    processes = start_ranks(2, _mistaken, ranks)
+    assert [finish(process) for process in processes] == [2 if ranks == "01" else 0, 2]
+    sentence = "ConfigError: --recipe no-such: there is no such recipe"
+    first, second = map(said, processes)
+    assert first.startswith(sentence) if ranks == "01" else first == ""
+    assert second == "" if ranks == "01" else second.startswith(f"rank 1: {sentence}")
+    assert (first + second).count("\n") == 1
+
+
 def test_a_store_whose_process_is_frozen_names_nobody_and_does_not_hang(monkeypatch):
     class Frozen:
         def set(self, key, value): ...
@@ -142,5 +250,6 @@ def test_a_store_whose_process_is_frozen_names_nobody_and_does_not_hang(monkeypa
         def check(self, keys):
             threading.Event().wait()
 
-    monkeypatch.setattr(distributed, "_ANSWER", -0.9)
-    assert distributed._silent_ranks(Frozen(), 0) == []
+    monkeypatch.setattr(process_group, "_ANSWER", -0.9)
+    monkeypatch.setattr(process_group.dist, "get_world_size", lambda: 2)
+    assert process_group._silent_ranks(Frozen(), 0) == []

@@ -212,6 +212,7 @@ def test_sources_are_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.M
         f"cars={tmp_path}/a,{tmp_path}/b",
     )  # fmt: skip
     assert as_specs("12bit:a") == (f"12bit:{tmp_path}/a",)
+    assert as_specs("https://me:SECRET@host/x=a?SECRET") == ("https://host/x=a",)
 
 
 def test_a_preview_writes_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Axis letters: N images, D features, P pixel values.
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,8 +114,9 @@ def whiten(parts: Sequence[Rows], components: int) -> tuple[Rows, ...]:
 def _pixels(side: AuditedSet, rows: Int64[np.ndarray, " N"], progress: bool) -> Float64[np.ndarray, "N P"]:
     """Return the pixel values of some images at 32 x 32, in 0..1."""
     values = np.empty((len(rows), SIDE * SIDE * 3), np.float64)
-    with Bar(f"{side.role}: pixels", len(rows), show=progress) as bar:
-        for slot, index in enumerate(rows.tolist()):
-            values[slot] = resize_and_crop(side.images.read(index), SIDE, 1.0).reshape(-1)
+    images = side.images.read_many(rows.tolist())
+    with Bar(f"{side.role}: pixels", len(rows), show=progress) as bar, closing(images):
+        for slot, image in enumerate(images):
+            values[slot] = resize_and_crop(image, SIDE, 1.0).reshape(-1)
             bar.advance()
     return values / 255

@@ -66,7 +66,8 @@ def _near_evaluation(results: Results) -> Iterator[Finding]:
         return
     level: Level = "fail" if memory.share > MEMORIZED_SHARE else "warn"
     advice = (
-        "They may be crops, turns or other changes of evaluation images that no hash knows; compare the pairs below."
+        "Those that are not among the leaks may be crops, turns or other changes that no hash knows; compare the pairs "
+        "below."
     )
     yield Finding("near evaluation", level, words, advice=(advice,))
 
@@ -145,7 +146,7 @@ def _dead(results: Results) -> Iterator[Finding]:
             advice=("Make them again.",),
         )
     else:
-        yield Finding("broken", "pass", f"All {_images(count)} can be read.")
+        yield Finding("broken", "pass", f"All {_images(count)} can be read." if count > 1 else "The image can be read.")
     kinds = {"black": dead.black, "of one color": dead.constant, "white noise": dead.noise}
     total = sum(map(len, kinds.values()))
     if total:

@@ -14,6 +14,7 @@ from syn2co.core import keyed_rng
 from syn2co.core.errors import Syn2CoError
 from syn2co.core.files import public_path
 from syn2co.core.paths import lies_there, user_path
+from syn2co.core.urls import without_secrets
 from syn2co.data.named_source import SCHEMES
 from syn2co.data.open import open_images
 from syn2co.data.stored_set import RECIPE, StoredSetSource, is_stored_set
@@ -127,6 +128,6 @@ def _refuse_empty(spec: str | Path) -> None:
 
 def _public(spec: str | Path) -> str:
     """Return the name of a source without the folders above it, so that a report tells nothing of the machine."""
-    text = str(spec)
+    text = without_secrets(str(spec))
     scheme, _, rest = text.partition(":")
     return f"{scheme}:{public_path(rest)}" if scheme in SCHEMES else Path(text).name or text

@@ -3,6 +3,7 @@
 Axis letters: N images, K hashes of an image, H height, W width in pixels.
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -42,9 +43,11 @@ def scan(side: AuditedSet, *, progress: bool = False) -> ImageStatistics:
     values = (np.zeros(count, np.float32) for _ in range(3))
     sizes = np.zeros((count, 2), np.int32)
     stats = ImageStatistics(pixels, mirrored, np.zeros((count, HASHES), np.uint64), *values, sizes=sizes)
-    with Bar(f"{side.role}: hashes", count, show=progress) as bar:
-        for index in range(count):
-            image = side.images.read(index)
+    with (
+        Bar(f"{side.role}: hashes", count, show=progress) as bar,
+        closing(side.images.read_many(range(count))) as images,
+    ):
+        for index, image in enumerate(images):
             stats.pixels[index] = pixel_hash(image)
             stats.mirrored_pixels[index] = pixel_hash(image[:, ::-1])
             stats.hashes[index] = view_hashes(image)

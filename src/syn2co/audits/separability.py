@@ -4,6 +4,7 @@ Axis letters: N synthetic images, M real images, D features, H height, W width i
 """
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,8 @@ def storage(side: AuditedSet, sizes: np.ndarray) -> dict[str, Any]:
 
 def trace_rows(side: AuditedSet, rows: Int64[np.ndarray, " N"], size: int) -> Float64[np.ndarray, "N D"]:
     """Return what codec and resizing leave in each image: its spectrum at `size` and the grid of JPEG blocks."""
-    return np.stack([traces(side.images.read(index), size) for index in rows.tolist()])
+    with closing(side.images.read_many(rows.tolist())) as images:
+        return np.stack([traces(image, size) for image in images])
 
 
 def traces(image: UInt8[np.ndarray, "H W 3"], size: int) -> Float64[np.ndarray, " D"]:

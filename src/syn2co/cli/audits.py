@@ -43,9 +43,9 @@ def audit(
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Look for copies, leaks, duplicates and dead images in SYNTHETIC, and compare it to real images.
+    """Look for copies, leaks, duplicates and dead images in SRC, and compare them to real images.
 
-    SYNTHETIC is a data set folder, a folder of images, or tar files; several are one set.
+    SRC is a data set folder, a folder of images, or tar files; several are one set.
     """
     from syn2co.audits.image_sets import AuditError
     from syn2co.audits.settings import AuditSettings

@@ -8,10 +8,13 @@ import sys
 import click
 
 from syn2co.cli import audits, encoders, reports, runs, scores, sets, studies
-from syn2co.cli.ranks import first_rank
+from syn2co.cli.ranks import say
 from syn2co.core.errors import Syn2CoError
+from syn2co.core.paths import PathError
 from syn2co.core.stuck_threads import leave_if_stuck
+from syn2co.core.urls import without_secrets
 from syn2co.core.versions import __version__
+from syn2co.runtime.allocator import is_lack, lack_in_words
 from syn2co.runtime.signals import Terminated, ends_on_signals
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -19,6 +22,10 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 class _Group(click.Group):
     """Commands in the order of work rather than of the alphabet, and the nearest name for an unknown one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the secrets out of URLs before anything reads the words: messages and files repeat them."""
+        return super().parse_args(ctx, list(map(without_secrets, args)))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -44,7 +51,7 @@ def cli() -> None:
     """Train vision transformers without labels, with synthetic hard negatives.
 
     \b
-    syn2co demo                                                    see it work, offline, in minutes
+    syn2co demo                              see it work, offline, in minutes
     syn2co pretrain --recipe synco-deit-s --real photos --out runs/photos
     syn2co evaluate runs/photos --train labeled/train --test labeled/test
     """
@@ -85,11 +92,14 @@ def _main() -> None:
     speed, not two thirds (two cores).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+    os.environ["MPLBACKEND"] = "agg"  # no window is opened; an unknown name there ends the import of matplotlib
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # class names in a terminal of another alphabet
     try:
         with ends_on_signals():
+            _require_folder()
             cli(standalone_mode=False)
             sys.stdout.flush()
     except click.exceptions.Exit as done:
@@ -98,8 +108,7 @@ def _main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except Syn2CoError as error:
-        if first_rank() or error.one_rank:
-            click.echo(f"{type(error).__name__}: {error}", err=True)
+        say(error)
         sys.exit(2)
     except (KeyboardInterrupt, click.exceptions.Abort):
         sys.exit(130)
@@ -108,8 +117,49 @@ def _main() -> None:
             click.echo(f"ended by {left.__cause__}; what was finished is kept, and used by the same command", err=True)
         raise
     except OSError as error:
+        _leave_without_temporary_files(error)
         _leave_without_output(error)
         raise
+    except (MemoryError, RuntimeError, ImportError) as error:
+        _leave_without_means(error)
+        raise
+
+
+def _open_streams() -> None:
+    """Let the null device stand for standard streams that are closed: the next file that is opened would be one."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 - it stays
+
+
+def _require_folder() -> None:
+    """Refuse a current folder that is gone, without which libraries end the process in odd words."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise PathError("the current folder is no longer there; change to another one") from None
+
+
+def _leave_without_temporary_files(error: OSError) -> None:
+    """Leave if no folder for temporary files was there; libraries ask for one while they are imported."""
+    if "No usable temporary directory" in str(error):  # in these words by Python's tempfile
+        click.echo("TMPDIR: no folder for temporary files can be written; name one in this variable", err=True)
+        sys.exit(2)
+
+
+def _leave_without_means(error: Exception) -> None:
+    """Leave if the system gives no more memory or threads."""
+    if is_lack(error):
+        click.echo(f"{lack_in_words(error)}; end other programs, or raise the limit (ulimit -v)", err=True)
+        sys.exit(2)
+    if "can't start new thread" in str(error):  # in these words by Python
+        advice = "end other programs, or raise the limit of processes (ulimit -u, or that of the container)"
+        click.echo(f"no more threads can be started; {advice}", err=True)
+        sys.exit(2)
 
 
 def _leave_without_output(error: OSError) -> None:

@@ -53,11 +53,13 @@ class Duration(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
             return float(value)
-        parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", value.strip().lower())
-        if not parts or not any(parts.groups()):
+        number = r"(\d+\.?\d*|\.\d+)"
+        parts = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", "".join(value.lower().split()))
+        hours, minutes, seconds = (float(part or 0) for part in parts.groups()) if parts else (0.0, 0.0, 0.0)
+        total = 3600 * hours + 60 * minutes + seconds
+        if not total:
             self.fail(f"{value!r} is no time; give hours, minutes or seconds, such as 2h, 90m or 1h30m", param, ctx)
-        hours, minutes, seconds = (float(part or 0) for part in parts.groups())
-        return 3600 * hours + 60 * minutes + seconds
+        return total
 
 
 class SourceCommand(click.Command):
@@ -94,6 +96,7 @@ class SourceCommand(click.Command):
         """Return the words with the option repeated before each further value of a source."""
         options = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
         sources = {name for option in options if option.multiple and option.metavar == "SRC" for name in option.opts}
+        names = {name for option in options for name in option.opts}
         valued = {name for option in options if not option.is_flag for name in option.opts}
         missing = sum(isinstance(parameter, click.Argument) and parameter.required for parameter in self.params)
         words: list[str] = []
@@ -101,6 +104,8 @@ class SourceCommand(click.Command):
         for number, word in enumerate(args):
             if word == "--" and not due:
                 return words + args[number:]
+            if due and word in names:  # the shell leaves no word of an empty variable
+                raise click.BadOptionUsage(option, f"Option {option!r} requires an argument; behind it stands {word}")
             if due:
                 due = False
             elif word.startswith("-"):
@@ -117,7 +122,9 @@ class SourceCommand(click.Command):
 def _setting_hint(command: str, option: str, args: list[str]) -> str | None:
     """Return how to set what was given as an option of its own, None if no setting of the command has that name."""
     name = option.lstrip("-").replace("-", "_")
-    same = [known for known in _known_settings(command) if known == name or known.endswith(f".{name}")]
+    settings = _known_settings(command)
+    same = [known for known in settings if known == name or known.endswith(f".{name}")]
+    same = same or [known for known in settings if name in known.rpartition(".")[2].split("_")][:3]  # lr of base_lr
     if not same:
         return None
     word = next(word for word in args if word.partition("=")[0] == option)

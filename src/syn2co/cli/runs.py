@@ -18,7 +18,7 @@ from syn2co.cli.ranks import first_rank
     "real",
     multiple=True,
     metavar="SRC",
-    help="Images: folder, tar, builtin:photos, torchvision:NAME, hf:NAME; several; instead of the recipe's.",
+    help="Images: folder, tar, its URL, builtin:photos, torchvision:NAME, hf:NAME; several; instead of the recipe's.",
 )
 @click.option(
     "--synthetic",
@@ -138,7 +138,7 @@ def doctor(run: Path, as_json: bool) -> None:
 @click.option("--pretrain-only", is_flag=True, help="One longer run on the photographs alone, about five minutes.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting of the recipe; repeatable.")
 def demo(out: Path, pretrain_only: bool, settings: tuple[str, ...]) -> None:
-    """Make synthetic images, look at them, pretrain with and without, score; offline, at most ten minutes."""
+    """Make synthetic images, look at them, pretrain with and without, score; offline, at most 8 minutes."""
     from syn2co.demonstration.demo import demo as run
 
     run(out, pretrain_only=pretrain_only, settings=settings)

@@ -128,11 +128,18 @@ def embed(
 
 @click.command()
 @click.option("--clear", is_flag=True, help="Delete every cached feature.")
-def cache(clear: bool) -> None:
-    """Show the cache of clean features, or empty it; `--set cache_gib=0` evaluates without one."""
+@click.option("--clear-remote", is_flag=True, help="Delete every fetched tar that no living process reads.")
+def cache(clear: bool, clear_remote: bool) -> None:
+    """Show or empty the cache of clean features and of tars fetched from a URL.
+
+    `evaluate --set cache_gib=0` does without features; $SYN2CO_REMOTE_CACHE_GB bounds the tars.
+    """
     from rich.filesize import decimal
 
     from syn2co.evaluation.feature_cache import cache as run
 
-    content = run(clear=clear)
-    click.echo(f"{content.files} files of features, {decimal(content.nbytes)}, in {content.folder}")
+    content = run(clear=clear, clear_remote=clear_remote)
+    click.echo(
+        f"{content.files} files of features, {decimal(content.nbytes)}, and {content.tars} tars from a URL, "
+        f"{decimal(content.tar_nbytes)}, in {content.folder}"
+    )

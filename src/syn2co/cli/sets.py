@@ -23,7 +23,7 @@ def _recipe_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--captions", help="A file of captions: a line each, JSONL or CSV."),
         click.option("--vary", is_flag=True, default=None, help="Make variations of the real images."),
         click.option("--real", multiple=True, metavar="SRC", help="Real images to learn from or to vary; several."),
-        click.option("--max-real", type=click.IntRange(min=1), help="Use only so many of them, as mix.max_real does."),
+        click.option("--max-real", type=click.IntRange(min=1), help="At most this many of them, as mix.max_real does."),
         click.option("--config", "config_file", type=UserPath(), help="JSON settings, such as a recipe.json."),
         click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting; repeatable."),
         click.option("--workers", type=click.IntRange(min=0), help="Processes that make images [0: this one]."),
@@ -152,7 +152,7 @@ def verify(out: Path, quiet: bool) -> None:
 @click.option("--real", multiple=True, metavar="SRC", help="The real images, if the image is a variation; several.")
 @click.option("--generator", help="Where your own path.py:function lies now.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Such as options.model=PATH; repeatable.")
-@click.option("--out", "to", type=UserPath(), help="Write the image made now to this PNG file.")
+@click.option("--out", "to", type=UserPath(), help="Write the image made now to this file, NAME.png.")
 def replay(
     out: Path, id: str, real: tuple[str, ...], generator: str | None, settings: tuple[str, ...], to: Path | None
 ) -> None:

@@ -1,5 +1,8 @@
 """CPUs that this process may use, which may be fewer than the machine has."""
 
+import os
+
+from syn2co.core.errors import ConfigError
 from syn2co.core.launcher import launcher
 
 
@@ -8,13 +11,20 @@ def available_cpus() -> int:
 
     LOKY_MAX_CPU_COUNT lowers it further.
 
+    Raises:
+        ConfigError: if that is no whole number.
+
     Example:
         >>> available_cpus() >= 1
         True
     """
     from joblib import cpu_count  # comes with scikit-learn
 
-    return cpu_count()
+    try:
+        return cpu_count()
+    except ValueError:
+        limit = os.environ["LOKY_MAX_CPU_COUNT"]
+        raise ConfigError(f"LOKY_MAX_CPU_COUNT = {limit}: must be a whole number; correct or unset it") from None
 
 
 def cpus_of_rank() -> int:

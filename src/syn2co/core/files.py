@@ -4,7 +4,9 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Collection, Iterator
+from hashlib import blake2b
 from pathlib import Path
 
 from syn2co.core.errors import FileError
@@ -81,7 +83,10 @@ def atomic_file(path: Path, *, durable: bool = True, alone: bool = False) -> Ite
     """
     if alone:
         remove_temporaries(path.parent, path.name)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    _refuse_special(path)
+    temporary = path.with_name(f".{_stem(path.name)}.{secrets.token_hex(4)}.tmp")
     os.close(exclusively(temporary, os.O_WRONLY | os.O_CREAT))
     try:
         yield temporary
@@ -138,8 +143,24 @@ def remove_temporaries(folder: Path, name: str = "") -> None:
         name: of the file that was to be written; empty is any.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
-        if is_temporary(path.name) and path.name.startswith(f".{name}." if name else "."):
+        if is_temporary(path.name) and path.name.startswith(f".{_stem(name)}." if name else "."):
             remove(path)
+
+
+def _stem(name: str) -> str:
+    """Return a file name, or a hash of one that leaves no room for more: most file systems take 255 bytes."""
+    data = os.fsencode(name)
+    return name if len(data) <= 240 else blake2b(data, digest_size=8).hexdigest()
+
+
+def _refuse_special(path: Path) -> None:
+    """Raise the system's error for a device, a pipe or a socket, or a link to one: a rename would put a file there."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing, or a link to nothing
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a device, a pipe or a socket", str(path))
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -152,6 +173,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
     Raises:
         OSError: if it cannot be flushed or renamed.
     """
+    _refuse_special(path)
     with best_effort("files cannot be flushed to this disk, so a power cut may lose the last ones", UNSUPPORTED):
         _flush(temporary)
     os.replace(temporary, path)

@@ -23,9 +23,12 @@ def nearest(name: str, known: Iterable[str], *, most: int = 1, separator: str = 
     """
     name, spelled = name.casefold(), {path.casefold(): path for path in known}
     by_leaf = {path.rpartition(separator)[2]: path for path in reversed(spelled)}
-    leaves = difflib.get_close_matches(name.rpartition(separator)[2], by_leaf, most, 0.6)
+    group, _, leaf = name.rpartition(separator)
+    leaves = difflib.get_close_matches(leaf, by_leaf, most, 0.6)
+    worded = [path for path in spelled if leaf in path.rpartition(separator)[2].split("_")]  # lr of base_lr
     folded = (
-        difflib.get_close_matches(name, spelled, most, 0.7)
+        sorted(worded, key=lambda path: path.rpartition(separator)[0] != group)[:most]
+        or difflib.get_close_matches(name, spelled, most, 0.7)
         or [by_leaf[leaf] for leaf in leaves]
         or difflib.get_close_matches(name, spelled, most, 0.5 if most == 1 else 0.4)  # several may be further away
     )

@@ -21,6 +21,8 @@ class Launcher:
     """Processes on this node."""
     torchrun: bool = False
     """Whether the parent is torchrun, without which nobody would end this process."""
+    address: tuple[str, int] = ("", 0)
+    """Host and port at which the processes meet."""
 
 
 def launcher(environment: Mapping[str, str] | None = None) -> Launcher:
@@ -44,7 +46,8 @@ def launcher(environment: Mapping[str, str] | None = None) -> Launcher:
     if not all(environment.get(name) for name in _NEEDED):
         return Launcher()
     rank, size = (_whole_number(environment, name) for name in ("RANK", "WORLD_SIZE"))
-    if not 0 < _whole_number(environment, "MASTER_PORT") < 1 << 16:
+    port = _whole_number(environment, "MASTER_PORT")
+    if not 0 < port < 1 << 16:
         raise ConfigError(
             f"MASTER_PORT = {environment['MASTER_PORT']}: must be between 1 and 65535; choose a free port"
         )
@@ -52,7 +55,8 @@ def launcher(environment: Mapping[str, str] | None = None) -> Launcher:
     local_size = max(1, _whole_number(environment, "LOCAL_WORLD_SIZE", 1))
     if rank >= size:
         raise ConfigError(f"RANK = {rank}: must be below WORLD_SIZE = {size}; start with torchrun, or unset both")
-    return Launcher(rank, size, local_rank, local_size, "TORCHELASTIC_RUN_ID" in environment)
+    address = (environment["MASTER_ADDR"], port)
+    return Launcher(rank, size, local_rank, local_size, "TORCHELASTIC_RUN_ID" in environment, address)
 
 
 def _whole_number(environment: Mapping[str, str], name: str, default: int = 0) -> int:

@@ -26,14 +26,19 @@ def user_path(text: str | Path) -> Path:
     Args:
         text: a path; where something of the very name "~..." lies there, it is that.
 
+    Returns:
+        The path; the current folder by its name.
+
     Raises:
-        PathError: if the machine knows no such home folder.
+        PathError: if the text is empty, or the machine knows no such home folder.
 
     Example:
         >>> user_path("photos").name, user_path("~/photos").is_absolute()
         ('photos', True)
     """
-    path = Path(text)
+    if not str(text):  # Python takes it for the current folder
+        raise PathError("a path is empty; name a file or folder (is a variable of the shell not set?)")
+    path = Path(text) if Path(text).name else Path(text).resolve()
     if not str(text).startswith("~") or status_of(path) is not None:
         return path
     try:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from syn2co.core.errors import ConfigError
 from syn2co.core.hints import nearest, shortened
 from syn2co.core.json_files import JsonError, parse_json, refuse_special
+from syn2co.core.urls import without_secrets
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -23,7 +24,7 @@ _LARGEST = 2**26
 
 
 def one_or_many(values: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
-    """Return one text or path, or several, as a tuple of texts.
+    """Return one text or path, or several, as a tuple of texts, without the secrets of URLs (`core.urls`).
 
     Args:
         values: a single name is one value, never its letters.
@@ -32,7 +33,8 @@ def one_or_many(values: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
         >>> one_or_many("photos"), one_or_many(["cats", "dogs"])
         (('photos',), ('cats', 'dogs'))
     """
-    return (str(values),) if isinstance(values, str | Path) else tuple(map(str, values))
+    listed = [values] if isinstance(values, str | Path) else values
+    return tuple(without_secrets(str(value)) for value in listed)
 
 
 class Settings(BaseModel):
@@ -109,9 +111,9 @@ def _not_finite(values: Any, path: str) -> Iterator[tuple[str, float]]:
 
 
 def _texts(value: Any) -> Any:
-    """Return a text or path, or a list with paths in it, as texts; anything else as it is."""
+    """Return a text or path, or a list with them, as texts without the secrets of URLs; anything else as it is."""
     if isinstance(value, list | tuple):
-        return [str(item) if isinstance(item, Path) else item for item in value]
+        return [without_secrets(str(item)) if isinstance(item, str | Path) else item for item in value]
     return one_or_many(value) if isinstance(value, str | Path) else value
 
 
@@ -154,7 +156,7 @@ def _assign(
 ) -> None:
     path, separator, text = assignment.partition("=")
     path = path.strip()
-    if not separator:
+    if not separator or not path:
         raise ConfigError(f"--set {assignment}: must look like queue.size=1024")
     target = _place(values, path, free)
     if target is None:
@@ -291,5 +293,10 @@ def _sentence(error: ValidationError, known: Sequence[str], under: str) -> str:
     if first["type"] == "value_error":
         return f"{under}{path}: {message}" if path and not message.startswith(path.split(".")[0]) else under + message
     given = first.get("input")
-    seen = given if isinstance(given, str | int | float | bool) else type(given).__name__
+    seen = "none" if given is None else given if isinstance(given, str | int | float) else type(given).__name__
+    inner = next((name for name in known if name.startswith(f"{path}.")), None)
+    if first["type"] == "model_type" and inner:
+        message = f"is a group of settings; name one of them, such as {under}{inner}"
+    if first["type"] == "tuple_type":
+        message += "; write it as a list, such as [1, 2]"
     return f"{under}{path} = {shortened(str(seen))}: {message[0].lower()}{message[1:]}"

@@ -165,9 +165,9 @@ def _ready(busy: list[Connection], waiting: Callable[[float], object] | None) ->
 
 def _work(opening: Callable[[], Callable[[Any], Any]], connection: Connection) -> None:
     """Turn jobs into results until the pipe closes."""
-    start_worker()
     runner = failure = None
     try:
+        start_worker()
         runner = opening()
         use_one_thread()  # opening may have imported torch
     except Exception as error:
@@ -179,8 +179,13 @@ def _work(opening: Callable[[], Callable[[Any], Any]], connection: Connection) -
             return
         try:
             outcome = failure if runner is None else runner(job)
-            connection.send((outcome, time.process_time()))
         except Exception as error:
+            outcome = _portable(error)
+        try:
+            connection.send((outcome, time.process_time()))
+        except OSError:  # nobody listens any more
+            return
+        except Exception as error:  # it cannot be sent
             connection.send((_portable(error), time.process_time()))
 
 

@@ -4,6 +4,7 @@ Axis letters: H W height and width in pixels.
 """
 
 import io
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from syn2co.core.stuck_threads import map_in_threads
 from syn2co.images.decode import FORMATS
 from syn2co.images.jpeg import jpeg_frame
 from syn2co.images.quarantine import BrokenImage
@@ -64,13 +66,15 @@ def differences(images: "ImageSet", boundary: int, codec: Codec) -> list[str]:
 def _headers(images: "ImageSet", start: int, stop: int) -> list[tuple[str, str]]:
     """Return format and size of some images, evenly spread; raw pixels, and PNG that loses nothing, are "lossless"."""
     chosen = np.unique(np.linspace(start, stop - 1, min(_PROBES, stop - start)).astype(int)).tolist()
-    headers = []
-    for index in chosen:
+
+    def header(index: int) -> tuple[str, str] | None:
         try:
-            headers.append(_header(images.load(index)))
+            return _header(images.load(index))
         except BrokenImage:
-            continue
-    return headers
+            return None
+
+    with closing(map_in_threads(header, chosen, 1)) as headers:
+        return [header for header in headers if header is not None]
 
 
 def _header(loaded: bytes | UInt8[np.ndarray, "H W 3"]) -> tuple[str, str]:

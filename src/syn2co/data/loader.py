@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from jaxtyping import UInt8
 
 from syn2co.core.errors import ConfigError, DataError
+from syn2co.core.stuck_threads import map_in_threads
 from syn2co.core.worker_pool import WorkerDied, WorkerPool
 from syn2co.data.batch import Batch
 from syn2co.data.codec import Codec
@@ -202,6 +203,17 @@ class _Views:
         return Batch(views, *map(torch.from_numpy, others))
 
 
+def views_of(
+    images: ImageSet, settings: ViewsSettings, mixer: Mixer, codec: Codec, keys: Keys
+) -> UInt8[np.ndarray, "2 B S S 3"]:
+    """Return views 1 and 2 of some keys of one epoch, as `batches` gives them.
+
+    Raises:
+        DataError: if an image cannot be read.
+    """
+    return _Views(images, settings, mixer, codec)((0, keys))[0]
+
+
 def batches(
     images: ImageSet,
     settings: ViewsSettings,
@@ -215,8 +227,8 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """Yield this rank's micro-batches of the steps, in order; equal for any number of workers.
 
-    Every image passes through `codec` before its views. Without workers a thread makes the views, if the images lie in
-    memory. A signal that `Interrupts` remembers ends a wait for loading processes.
+    Every image passes through `codec` before its views. Without workers a thread makes the views. A signal that
+    `Interrupts` remembers ends a wait for it, or for loading processes.
 
     Raises:
         DataError: if an image that was readable before training no longer is, or the loading processes cannot be
@@ -229,11 +241,11 @@ def batches(
     keys = schedule.keys(rank, steps.start, steps.stop)
     views = _Views(images, settings, schedule.mix, codec)
     if not workers:
-        made = _made_ahead(views, keys) if images.cached else (views((0, part)) for part in keys)
-        yield from (views.batch(arrays, pin) for arrays in made)
+        with closing(_made_ahead(views, keys)) as made:
+            yield from (views.batch(arrays, pin) for arrays in made)
         return
     if forks:
-        images.read_ahead(workers, _leave_after_a_signal)
+        images.read_ahead(workers, lambda _: signals.leave_a_wait())
     slots = _AHEAD * workers
     try:
         if forks:
@@ -257,33 +269,22 @@ def batches(
             ) from None
 
 
-def _made_ahead(views: _Views, keys: Iterator[Keys]) -> Iterator[Arrays]:
+def _made_ahead(views: _Views, keys: Iterator[Keys]) -> Generator[Arrays, None, None]:
     """Yield what `views` makes of the keys, one batch ahead in a thread: OpenCV works without Python's lock."""
 
     def make(part: Keys) -> Arrays:
         with _MAKING:
             return views((0, part))
 
-    with ThreadPoolExecutor(1) as thread:
-        late = None
-        for part in keys:
-            late, made = thread.submit(make, part), late
-            if made is not None:
-                yield made.result()
-        if late is not None:
-            yield late.result()
-
-
-def _leave_after_a_signal() -> None:
-    if signals.received():
-        raise signals.Interrupted
+    return map_in_threads(make, keys, 1, ahead=1, waiting=partial(_go_on_waiting, 0))
 
 
 def _go_on_waiting(workers: int, seconds: float) -> None:
-    """Raise what ends a wait of so many seconds for the loading processes."""
-    _leave_after_a_signal()
+    """Raise what ends a wait of so many seconds for a batch."""
+    signals.leave_a_wait()
     if seconds > PATIENCE_SECONDS:
         raise DataError(
-            f"machine.workers = {workers}: no batch came for {seconds:.0f} s, although the processes that load images "
-            "live; see whether the disk of the images answers, and run the same command again"
+            f"machine.workers = {workers}: no batch came for {seconds:.0f} s, although "
+            f"{'the processes that load images live' if workers else 'a thread loads it'}; see whether the disk of the "
+            "images answers, and run the same command again"
         )

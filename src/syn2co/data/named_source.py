@@ -1,18 +1,20 @@
-"""From the name of a source to the source: folders, tar files and patterns of them, schemes such as builtin:."""
+"""From the name of a source to the source: folders, tar files and patterns of them, URLs, schemes such as builtin:."""
 
 import glob
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from syn2co.core.errors import DataError
 from syn2co.core.hints import nearest
 from syn2co.core.paths import is_file, is_folder, lies_there, names_in, shown, status_of, user_path
+from syn2co.core.urls import is_url, without_secrets
+from syn2co.data.patterns import MOST_BRACES, expand_braces
+from syn2co.data.remote_source import check_url, open_remote
 from syn2co.images.source import Source
 
 Progress = Callable[[str, int, int], None]
 SCHEMES = ("builtin", "hf", "procedural", "torchvision")
-_MOST_FILES, _MOST_BRACES = 1_000_000, 50
 
 
 def split_bits(spec: str | Path) -> tuple[str | Path, int]:
@@ -41,6 +43,9 @@ def open_source(spec: str | Path, *, cache_dir: Path, report: Progress | None = 
     Raises:
         DataError: if it is missing, unreadable, empty or of an unknown scheme.
     """
+    spec = without_secrets(str(spec))
+    if is_url(spec):
+        return open_remote(spec, cache_dir=cache_dir, report=report)
     scheme, colon, rest = str(spec).partition(":")
     if colon and scheme in SCHEMES:
         return _open_scheme(scheme, rest, cache_dir)
@@ -53,7 +58,7 @@ def open_source(spec: str | Path, *, cache_dir: Path, report: Progress | None = 
 
 
 def look_up(spec: str | Path) -> list[Path]:
-    """Return the folder or the tar files that a source names, none of a scheme; nothing is opened.
+    """Return the folder or the tar files that a source names, none of a scheme or a URL; nothing is opened.
 
     Raises:
         DataError: if nothing lies there, or something that is no source.
@@ -63,6 +68,9 @@ def look_up(spec: str | Path) -> list[Path]:
         raise DataError(
             f"source = {text!r}: is empty, as an unset variable of the shell is; name a folder or a tar file."
         )
+    if is_url(text):
+        check_url(without_secrets(text))
+        return []
     scheme, colon, _ = text.partition(":")
     if colon and scheme in SCHEMES:
         return []
@@ -136,8 +144,8 @@ def _expand(pattern: str) -> list[Path]:
 
     Marks in the name of a folder that exists under it ("set [v2]") are no pattern.
     """
-    if pattern.count("{") > _MOST_BRACES:
-        raise DataError(f"{shown(pattern)}: a pattern may hold at most {_MOST_BRACES} braces; correct it.")
+    if pattern.count("{") > MOST_BRACES:
+        raise DataError(f"{shown(pattern)}: a pattern may hold at most {MOST_BRACES} braces; correct it.")
     folder = next((parent for parent in Path(pattern).parents if is_folder(parent)), Path())
     names_in(folder)  # glob takes a folder that cannot be listed for an empty one
     paths: list[Path] = []
@@ -149,33 +157,22 @@ def _expand(pattern: str) -> list[Path]:
     return paths
 
 
-def expand_braces(pattern: str) -> Iterator[str]:
-    """Yield the texts that `{000..012}` ranges and `{a,b}` lists stand for, leading zeros kept."""
-    match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern)
-    if match is None:
-        yield pattern
-        return
-    first, last, listed = match.groups()
-    if listed is not None:
-        middles = listed.split(",")
-    else:
-        width = len(first) if first.startswith("0") else 0
-        step = 1 if int(first) <= int(last) else -1
-        if abs(int(last) - int(first)) >= _MOST_FILES:
-            raise DataError(f"{pattern}: a range may name at most {_MOST_FILES:,} files; correct it.")
-        middles = [str(number).zfill(width) for number in range(int(first), int(last) + step, step)]
-    head, tail = pattern[: match.start()], pattern[match.end() :]
-    yield from (head + middle + rest for middle in middles for rest in expand_braces(tail))
-
-
 def _refuse_other_files(paths: Sequence[Path]) -> None:
     """Refuse files that are no tar by name, and what is no file."""
     for path in paths:
+        if is_folder(path):
+            raise DataError(
+                f"{path}: this is a folder, and a pattern names tar files; name the folders one by one, or leave out "
+                "the quotes of the pattern."
+            )
         if not is_file(path):
-            what = "a folder" if is_folder(path) else "a pipe, a socket or a device"
-            raise DataError(f"{path}: an image source must be a folder or a .tar file, and this is {what}; correct it.")
+            raise DataError(
+                f"{path}: an image source must be a folder or a .tar file, and this is a pipe, a socket or a device; "
+                "correct it."
+            )
         if not re.search(r"\.(tar|tgz|tbz2?|txz)(\.\w+)?$", path.name.lower()):
+            advice = {".zip": "unpack it and give the folder", ".parquet": f"name it hf:{path}"}
             raise DataError(
                 f"{path}: an image source must be a folder or a .tar file, and this is another file; "
-                "give the folder it lies in, or make a tar."
+                f"{advice.get(path.suffix.lower(), 'give the folder it lies in, or make a tar')}."
             )

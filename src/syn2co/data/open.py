@@ -45,10 +45,11 @@ def open_images(
     """Return the images of all `specs`, one source after the other, without those that cannot be decoded.
 
     Args:
-        specs: one source or several. A source is a folder, a .tar file, a glob or brace range of tar files, a synthetic
-            data set, `procedural:PROGRAM[:COUNT[:SIZE]]`, `builtin:photos[:train|:test]`,
-            `builtin:digits[:train|:test]`, `torchvision:[FOLDER/]NAME[:split[+split]]` or `hf:NAME[:split]`;
-            `12bit:` before one says that its 16-bit files hold values of 12 bits, any number from 9.
+        specs: one source or several. A source is a folder, a .tar file, a glob or brace range of tar files, also at a
+            URL (`https://`, `s3://`), a synthetic data set, `procedural:PROGRAM[:COUNT[:SIZE]]`,
+            `builtin:photos[:train|:test]`, `builtin:digits[:train|:test]`,
+            `torchvision:[FOLDER/]NAME[:split[+split]]` or `hf:NAME[:split]`; `12bit:` before one says that its 16-bit
+            files hold values of 12 bits, any number from 9.
         max_pixels: width times height of the largest image that is read; a larger one is quarantined.
         max_broken_share: largest share of broken images, from 0 to 1, before the set is refused; up to 3 broken images
             stop no set, unless the share is 0.

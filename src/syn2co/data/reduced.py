@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from syn2co.data.settings import ViewsSettings
 from syn2co.data.views import Box, ViewDraw, apply_view, keyed_draw
-from syn2co.images.decode import decode_reduced, reducible_size
+from syn2co.images.decode import ReducibleSize, decode_reduced, reducible_size
 from syn2co.images.image_set import ImageSet
 from syn2co.images.quarantine import BrokenImage
-from syn2co.images.resize import Image, Square
+from syn2co.images.resize import Square
 
 _SCALES = (8, 4, 2)
 
@@ -45,12 +45,12 @@ def reduced_views(
     image = None
     if size is not None:
         assert isinstance(loaded, bytes)
-        draws = [keyed_draw(*size, settings, seed=seed, epoch=epoch, index=index, view=view) for view in views]
+        draws = [keyed_draw(*size[:2], settings, seed=seed, epoch=epoch, index=index, view=view) for view in views]
         scale = scale_of(draws, settings.size)
         image = decode_reduced(loaded, scale) if scale > 1 else None
         # Readers may differ on an odd orientation: the header's size then is not that of the pixels.
-        if image is not None and image.shape[:2] == tuple(-(-side // scale) for side in size):
-            drawn = (replace(draw, box=_reduced(draw.box, scale, image)) for draw in draws)
+        if image is not None and image.shape[:2] == tuple(-(-side // scale) for side in size[:2]):
+            drawn = (replace(draw, box=_reduced(draw.box, scale, size)) for draw in draws)
             return [apply_view(image, draw, settings) for draw in drawn]
     image = images.decoded(number, loaded)
     height, width = image.shape[:2]
@@ -70,7 +70,15 @@ def scale_of(draws: Sequence[ViewDraw], size: int) -> int:
     return next((scale for scale in _SCALES if least >= scale * size), 1)
 
 
-def _reduced(box: Box, scale: int, image: Image) -> Box:
-    """Return a crop in pixels of the reduced image, to half of such a pixel; to a whole one where EXIF mirrors it."""
-    top, left, height, width = (round(value / scale) for value in box)
-    return min(top, image.shape[0] - height), min(left, image.shape[1] - width), height, width
+def _reduced(box: Box, scale: int, size: ReducibleSize) -> Box:
+    """Return a crop in pixels of the reduced image, to half of such a pixel."""
+    top, height = _reduced_side(box[0], box[2], scale, size.height, size.from_bottom)
+    left, width = _reduced_side(box[1], box[3], scale, size.width, size.from_right)
+    return top, left, height, width
+
+
+def _reduced_side(first: int, length: int, scale: int, side: int, from_end: bool) -> tuple[int, int]:
+    """Return first pixel and length of a crop along a reduced side, whose last pixel, or first one, may be a part."""
+    reduced, kept = -(-side // scale), round(length / scale)
+    before = min(round((side - first - length if from_end else first) / scale), reduced - kept)
+    return reduced - kept - before if from_end else before, kept

@@ -14,8 +14,8 @@ class DataSettings(Settings):
     """Sources of the images that are trained on, and their check."""
 
     real: tuple[str, ...] = ()
-    """Sources of real images: folders, tar files, torchvision:NAME, hf:NAME, builtin:photos, builtin:digits; and
-    12bit:SOURCE, one whose 16-bit files hold values of 12 bits (9 to 15)."""
+    """Sources of real images: folders, tar files, also at a URL (a signature in it is not kept), torchvision:NAME,
+    hf:NAME, builtin:photos, builtin:digits; and 12bit:SOURCE, whose 16-bit files hold values of 12 bits (9 to 15)."""
     synthetic: tuple[str, ...] = ()
     """Sources of synthetic images: data set folders of `syn2co generate`, procedural:PROGRAM[:COUNT[:SIZE]], or any
     source of images."""
@@ -67,6 +67,8 @@ class MixSchedule(Settings):
 
 
 def _as_schedule(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError(f'{value} is no share; give a number from 0 to 1, or an object such as {{"start": 0.5}}')
     return {"start": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from syn2co.core.cpus import cpus_of_rank
 from syn2co.core.errors import DataError
-from syn2co.core.stuck_threads import close_pool
+from syn2co.core.stuck_threads import close_pool, result_of
 from syn2co.images.image_set import ImageSet
 from syn2co.images.resize import Interpolation, resize_and_crop
+from syn2co.runtime import signals
 
 Crop = UInt8[np.ndarray, "S S 3"]
 CropTransform = Callable[[Crop, int], Crop]
@@ -75,11 +76,12 @@ def crop_batches(
     """Yield the crops of each batch of image indices, in order; equal for any number of `workers`.
 
     Workers are threads, not processes: decoding and resizing let go of Python's lock, threads start at once on every
-    platform, and none can be killed alone. 0 decodes a batch when it is asked for. `pin` is for copies to a GPU. Close
-    the generator to end the threads: tasks under way are finished, the others dropped.
+    platform, and none can be killed alone. 0 decodes a batch when it is asked for, in one thread. `pin` is for copies
+    to a GPU. Close the generator to end the threads: tasks under way are finished, the others dropped.
 
     Raises:
         DataError: if an image that was readable when the set was opened no longer is, or none is read for ten minutes.
+        Interrupted: after a signal that `Interrupts` remembers.
     """
     try:
         yield from _crop_batches(reader, batches, decoding_threads(workers), pin)
@@ -91,21 +93,13 @@ def crop_batches(
 def _crop_batches(
     reader: Reader, batches: Iterable[Sequence[int]], threads: int, pin: bool
 ) -> Generator[UInt8[Tensor, "B S S 3"], None, None]:
-    if threads == 0:
-        for batch in batches:
-            crops = _buffer(reader, len(batch), pin)
-            reader.fill(crops, batch)
-            yield crops
-        return
-    pool, promises = ThreadPoolExecutor(threads, THREADS), deque[_Promise]()
+    pool, promises = ThreadPoolExecutor(threads or 1, THREADS), deque[_Promise]()
     try:
-        yield from _ahead((_submit(pool, reader, batch, pin) for batch in batches), promises)
+        yield from _in_turn(
+            (_submit(pool, reader, batch, pin) for batch in batches), promises, _AHEAD if threads else 0
+        )
     finally:
         close_pool(pool, [part for promise in promises for part in promise.parts])
-
-
-def _buffer(reader: Reader, count: int, pin: bool) -> UInt8[Tensor, "B S S 3"]:
-    return torch.empty(count, reader.size, reader.size, 3, dtype=torch.uint8, pin_memory=pin)
 
 
 class _Promise(NamedTuple):
@@ -115,31 +109,33 @@ class _Promise(NamedTuple):
     parts: list[Future[None]]
 
     def wait(self) -> Tensor:
-        try:
-            for part in self.parts:
-                part.result(PATIENCE_SECONDS)
-        except TimeoutError:
-            if part.done():  # it is the image's own
-                raise
-            raise DataError(
-                f"workers: no images were read for {PATIENCE_SECONDS:.0f} s; see whether their disk answers, and run "
-                "the same command again"
-            ) from None
+        for part in self.parts:
+            result_of(part, _go_on_waiting)
         return self.crops
 
 
+def _go_on_waiting(seconds: float) -> None:
+    """Raise what ends a wait of so many seconds for images."""
+    signals.leave_a_wait()
+    if seconds > PATIENCE_SECONDS:
+        raise DataError(
+            f"workers: no images were read for {PATIENCE_SECONDS:.0f} s; see whether their disk answers, and run the "
+            "same command again"
+        )
+
+
 def _submit(pool: ThreadPoolExecutor, reader: Reader, batch: Sequence[int], pin: bool) -> _Promise:
-    crops = _buffer(reader, len(batch), pin)
+    crops = torch.empty(len(batch), reader.size, reader.size, 3, dtype=torch.uint8, pin_memory=pin)
     starts = range(0, len(batch), _PART)
     parts = [pool.submit(reader.fill, crops[s : s + _PART], batch[s : s + _PART]) for s in starts]
     return _Promise(crops, parts)
 
 
-def _ahead(promises: Iterator[_Promise], waiting: deque[_Promise]) -> Iterator[Tensor]:
-    """Yield the crops of each promise; `_AHEAD` more are made before one is waited for, and stand in `waiting`."""
+def _in_turn(promises: Iterator[_Promise], waiting: deque[_Promise], ahead: int) -> Iterator[Tensor]:
+    """Yield the crops of each promise; `ahead` more are made before one is waited for, and stand in `waiting`."""
     for promise in promises:
         waiting.append(promise)
-        if len(waiting) > _AHEAD:
+        if len(waiting) > ahead:
             yield _next(waiting)
     while waiting:
         yield _next(waiting)

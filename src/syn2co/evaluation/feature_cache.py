@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from syn2co.core.files import atomic_file, best_effort
+from syn2co.data.remote_source import FOLDER as REMOTE
 from syn2co.images.index_cache import default_cache_dir
+from syn2co.images.objects.cache import ObjectCache
 from syn2co.runtime import distributed
 
 FOLDER = "features"
@@ -26,21 +28,24 @@ GIB = 2**30
 
 
 class CacheContent(NamedTuple):
-    """Content of the cache of features."""
+    """Content of the cache: clean features, and tars that were fetched from a URL."""
 
     folder: Path
     files: int
     nbytes: int
+    tars: int
+    tar_nbytes: int
 
 
-def cache(*, clear: bool = False) -> CacheContent:
-    """Return what the cache of features holds, after emptying it if asked to.
+def cache(*, clear: bool = False, clear_remote: bool = False) -> CacheContent:
+    """Return what the cache holds, after emptying it if asked to; indexes and check results of images always stay.
 
     Args:
-        clear: delete every file of cached features; indexes and check results of images stay.
+        clear: delete every file of cached features.
+        clear_remote: delete every tar that was fetched from a URL and that no living process reads.
 
     Returns:
-        The folder (below $SYN2CO_CACHE or the user's cache folder), the number of files and their bytes.
+        The folder ($SYN2CO_CACHE or the user's cache folder), files of features and tars, and the bytes of each.
 
     Raises:
         OSError: if a file cannot be deleted.
@@ -49,11 +54,14 @@ def cache(*, clear: bool = False) -> CacheContent:
         >>> cache(clear=True).files
         0
     """
-    folder = default_cache_dir() / FOLDER
-    for path in _files(folder) if clear else ():
+    folder = default_cache_dir()
+    for path in _files(folder / FOLDER) if clear else ():
         path.unlink(missing_ok=True)
-    sizes = [size for path in _files(folder) if (size := _size(path)) is not None]
-    return CacheContent(folder, len(sizes), sum(sizes))
+    remote = ObjectCache(folder / REMOTE)
+    if clear_remote:
+        remote.clear()
+    sizes = [size for path in _files(folder / FOLDER) if (size := _size(path)) is not None]
+    return CacheContent(folder, len(sizes), sum(sizes), *remote.content())
 
 
 class FeatureCache:

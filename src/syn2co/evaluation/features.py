@@ -95,8 +95,9 @@ def extract(
         One row per image: D features, or T tokens of D features.
 
     Raises:
-        DataError: if an image that was readable when the set was opened no longer is.
+        DataError: if an image that was readable when the set was opened no longer is, on any rank.
         EvaluationError: if tokens are asked of an encoder without patch tokens.
+        Interrupted: on all ranks, after a signal that `Interrupts` remembers on one of them.
     """
     how = _Extraction(**options)
     device = how.device or _home(encoder)
@@ -105,7 +106,7 @@ def extract(
     show = progress is not None and distributed.is_main()
     rows, done = torch.empty(0), 0
     parts = _features(encoder, crop_reader(encoder, images, transform), batches, how, tokens)
-    with closing(parts), Bar(progress or "", total, show=show) as bar:
+    with distributed.ending_together(), closing(parts), Bar(progress or "", total, show=show) as bar:
         for features in parts:
             if done == 0:
                 rows = torch.empty(total, *features.shape[1:])  # not a list of parts: joining would hold all twice

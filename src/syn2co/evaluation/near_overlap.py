@@ -1,12 +1,13 @@
 """Test images that are training images stored again: counted by their hashes, and refused above a share."""
 
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import cv2
 import numpy as np
 
 from syn2co.core import keyed_rng
 from syn2co.core.errors import EvaluationError
+from syn2co.core.stuck_threads import map_in_threads
 from syn2co.evaluation.splits import shared_files
 from syn2co.images.image_set import ImageSet
 from syn2co.images.near_copies import SAME, HashedSet, find_copies
@@ -84,8 +85,8 @@ def hashed_sample(images: ImageSet, threads: int) -> HashedSet:
         image = images.read(index)
         return turned_bits(image, 2), bool(cv2.meanStdDev(image)[1].max() >= 2)
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        hashes, usable = zip(*pool.map(measure, range(len(images))), strict=True)
+    with closing(map_in_threads(measure, range(len(images)), threads)) as measured:
+        hashes, usable = zip(*measured, strict=True)
     return HashedSet(images, np.array(hashes, np.uint64), np.array(usable))
 
 

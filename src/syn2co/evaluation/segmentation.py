@@ -5,7 +5,7 @@ Axes: N images of one side, H W height and width in pixels, S side of a crop in 
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -21,6 +21,7 @@ from syn2co.core.errors import DataError
 from syn2co.core.hints import first_names
 from syn2co.core.paths import is_folder, user_path
 from syn2co.core.settings import one_or_many
+from syn2co.core.stuck_threads import map_in_threads
 from syn2co.evaluation.crops import decoding_threads
 from syn2co.images.image_set import ImageSet
 from syn2co.images.resize import resize_and_crop_mask
@@ -225,8 +226,8 @@ def _check(side: _Side) -> _Checked:
 
 def _each(work: Callable[[int], None], count: int) -> None:
     """Do the work for 0..count-1 in threads; the first error by number is raised."""
-    with ThreadPoolExecutor(decoding_threads(None)) as pool:
-        for _ in pool.map(work, range(count)):
+    with closing(map_in_threads(work, range(count), decoding_threads(None))) as done:
+        for _ in done:
             pass
 
 

@@ -4,14 +4,15 @@ Axis letters: M images of one source, H W height and width in pixels.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from threading import Event
 from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
 
+from syn2co.core.stuck_threads import map_in_threads
 from syn2co.images.decode import decoded_bytes, inspect
 from syn2co.images.index_cache import CheckResults
 from syn2co.images.pixel_cache import Block
@@ -48,18 +49,19 @@ def check_source(
     def check(rows: Sequence[int]) -> BatchCheck:
         return _check_batch(source, _until(stop, rows), max_pixels, bits, keep, budget)
 
-    for verdict in _ordered(check, batches, workers, stop):
-        checksums.extend(verdict.checksums)
-        reasons.update(verdict.reasons)
-        total += verdict.decoded_bytes
-        dark += verdict.dark
-        if verdict.block is None or (budget is not None and total > budget):
-            keep = False
-            blocks.clear()
-        elif keep:
-            blocks.append(verdict.block)
-        if report is not None:
-            report("check", len(checksums), len(source))
+    with closing(_ordered(check, batches, workers, stop)) as verdicts:
+        for verdict in verdicts:
+            checksums.extend(verdict.checksums)
+            reasons.update(verdict.reasons)
+            total += verdict.decoded_bytes
+            dark += verdict.dark
+            if verdict.block is None or (budget is not None and total > budget):
+                keep = False
+                blocks.clear()
+            elif keep:
+                blocks.append(verdict.block)
+            if report is not None:
+                report("check", len(checksums), len(source))
     return CheckResults(np.array(checksums, np.uint32), reasons, total, dark), blocks if keep else None
 
 
@@ -74,11 +76,12 @@ def check_again(source: Source, known: CheckResults, *, max_pixels: int, bits: i
     def check(rows: Sequence[int]) -> BatchCheck:
         return _check_batch(source, _until(stop, rows), max_pixels, bits, keep=False, budget=None)
 
-    for rows, verdict in zip(batches, _ordered(check, batches, workers, stop), strict=True):
-        checksums[rows] = verdict.checksums
-        reasons.update(verdict.reasons)
-        total += verdict.decoded_bytes
-        dark += verdict.dark
+    with closing(_ordered(check, batches, workers, stop)) as verdicts:
+        for rows, verdict in zip(batches, verdicts, strict=True):
+            checksums[rows] = verdict.checksums
+            reasons.update(verdict.reasons)
+            total += verdict.decoded_bytes
+            dark += verdict.dark
     return CheckResults(checksums, reasons, total, dark)
 
 
@@ -89,24 +92,12 @@ def _batches(rows: Sequence[int]) -> list[Sequence[int]]:
 
 def _ordered(
     check: Callable[[Sequence[int]], BatchCheck], batches: Sequence[Sequence[int]], workers: int, stop: Event
-) -> Iterator[BatchCheck]:
+) -> Generator[BatchCheck, None, None]:
     """Return the verdicts in order, with at most two batches a worker under way (they hold pixels).
 
     Ctrl-C and errors set `stop`, at which threads leave after one image: a batch may take a minute.
     """
-    if workers < 2:
-        yield from map(check, batches)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = [pool.submit(check, rows) for rows in batches[: 2 * workers]]
-        try:
-            for rows in [*batches[2 * workers :], *[None] * len(waiting)]:
-                yield waiting.pop(0).result()
-                if rows is not None:
-                    waiting.append(pool.submit(check, rows))
-        finally:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+    return map_in_threads(check, batches, workers, ahead=2 * workers - 1, stop=stop)
 
 
 def _until(stop: Event, rows: Sequence[int]) -> Iterator[int]:
@@ -143,11 +134,14 @@ def _check_batch(
 def estimate_bytes(source: Source) -> int:
     """Return about how many bytes all images take when decoded, from the headers of 64 of them."""
     rows = np.unique(np.linspace(0, len(source) - 1, min(_PROBES, len(source))).astype(int)).tolist()
-    sizes = []
-    for row in rows:
+
+    def measure(row: int) -> int | None:
         try:
             loaded = source.load(row)
-            sizes.append(decoded_bytes(loaded) if isinstance(loaded, bytes) else loaded.nbytes)
+            return decoded_bytes(loaded) if isinstance(loaded, bytes) else loaded.nbytes
         except BrokenImage:
-            continue
+            return None
+
+    with closing(map_in_threads(measure, rows, 1)) as measured:
+        sizes = [size for size in measured if size is not None]
     return int(np.mean(sizes) * len(source)) if sizes else 0

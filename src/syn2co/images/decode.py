@@ -32,8 +32,8 @@ from syn2co.images.quarantine import MAX_PIXELS, BrokenImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PLANAR, _BITS, _ORIENTATION = 284, 258, 274
-_GRAY, _RGB = 1, 2
+_PLANAR, _BITS, _ORIENTATION, _PHOTOMETRIC, _KIND = 284, 258, 274, 262, 339
+_WHITE_IS_ZERO, _GRAY, _RGB = 0, 1, 2
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf")
 _BLOCK = 1 << 20
@@ -152,9 +152,18 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise BrokenImage(f"it has {width} x {height} = {width * height:,} pixels, above max_pixels = {max_pixels:,}")
 
 
-def reducible_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | None:
-    """Return height and width of the decoded image from the header of a JPEG, turned as its EXIF orientation says; None
-    for what `decode_reduced` does not read.
+class ReducibleSize(NamedTuple):
+    """Size of a decoded JPEG in pixels, and which of its sides EXIF turns round: first pixels are then last ones."""
+
+    height: int
+    width: int
+    from_bottom: bool = False
+    from_right: bool = False
+
+
+def reducible_size(data: bytes, max_pixels: int = MAX_PIXELS) -> ReducibleSize | None:
+    """Return the size of the decoded image from the header of a JPEG, turned as its EXIF orientation says; None for
+    what `decode_reduced` does not read.
 
     Raises:
         BrokenImage: if the header announces no pixels or more than `max_pixels`.
@@ -164,10 +173,11 @@ def reducible_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]
         return None
     try:
         with _pillow_quiet(), Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            sideways = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # as with Pillow's other readers: OpenCV reads what it takes for damaged
         return None
-    return (frame.width, frame.height) if sideways else (frame.height, frame.width)
+    sides = (frame.width, frame.height) if orientation in (5, 6, 7, 8) else (frame.height, frame.width)
+    return ReducibleSize(*sides, orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7))
 
 
 def decode_reduced(data: bytes, scale: int) -> UInt8[np.ndarray, "H W 3"] | None:
@@ -214,7 +224,7 @@ def _decode_with_pillow(data: bytes, max_pixels: int, bits: int) -> UInt8[np.nda
         with _pillow_quiet():
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         check_pixels(image.width, image.height, max_pixels)
-        if _deep_planes(image, bits):
+        if _misread(image, bits):
             return _decode_tiff(data, max_pixels, bits)
         deep_colors = bits < 16 and _drops_bits(image)
         image.load()
@@ -233,13 +243,14 @@ def _decode_with_pillow(data: bytes, max_pixels: int, bits: int) -> UInt8[np.nda
         raise BrokenImage(_words(error)) from error
 
 
-def _deep_planes(image: Image.Image, bits: int) -> bool:
-    """Return whether a TIFF holds 16-bit values band by band, which Pillow reads as if they were pixel by pixel; or
-    colors whose lower bits count, which it drops.
+def _misread(image: Image.Image, bits: int) -> bool:
+    """Return whether Pillow would read a TIFF of deep values wrong: band by band as if pixel by pixel, white at zero as
+    if black, 32 bits as if signed; or drop lower bits of colors that count.
     """
     tags = getattr(image, "tag_v2", {})
     depths = tags.get(_BITS, (8,))
-    return max(depths) > 8 and (tags.get(_PLANAR) == 2 or (bits < 16 and len(depths) > 1))
+    odd = tags.get(_PLANAR) == 2 or tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO or (bits < 16 and len(depths) > 1)
+    return max(depths) > 8 and (odd or (max(depths) == 32 and tags.get(_KIND, (1,))[0] == 1))
 
 
 def _drops_bits(image: Image.Image) -> bool:
@@ -266,7 +277,7 @@ def _decode_tiff(data: bytes, max_pixels: int, bits: int) -> UInt8[np.ndarray, "
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
             check_pixels(page.imagewidth, page.imagelength, max_pixels)
-            if page.photometric not in (_GRAY, _RGB):
+            if page.photometric not in (_WHITE_IS_ZERO, _GRAY, _RGB):
                 kind = tifffile.PHOTOMETRIC(page.photometric).name
                 raise BrokenImage(f"it is a TIFF of the kind {kind}, which is not read; convert it to RGB")
             bands = page.asarray().reshape(page.shape)
@@ -279,7 +290,10 @@ def _decode_tiff(data: bytes, max_pixels: int, bits: int) -> UInt8[np.ndarray, "
     except Exception as error:  # as with Pillow's readers
         raise BrokenImage(_words(error)) from error
     colors = 3 if page.photometric == _RGB or page.samplesperpixel - alpha >= 3 else 1
-    image = Image.fromarray(_bands_to_rgb(np.atleast_3d(bands), colors, alpha=alpha, bits=bits))
+    pixels = _bands_to_rgb(np.atleast_3d(bands), colors, alpha=alpha, bits=bits)
+    if page.photometric == _WHITE_IS_ZERO:
+        pixels[..., :3] = 255 - pixels[..., :3]
+    image = Image.fromarray(pixels)
     image.getexif()[_ORIENTATION] = orientation
     return rgb(ImageOps.exif_transpose(image))
 
@@ -335,6 +349,8 @@ def _to_8_bits(values: np.ndarray[Any, Any], bits: int) -> UInt8[np.ndarray, "H 
     """Return deep values as 8 bits: integers from 0 to 2**bits - 1, floats from 0 to 1; of 16 bits and of floats, other
     ranges are stretched.
     """
+    if values.dtype.kind == "c":
+        raise BrokenImage("it holds complex numbers; store their magnitudes")
     floats = values.dtype.kind == "f"
     if floats and not np.isfinite(values).all():
         raise BrokenImage("it holds values that are not finite numbers")

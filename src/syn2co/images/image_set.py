@@ -5,9 +5,8 @@ Axis letters: N images of the set, H W height and width in pixels.
 
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -17,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt32
 
+from syn2co.core.cpus import cpus_of_rank
 from syn2co.core.errors import DataError
 from syn2co.core.files import remove
 from syn2co.core.keyed_rng import digest
+from syn2co.core.stuck_threads import map_in_threads
 from syn2co.images.decode import decode
 from syn2co.images.identity import image_key
 from syn2co.images.pixel_cache import PixelCache
@@ -116,6 +117,14 @@ class ImageSet:
         except BrokenImage as error:
             raise BrokenImage(error.reason, name=self.name(index)) from error
 
+    def read_many(self, indices: Iterable[int]) -> Generator[UInt8[np.ndarray, "H W 3"], None, None]:
+        """Yield what `read` returns of each image, read by threads: a signal ends the wait for a disk that is stalled.
+
+        Close the generator to end the threads. Raises BrokenImage as `read`.
+        """
+        threads = cpus_of_rank()
+        return map_in_threads(self.read, indices, threads, ahead=threads)
+
     def decoded(self, index: int, loaded: bytes | UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
         """Return the pixels of what `load` gave of one image; raises BrokenImage."""
         if not isinstance(loaded, bytes):
@@ -125,7 +134,7 @@ class ImageSet:
         except BrokenImage as error:
             raise BrokenImage(error.reason, name=self.name(index)) from error
 
-    def read_ahead(self, threads: int, go_on: Callable[[], None] = lambda: None) -> None:
+    def read_ahead(self, threads: int, go_on: Callable[[float], None] = lambda _: None) -> None:
         """Read the images that are kept once they have been read, so that processes forked from this one share them.
 
         What cannot be read any more fails when it is read again. `go_on` is called now and then, and may raise.
@@ -136,10 +145,9 @@ class ImageSet:
                 self.read(index)
 
         unread = [] if self.cache is None else self.cache.unread(self.rows).tolist()
-        with ThreadPoolExecutor(max(1, threads)) as pool:
-            for start in range(0, len(unread), 64):  # a signal waits for one such part
-                go_on()
-                list(pool.map(read, unread[start : start + 64]))
+        with closing(map_in_threads(read, unread, threads, waiting=go_on)) as done:
+            for _ in done:
+                go_on(0.0)
 
     def load(self, index: int) -> bytes | UInt8[np.ndarray, "H W 3"]:
         """Return the encoded file of one image, or its pixels where the source has no file; raises BrokenImage."""

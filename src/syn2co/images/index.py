@@ -18,6 +18,8 @@ from syn2co.core.paths import printable
 from syn2co.images.quarantine import Quarantined
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+_OTHER_NAMES = (".jfif", ".jpe", ".jif")
+_OTHER_FORMATS = (".avif", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".pgm", ".ppm", ".psd", ".tga")
 IN_SYSTEM_FOLDERS = "images in system folders such as @eaDir or __MACOSX"
 HIDDEN_IMAGES = "hidden images, whose names begin with a dot"
 _SYSTEM_FOLDERS = frozenset(
@@ -29,6 +31,14 @@ _SYSTEM_FOLDERS = frozenset(
 def is_image_name(name: str) -> bool:
     """Return whether the file name ends like an image we read, in any case."""
     return name.lower().endswith(SUFFIXES)
+
+
+def unread_image(name: str) -> str | None:
+    """Return what to say of a file that its name calls an image which is not read; None for any other file."""
+    suffix = name[name.rfind(".") :].lower() if "." in name else ""
+    if suffix in _OTHER_NAMES:
+        return f"{suffix} files, JPEGs under a name that is not read (rename them .jpg)"
+    return f"{suffix} files, a format that is not read (convert them)" if suffix in _OTHER_FORMATS else None
 
 
 def is_system_folder(name: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from syn2co.core.files import public_path
 from syn2co.core.paths import printable
+from syn2co.core.urls import is_url, without_secrets
 
 
 def provenance_of(state: Mapping[str, Any], weights: str, branch: str) -> dict[str, Any]:
@@ -51,15 +52,17 @@ def source_names(specs: Iterable[str]) -> list[str]:
     """Return sources of images without the folders that they lie in.
 
     Example:
-        >>> source_names(["/data/birds", "builtin:digits:train", "hf:/data/sets/cars", "timm:vit:weights/a.pth"])
-        ['birds', 'builtin:digits:train', 'hf:cars', 'timm:vit:a.pth']
+        >>> source_names(["/data/birds", "builtin:digits:train", "hf:/data/sets/cars", "https://host/sets/birds.tar"])
+        ['birds', 'builtin:digits:train', 'hf:cars', 'birds.tar']
     """
     return [source_name(str(spec)) for spec in specs]
 
 
 def source_name(spec: str | Path) -> str:
     """Return a source or an encoder without the folder that it lies in: reports must not tell where it was."""
-    text = str(spec)
+    text = without_secrets(str(spec))
+    if is_url(text):
+        return printable(text.rstrip("/").rpartition("/")[2])
     if scheme := re.match(r"[a-z]{2,}:", text):  # one letter is a drive of Windows
         name, *parts = text[scheme.end() :].split(":")
         parts = [Path(part).name for part in parts] if scheme[0] == "timm:" else parts  # timm:NAME:FILE

@@ -4,6 +4,7 @@ The rules are ours. Batch, queue and length follow the number of images; encoder
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
@@ -157,7 +158,8 @@ def look(data: DataSettings, machine: MachineSettings) -> Surroundings:
         workers=machine.workers or available_cpus(),
     )
     sample = permutation(len(images), "auto", "sizes")[:SAMPLE]
-    side = round(median(min(images.read(int(number)).shape[:2]) for number in sample))
+    with closing(images.read_many(sample.tolist())) as read:
+        side = round(median(min(image.shape[:2]) for image in read))
     device = choose_device(machine.device).type
     bfloat16 = _cpu_has_bfloat16() if device == "cpu" else device == "cuda" and torch.cuda.is_bf16_supported()
     return Surroundings(len(images), side, device, bfloat16)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from syn2co.core.errors import TrainingError
+from syn2co.core.errors import DataError, TrainingError
 from syn2co.core.progress import Bar
 from syn2co.data.batch import Batch
 from syn2co.data.coverage import Coverage
@@ -21,7 +21,7 @@ from syn2co.pretraining.online_knn import OnlineKnn
 from syn2co.pretraining.run import BatchStream, StepReport, StreamEnded, TrainingState
 from syn2co.pretraining.run_folder import write_nonfinite
 from syn2co.pretraining.step import StepPosition
-from syn2co.runtime import distributed
+from syn2co.runtime import distributed, signals
 
 
 class SoundnessCheck:
@@ -138,10 +138,23 @@ class ScoreOnline:
         self.schedule, self.total_steps = schedule, total_steps
 
     def __call__(self, state: TrainingState, report: StepReport) -> None:
+        self.score_if_due(state)
+
+    def score_if_due(self, state: TrainingState) -> None:
+        """Score the encoder if the step asks for it.
+
+        Raises:
+            StreamEnded: on all ranks, without the score, if one of them received a signal or could not load its images.
+        """
         step, per_epoch = state.step, self.schedule.steps_per_epoch
         if not self.knn.due(step, per_epoch, self.total_steps):
             return
-        score = self.knn.score(state.model.online.encoder)
+        try:
+            score = self.knn.score(state.model.online.encoder)
+        except signals.Interrupted:
+            raise StreamEnded(signals.received(), None) from None
+        except DataError as error:
+            raise StreamEnded(distributed.FAILED, error) from None
         if self.writer is not None:
             self.writer.write({"step": step, "epoch": step / per_epoch, "knn": score})
         if step > (self.schedule.switch_step or 0):

@@ -14,6 +14,7 @@ from syn2co.core.progress import Stages, note
 from syn2co.core.versions import package_versions, python_version
 from syn2co.data.loader import Schedule
 from syn2co.data.training_data import TrainingData, open_training_data
+from syn2co.models.depthwise import use_plain_depthwise
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.initial_weights import begin_with, init_provenance, with_initial_weights
 from syn2co.pretraining.labels import ClassLabels, training_labels
@@ -63,6 +64,9 @@ def prepare_run(
     _check_window(config, schedule, total)
     labels = training_labels(data) if training.objective == "supervised" else None
     model = _build(config, labels, device)
+    padded = checkpoint is None or checkpoint.state.get("padded_depthwise", False)
+    if not padded:
+        use_plain_depthwise(model)
     if weights is not None and checkpoint is None:
         begin_with(model, weights, folder)
     optimizer = build_optimizer(model.online, config.optimizer)
@@ -73,6 +77,7 @@ def prepare_run(
         "data_fingerprint": data.images.fingerprint,
         **({"dark": data.images.dark} if 2 * data.images.dark > len(data.images) else {}),
         "machine": describe(device),
+        "padded_depthwise": padded,
         **(labels.provenance if labels else {}),
         **init_provenance(weights, checkpoint),
         **({"mix": data.metadata} if data.metadata else {}),
@@ -155,10 +160,7 @@ def _open(config: Config, folder: Path, progress: bool) -> TrainingData:
                 workers=workers,
                 report=stages.report,
             )
-        if config.mix.then is None:
-            return data
-        per_epoch = max(1, data.mixer.length // config.training.batch)  # `Schedule` refuses an epoch without a step
-        return data.in_phases(config.mix.then, total_steps=_total_steps(config, per_epoch), steps_per_epoch=per_epoch)
+        return in_phases(data, config)
 
     data = distributed.main_first(opened)
     if distributed.broadcast_object(data.images.fingerprint) != data.images.fingerprint:
@@ -177,6 +179,18 @@ def _open(config: Config, folder: Path, progress: bool) -> TrainingData:
         for line in data.notes:
             note(line)
     return data
+
+
+def in_phases(data: TrainingData, config: Config) -> TrainingData:
+    """Return the data with the order of a run that goes over to real images, if it does.
+
+    Raises:
+        ConfigError: if less than one epoch is left for either phase.
+    """
+    if config.mix.then is None:
+        return data
+    per_epoch = max(1, data.mixer.length // config.training.batch)  # `Schedule` refuses an epoch without a step
+    return data.in_phases(config.mix.then, total_steps=_total_steps(config, per_epoch), steps_per_epoch=per_epoch)
 
 
 def _note_extension(config: Config, schedule: Schedule, total: int, step: int) -> None:

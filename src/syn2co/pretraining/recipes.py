@@ -300,7 +300,7 @@ def recipes() -> dict[str, str]:
         >>> "synco-deit-s" in recipes()
         True
     """
-    return {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()}
+    return {name: next(iter((make.__doc__ or "").splitlines()), "") for name, make in RECIPES.items()}
 
 
 def as_config(config: Config | str | Path) -> Config:

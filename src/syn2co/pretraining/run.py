@@ -114,12 +114,9 @@ class StreamEnded(Exception):
         if self.error is not None:
             self.error.one_rank = True  # type: ignore[attr-defined] - no other rank has met it
             raise self.error
-        if self.received == _FAILED:
+        if self.received == distributed.FAILED:
             raise DataError("the images of another rank could not be loaded; it says why")
         signals.leave(self.received)
-
-
-_FAILED = 1 << 10  # above the numbers of all signals
 
 
 class BatchStream:
@@ -144,7 +141,7 @@ class BatchStream:
         except Exception as raised:
             error = raised
         self.waited += time.monotonic() - asked
-        status = distributed.largest(_FAILED if error else signals.received())
+        status = distributed.largest(distributed.FAILED if error else signals.received())
         if status:
             raise StreamEnded(status, error)
         return (self._moved(batch) for batch in loaded)

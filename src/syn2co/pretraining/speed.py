@@ -32,7 +32,7 @@ def measure_speed(config: Config, trial: Trial) -> StepSpeed:
 
     Args:
         config: the run.
-        trial: trains it.
+        trial: trains it; the images that it keeps should be read before its first step.
 
     Raises:
         Syn2CoError: as `pretrain`.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from syn2co.core.transfer import to_device
 from syn2co.data.batch import Batch
+from syn2co.models.depthwise import use_padded_depthwise
 from syn2co.models.drop_path import drop_path_uniforms
 from syn2co.models.encoder import Encoder
 from syn2co.objective import Queue
@@ -63,6 +64,8 @@ def place(module: nn.Module, precision: str, device: torch.device | str) -> None
     module.to(device)
     if torch.device(device).type == "cpu":
         use_plain_attention(module)
+        if precision == "bfloat16":
+            use_padded_depthwise(module)
 
 
 def use_plain_attention(module: nn.Module) -> None:

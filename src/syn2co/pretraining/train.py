@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from syn2co.core.cpus import cpus_of_rank
 from syn2co.core.errors import ConfigError
 from syn2co.core.locks import only_run_in
 from syn2co.core.paths import weights_path
@@ -15,6 +17,7 @@ from syn2co.core.progress import Bar, note
 from syn2co.core.settings import one_or_many
 from syn2co.data.coverage import Coverage
 from syn2co.data.loader import batches
+from syn2co.data.mixing import image_index
 from syn2co.pretraining.auto import Auto, chosen_config
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.extension import Extend, extend, longer_config
@@ -117,6 +120,19 @@ def pretrain(
     config = resolved_config(config, real, synthetic, settings)
     if init_from is not None:
         config = config.model_copy(update={"init_from": str(init_from)})
+    return _begin_or_resume(config, folder, extension=extension, progress=progress, trust=trust)
+
+
+def _begin_or_resume(
+    config: Config,
+    folder: Path,
+    *,
+    extension: bool = False,
+    progress: bool = False,
+    trust: bool = False,
+    warm: bool = False,
+) -> FinishedRun:
+    """Return the finished run of a config; `warm` keeps its images before the first step, for steps that are timed."""
     device = choose_device(config.machine.device)
     if device.type == "mps" and config.training.precision == "float64":
         raise ConfigError("training.precision = float64: Apple's GPUs have none; use float32 or machine.device=cpu")
@@ -132,7 +148,10 @@ def pretrain(
         if extension and distributed.is_main():
             extend(folder, config)
         distributed.barrier()
-        return _run(config, folder, device, progress and distributed.is_main(), trust)
+        setup, state = prepare_run(config, folder, device, progress and distributed.is_main(), trust)
+        if warm and setup.data.images.cached:
+            _read_ahead(setup, state)
+        return _run(setup, state, device, progress and distributed.is_main())
 
 
 def _choose(
@@ -155,7 +174,7 @@ def _choose(
         auto,
         data,
         assignments,
-        trial=lambda config, out: pretrain(config, out=out, progress=False),
+        trial=lambda config, out: _begin_or_resume(config, out, warm=True),
     )
 
 
@@ -168,6 +187,9 @@ def resolved_config(
     """Return the config with the given sources and settings; one without images is refused."""
     config = as_config(config).with_settings(settings)
     given = {"real": one_or_many(real), "synthetic": one_or_many(synthetic)}
+    assigned = {assignment.partition("=")[0].strip() for assignment in one_or_many(settings)}
+    for name in (name for name, sources in given.items() if sources and f"data.{name}" in assigned):
+        raise ConfigError(f"--set data.{name}: the sources are named by --{name} too; name them there alone")
     data = config.data.model_copy(update={name: sources for name, sources in given.items() if sources})
     config = config.model_copy(update={"data": data})
     if not (config.data.real or config.data.synthetic):
@@ -178,8 +200,15 @@ def resolved_config(
     return config
 
 
-def _run(config: Config, folder: Path, device: torch.device, progress: bool, trust: bool) -> FinishedRun:
-    setup, state = prepare_run(config, folder, device, progress, trust)
+def _read_ahead(setup: PreparedRun, state: TrainingState) -> None:
+    """Read the images of this run's steps: each is decoded once in a run, and often in a few first steps."""
+    keys = setup.schedule.keys(distributed.rank(), state.step, setup.total)
+    read = np.unique(image_index(np.array([sample_id for part in keys for _, sample_id in part])))
+    setup.data.images.subset(read).read_ahead(cpus_of_rank())
+
+
+def _run(setup: PreparedRun, state: TrainingState, device: torch.device, progress: bool) -> FinishedRun:
+    config, folder = setup.config, setup.folder
     metrics = nullcontext()
     if distributed.is_main():
         metrics = MetricsWriter(folder, state.step, tensorboard=config.machine.tensorboard)
@@ -197,6 +226,9 @@ def _run(config: Config, folder: Path, device: torch.device, progress: bool, tru
             observers=[log, *others, checkpoints],
         )
         try:
+            for observer in others:
+                if isinstance(observer, ScoreOnline) and _left_in_its_score(folder, state):
+                    observer.score_if_due(state)
             train(run, state)
         except StreamEnded as ended:
             checkpoints.save_and_leave(state, ended)
@@ -252,6 +284,13 @@ def _observers(
         total_steps=setup.total,
     )
     return log, *knn, ShowProgress(bar, log), checkpoints
+
+
+def _left_in_its_score(folder: Path, state: TrainingState) -> bool:
+    """Return whether the step that the run goes on from has no k-NN score: rank 0 reads them, for every rank."""
+    records = read_metrics(folder) if distributed.is_main() else []
+    scored = any(line["step"] == state.step and "knn" in line for line in records)
+    return distributed.broadcast_object(state.step > 0 and not scored)
 
 
 def _last_record(folder: Path) -> dict[str, Any]:

@@ -7,12 +7,15 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from syn2co.core import keyed_rng
+from syn2co.core.cpus import available_cpus
 from syn2co.core.errors import Syn2CoError
 from syn2co.core.findings import Finding
-from syn2co.data.open import open_images
-from syn2co.data.views import two_views
+from syn2co.data.loader import views_of
+from syn2co.data.training_data import TrainingData, open_training_data
 from syn2co.pretraining.config import Config
+from syn2co.pretraining.preparation import in_phases
 from syn2co.pretraining.recipes import RECIPES, recipe
+from syn2co.pretraining.run_folder import QUARANTINE
 from syn2co.reports.figures import view_grid
 from syn2co.reports.line_chart import LineChart
 from syn2co.reports.page_parts import Column, Item, PageTable, page_file, public_text, write_page
@@ -52,7 +55,7 @@ def write_run_page(run: Path, out: Path) -> Path:
         FileError: if the page cannot be written.
     """
     summary = read_run(run)
-    pictures, missing = _views(summary.config)
+    pictures, missing = _views(summary.folder, summary.config)
     findings = [(*_BADGES[finding.level], _public(finding)) for finding in summary.diagnosis.findings]
     negatives = negatives_charts({summary.name: [summary.records]})
     return write_page(
@@ -119,21 +122,37 @@ def _measurements(summary: RunSummary) -> list[tuple[str, Markup]]:
     return panels
 
 
-def _views(config: Config) -> tuple[dict[str, bytes], list[str]]:
-    """Return two views of some real images as a picture, or why there are none."""
-    if not config.data.real:
-        return {}, []
+def _views(folder: Path, config: Config) -> tuple[dict[str, bytes], list[str]]:
+    """Return two views of some images as a picture, or why there are none."""
+    if any("://" in source for source in (*config.data.real, *config.data.synthetic)):
+        return {}, ["No views of images are shown: they lie at a URL, and a report fetches nothing."]
     try:
-        images = open_images(config.data.real, check=False)
-        rows = keyed_rng.permutation(len(images), "pictures of a report", config.seed)[:_VIEWS]
-        shown = [images.read(int(row)) for row in rows]
+        data = _training_data(folder, config)
+        order = data.mixer.order(0)
+        chosen = order[keyed_rng.permutation(len(order), "pictures of a report", config.seed)[:_VIEWS]]
+        views = views_of(data.images, config.views, data.mixer, data.codec, [(0, int(key)) for key in chosen])
+        shown = [data.images.read(int(index)) for index in data.mixer.view_images(0, chosen)[0]]
     except (Syn2CoError, OSError) as error:
         return {}, [f"No views of images are shown: {public_text(str(error))}"]
-    views = [
-        (image, *two_views(image, config.views, seed=config.seed, epoch=0, index=int(row)))
-        for image, row in zip(shown, rows, strict=True)
-    ]
-    return {"Two views of each image, as the first epoch sees them": _png(view_grid(views))}, []
+    rows = list(zip(shown, *views, strict=True))
+    return {"Two views of each image, as the first epoch sees them": _png(view_grid(rows))}, []
+
+
+def _training_data(folder: Path, config: Config) -> TrainingData:
+    """Return what the run read, under the same numbers, checked only if they depend on the check."""
+    numbered_by_check = bool(config.data.synthetic) or (folder / QUARANTINE).exists()
+    return in_phases(
+        open_training_data(
+            config.data.model_copy(update={"check": config.data.check and numbered_by_check}),
+            config.mix,
+            seed=config.seed,
+            batch=config.training.batch,
+            size=config.views.size,
+            cache="never",
+            workers=available_cpus(),
+        ),
+        config,
+    )
 
 
 def _png(drawn: Figure) -> bytes:

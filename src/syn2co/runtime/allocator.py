@@ -41,12 +41,35 @@ def lack_named() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        text = (str(error) or "no more is given").splitlines()[0]
-        if not isinstance(error, MemoryError) and not re.search(
-            "out of memory|not enough memory|allocate memory", text
-        ):
+        if not is_lack(error):
             raise
         raise TrainingError(
-            f"memory is used up ({text}); lower queue.size, views.size or training.batch, or raise "
-            "training.micro_batches"
+            f"{lack_in_words(error)}; lower queue.size, views.size or training.batch, or raise training.micro_batches"
         ) from None
+
+
+def is_lack(error: BaseException) -> bool:
+    """Return whether an error is a lack of memory: of Python, numpy, torch, the device, or of a library to be loaded.
+
+    Args:
+        error: any.
+
+    Example:
+        >>> is_lack(MemoryError()), is_lack(RuntimeError("out of memory")), is_lack(RuntimeError("no"))
+        (True, True, False)
+    """
+    words = "out of memory|not enough memory|allocate memory|failed to map segment"
+    return isinstance(error, MemoryError) or bool(re.search(words, str(error), re.IGNORECASE))
+
+
+def lack_in_words(error: BaseException) -> str:
+    """Return the first half of a sentence about a lack of memory.
+
+    Args:
+        error: of which `is_lack` is true.
+
+    Example:
+        >>> lack_in_words(MemoryError())
+        'memory is used up (no more is given)'
+    """
+    return f"memory is used up ({(str(error) or 'no more is given').splitlines()[0]})"

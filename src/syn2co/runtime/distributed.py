@@ -1,4 +1,4 @@
-"""Collectives of the ranks of a run; the only module that touches torch.distributed.
+"""Collectives of the ranks of a run; beside `process_group` the only module that touches torch.distributed.
 
 Without a process group every function is the one-rank identity, so callers never ask. Axes: n rows of this rank,
 N rows of all ranks.
@@ -7,29 +7,24 @@ N rows of all ranks.
 import contextlib
 import inspect
 import itertools
-import re
-import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
-from functools import cache
-from threading import Thread
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from syn2co.core.errors import ConfigError, Syn2CoError, TrainingError
+from syn2co.core.errors import DataError, Syn2CoError
 from syn2co.core.launcher import launcher
+from syn2co.runtime import signals
+from syn2co.runtime.process_group import session as session
+from syn2co.runtime.process_group import wait_for
 
 T = TypeVar("T")
 _FIRSTS = itertools.count()
-_POLL = 0.1
-"""Seconds between two looks of a rank that waits for the first one."""
-TIME_OUT = timedelta(minutes=10)
-"""Time that a collective waits for a rank before it counts as lost."""
-_ANSWER = 3.0
-"""Seconds that the ranks have to say that they are there, once one is lost."""
+FAILED = 1 << 10
+"""What `largest` gives when a rank has failed: above the numbers of all signals."""
 
 
 def active() -> bool:
@@ -55,126 +50,6 @@ def is_main() -> bool:
 def local_rank() -> int:
     """Return the rank on this node as torchrun numbers it, 0 otherwise."""
     return launcher().local_rank
-
-
-@contextlib.contextmanager
-def session(device_type: str) -> Iterator[None]:
-    """Join the process group that torchrun describes, and leave it at the end; do nothing for a single process.
-
-    Raises:
-        ConfigError: on a device without collectives.
-        TrainingError: if another rank is gone, or does not answer in time.
-    """
-    launched = launcher()
-    if launched.size == 1 or dist.is_initialized():
-        yield
-        return
-    if device_type == "mps":
-        raise ConfigError("machine.device = mps: torch has no collectives for it; run one process or use cpu")
-    with _joined(device_type, launched.rank):
-        yield
-
-
-@contextlib.contextmanager
-def _joined(device_type: str, this_rank: int) -> Iterator[None]:
-    """Be a member of the process group inside the block."""
-    from torch.distributed.distributed_c10d import PrefixStore
-
-    with _lost_ranks_named(this_rank):
-        store, this_rank, size = _rendezvous()
-        store = PrefixStore(_name_of_group(store, this_rank, size), store)
-        backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"  # hosts talk without their GPUs
-        dist.init_process_group(backend, store=store, rank=this_rank, world_size=size, timeout=TIME_OUT)
-    try:
-        with _lost_ranks_named(this_rank, store):
-            yield
-    finally:
-        dist.destroy_process_group()
-
-
-def _name_of_group(store: Any, this_rank: int, size: int) -> str:
-    """Return a name that the ranks of this start have in common, and with no start before.
-
-    torchrun's store outlives a start: a second group would read the addresses of the first, where nobody listens. Its
-    count of restarts differs between hosts, since a host that restarts because another one does so counts none. So rank
-    0 names the group by how often it has joined, tells it to the newest joining of every other rank, and waits until
-    each has heard it.
-
-    Raises:
-        TrainingError: if a rank does not join in time.
-    """
-    end = time.monotonic() + TIME_OUT.total_seconds()
-    joinings = store.add(f"syn2co joinings of {this_rank}", 1)
-    if this_rank:
-        key = f"syn2co group of {this_rank} in joining {joinings}"
-        while not store.check([key]):  # Python hears signals in between, which it does not in `store.wait`
-            time.sleep(_POLL)
-            if time.monotonic() > end:
-                raise _lost(this_rank, [0])
-        name = store.get(key).decode()
-        store.set(f"{name} heard by {this_rank}", "")
-        return name
-    name = f"syn2co {joinings}"
-    missing = list(range(1, size))
-    while missing:
-        for other in missing:
-            latest = store.add(f"syn2co joinings of {other}", 0)
-            store.set(f"syn2co group of {other} in joining {latest}", name)
-        time.sleep(_POLL)
-        missing = [other for other in missing if not store.check([f"{name} heard by {other}"])]
-        if time.monotonic() > end:
-            raise _lost(this_rank, missing)
-    return name
-
-
-@contextlib.contextmanager
-def _lost_ranks_named(this_rank: int, store: Any = None) -> Iterator[None]:
-    """Turn the errors of a collective whose other ranks do not answer into one sentence, on each rank."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and not re.search("gloo|NCCL|peer", str(error)):
-            raise
-        raise _lost(this_rank, [] if store is None else _silent_ranks(store, this_rank)) from None
-
-
-def _lost(this_rank: int, missing: list[int]) -> TrainingError:
-    """Return the error of a rank that misses others; none named: nobody can tell which."""
-    subject = f"rank {missing[0]} is" if len(missing) == 1 else f"ranks {', '.join(map(str, missing))} are"
-    error = TrainingError(
-        f"rank {this_rank}: {subject if missing else 'another rank is'} gone or does not answer; see what it says, and "
-        "run the same command again: it resumes from the last checkpoint"
-    )
-    error.one_rank = True
-    return error
-
-
-def _silent_ranks(store: Any, this_rank: int) -> list[int]:
-    """Return the ranks that do not say in time that a collective of theirs has failed too; [] if nobody can tell."""
-    answers: list[list[int]] = []
-
-    def ask() -> None:
-        keys, end = [f"lost by {rank}" for rank in range(world_size())], time.monotonic() + _ANSWER
-        with contextlib.suppress(RuntimeError):  # the store is gone with the process that held it
-            store.set(keys[this_rank], "")
-            while not store.check(keys) and time.monotonic() < end:
-                time.sleep(_POLL)
-            answers.append([rank for rank, key in enumerate(keys) if not store.check([key])])
-
-    asking = Thread(target=ask, daemon=True)  # a store whose process is frozen never answers
-    asking.start()
-    asking.join(_ANSWER + 1)
-    if this_rank == 0:  # the store may be its own, and the others still look
-        time.sleep(3 * _POLL)
-    return answers[0] if answers else []
-
-
-@cache
-def _rendezvous() -> tuple[Any, int, int]:
-    """Return the store that torchrun's ranks share, this rank and their number: once a process, as the port is one."""
-    from torch.distributed.rendezvous import rendezvous
-
-    return next(rendezvous("env://", timeout=TIME_OUT))
 
 
 def barrier() -> None:
@@ -288,6 +163,31 @@ def main_first(make: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """End the block on every rank if one of them has an error of its images in it, or a signal.
+
+    Raises:
+        Syn2CoError: of this rank's block, or a DataError if it is another rank's.
+        Interrupted: after a signal that `Interrupts` remembers.
+    """
+    error = None
+    try:
+        yield
+    except signals.Interrupted:
+        pass
+    except Syn2CoError as raised:
+        error = raised
+    status = largest(FAILED if error else signals.received())
+    if error is not None:
+        error.one_rank = error.one_rank or active()
+        raise error
+    if status == FAILED:
+        raise DataError("the images of another rank could not be loaded; it says why")
+    if status:
+        raise signals.Interrupted
+
+
+@contextlib.contextmanager
 def _others_waiting() -> Iterator[None]:
     """Let the other ranks wait until rank 0 has left the block, however long it takes: a collective has a time-out."""
     store, key = cast(Any, dist.distributed_c10d)._get_default_store(), f"main first {next(_FIRSTS)}"
@@ -296,8 +196,7 @@ def _others_waiting() -> Iterator[None]:
     finally:
         if is_main():
             store.set(key, "done")
-    while not store.check([key]):
-        time.sleep(_POLL)
+    wait_for(store, key, rank())
 
 
 class _SumOverRanks(torch.autograd.Function):
@@ -327,6 +226,9 @@ def wrap(module: nn.Module, device: torch.device) -> nn.Module:
         return module
     from torch.nn.parallel import DistributedDataParallel
 
+    for parameter in module.parameters():
+        if 1 in parameter.shape and parameter.requires_grad:  # its stride there means nothing, and DDP warns of it
+            parameter.register_hook(partial(torch.Tensor.as_strided, size=parameter.shape, stride=parameter.stride()))
     ids = [device.index] if device.type == "cuda" else None
     # Buffers are BN statistics, which are synchronized already: broadcasting them again would only cost time.
     parameters = inspect.signature(DistributedDataParallel.__init__).parameters

@@ -28,6 +28,16 @@ def received() -> int:
     return _BLOCKS[-1].received if _BLOCKS else 0
 
 
+def leave_a_wait() -> None:
+    """Raise what ends a wait if a signal is remembered.
+
+    Raises:
+        Interrupted: after a signal.
+    """
+    if received():
+        raise Interrupted
+
+
 class Interrupts:
     """Remember signals to leave inside the block, so that the loop can save before it leaves.
 

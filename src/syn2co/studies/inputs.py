@@ -14,6 +14,7 @@ from syn2co.core.keyed_rng import digest
 from syn2co.core.locks import hold
 from syn2co.core.paths import lies_there, user_path
 from syn2co.core.settings import Settings, one_or_many
+from syn2co.core.urls import is_url
 from syn2co.core.versions import __version__
 from syn2co.data.named_source import split_bits
 from syn2co.data.open import open_images
@@ -242,6 +243,8 @@ def as_specs(sources: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
 
 
 def _as_spec(text: str) -> str:
+    if is_url(text):
+        return text
     source = str(split_bits(text)[0])
     if source != text:  # 12bit:SOURCE
         return text.removesuffix(source) + _as_spec(source)

@@ -195,6 +195,14 @@ def _edits(value, path=()):
 DELETED = object()
 
 
+def test_a_number_of_the_recipe_that_is_not_finite_is_an_edit(copy):
+    path = copy / "recipe.json"
+    recipe = json.loads(path.read_text())
+    recipe["set"]["facts"] = {"scale": float("inf")}
+    path.write_text(json.dumps(recipe))
+    assert verify(copy).problems == ("recipe.json: was changed after it was written",)
+
+
 def test_every_edit_of_the_recipe_is_noticed(tmp_path):
     """Settings that no shard repeats too: backgrounds, templates, digests; and no command calls the set complete."""
     own = write_generator(tmp_path)
@@ -282,6 +290,10 @@ def test_replay_without_the_generators_file(made, own, tmp_path):
         replay(made, name, generator=f"{other}:noise")
     with pytest.raises(SynthesisError, match=f"^set: has no image {'0' * 32}; ids are 32 hex digits"):
         replay(made, "0" * 32, generator=f"{own}:noise")
+    with pytest.raises(
+        SynthesisError, match=r"^again.jpg: is the name of no PNG; give the file a name that ends in .png"
+    ):
+        replay(made, name, generator=f"{own}:noise", to=made / "again.jpg")
 
 
 INEXACT = '''

@@ -207,6 +207,29 @@ def test_classes_in_json(value, names, name, own, tmp_path):
     assert [job.class_name for job in jobs] == names
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+def test_synsets_with_their_names_in_any_unicode(encoding, own, tmp_path):
+    (tmp_path / "map.txt").write_text("n03126707 crane\nn02012849 crane, bird\n", encoding=encoding)
+    jobs = plan(settings(own, classes=str(tmp_path / "map.txt")), count=2)
+    assert [job.class_name for job in jobs] == ["n03126707", "n02012849"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.csv", "id,name\n0,cat\n"),
+        ("c.yaml", "- cat\n- dog\n"),
+        ("c.jsonl", '{"name": "cat"}\n{"name": "dog"}\n'),
+        ("c.txt", "['cat', 'dog']\n"),
+        ("c.xlsx", "PK\3\4\n"),
+    ],
+)
+def test_files_of_classes_in_other_forms_are_refused(name, text, own, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=f"^classes = {name}: is no list of names; write one class per line, or JSON"):
+        plan(settings(own, classes=str(tmp_path / name)), count=2)
+
+
 def test_a_text_file_may_begin_with_a_bracket(own, tmp_path):
     (tmp_path / "c.txt").write_text("[cat]\ndog\n")
     jobs = plan(settings(own, classes=str(tmp_path / "c.txt")), count=2)
@@ -282,6 +305,7 @@ def test_files_of_captions(name, text, own, tmp_path):
         ({"generator": "procedual"}, "", "generator = procedual: there is no such generator; did you mean procedural?"),
         ({"generator": "diffusion", "options": {"model": "owner/x"}}, "", "classes: the diffusion generator must be told what"),
         ({"generator": "procedural", "classes": ["a"]}, "", "classes: the procedural generator cannot make images of"),
+        ({"generator": "procedural", "vary": True}, "", "vary: the procedural generator cannot make variations of real im"),
         ({"generator": "/no/own.py:f"}, "", "generator = own.py:f: the file cannot be read (No such file"),
     ],
 )  # fmt: skip

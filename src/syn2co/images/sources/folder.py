@@ -29,6 +29,7 @@ from syn2co.images.index import (
     is_system_folder,
     label_by_folder,
     strip_top,
+    unread_image,
 )
 from syn2co.images.index_cache import load_index, save_index
 from syn2co.images.quarantine import Quarantined, read_image_file
@@ -39,6 +40,7 @@ _SETTLED_NS = 2 * 10**9
 _DATA_SETS = "data sets of syn2co generate, each a source that is named by itself"
 _LINKED = "folders that are read under another name already (links)"
 _TARS = "tar files, which are named by themselves ('FOLDER/*.tar')"
+_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 Progress = Callable[[str, int, int], None]
 
@@ -129,7 +131,16 @@ def open_folder(root: Path, *, cache_dir: Path, report: Progress | None = None) 
     if not len(listing) and not listing.skipped:
         raise DataError(_nothing(root, listing))
     say_passed(str(root), listing.passed)
-    return FolderSource(root, listing)
+    source = FolderSource(root, listing)
+    _say_splits(source.root, source.classes)
+    return source
+
+
+@cache
+def _say_splits(root: str, classes: tuple[str, ...]) -> None:
+    """Note once in a process that the classes of a folder are the splits of a data set, such as train and val."""
+    if len(classes) > 1 and _SPLITS.issuperset(map(str.lower, classes)):
+        note(f"{root}: {' and '.join(classes)} are read together, as if they were classes; name the one that is meant")
 
 
 @cache
@@ -229,8 +240,9 @@ def _sort_entry(
             else:
                 subfolders.append(name)
         elif hidden or not is_image_name(entry.name):
-            scan.ignored += not hidden
-            scan.passed[HIDDEN_IMAGES] += hidden and is_image_name(entry.name)
+            unread = None if hidden else unread_image(entry.name)
+            scan.ignored += not hidden and unread is None
+            scan.passed[unread or HIDDEN_IMAGES] += unread is not None or (hidden and is_image_name(entry.name))
             scan.passed[_TARS] += not hidden and entry.name.lower().endswith(".tar")
         elif not entry.is_file():
             reason = "it is a link to nothing" if entry.is_symlink() else "it is not a regular file"
@@ -266,7 +278,8 @@ def _nothing(root: Path, listing: FileIndex) -> str:
     if tars:
         return f"{root}: this folder holds {len(tars)} tar files but no image; give the tars: '{root}/*.tar'."
     rest = "".join(f"; passed over: {text}: {count:,}" for text, count in listing.passed)
+    count = listing.ignored + sum(passed.values())
     return (
-        f"{root}: none of the {listing.ignored} files in this folder is an image by its name{rest}; "
+        f"{root}: none of the {count} files in this folder is an image by its name{rest}; "
         "give a folder with .jpg, .jpeg, .png, .webp, .bmp, .tif or .tiff files."
     )

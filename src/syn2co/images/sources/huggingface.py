@@ -98,14 +98,21 @@ def _labels(datasets: Any, dataset: Any) -> tuple[Int32[np.ndarray, " M"], tuple
     features = dataset.features
     named = next((key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
     if named is not None:
-        return class_labels(dataset[named][:], features[named].names)
-    plain = [key for key in _LABELS if getattr(features.get(key), "dtype", "").startswith(("int", "uint", "string"))]
+        return class_labels(_numbers(dataset[named][:]), features[named].names)
+    plain = [
+        key for key in _LABELS if getattr(features.get(key), "dtype", "").startswith(("int", "uint", "bool", "string"))
+    ]
     if not plain:
         return np.full(len(dataset), -1, np.int32), ()
     targets = dataset[plain[0]][:]
     if features[plain[0]].dtype == "string":
         return _by_name(targets)
-    return class_labels([-1 if target is None else target for target in targets], None)
+    return class_labels(_numbers(targets), None)
+
+
+def _numbers(targets: Sequence[int | None]) -> list[int]:
+    """Return labels that are numbers, -1 where there is none."""
+    return [-1 if target is None else target for target in targets]
 
 
 def _by_name(targets: Sequence[str | None]) -> tuple[Int32[np.ndarray, " M"], tuple[str, ...]]:

@@ -34,18 +34,21 @@ _PROBED_HEADERS = 32
 
 
 class TarSource:
-    """Images in one or several tar files, each tar sorted by folder and name."""
+    """Images in one or several tar files, each tar sorted by folder and name.
 
-    def __init__(self, paths: Sequence[Path], listings: Sequence[FileIndex]) -> None:
+    `names` stand for the tars in messages and in the identity, such as the URLs that they were fetched from.
+    """
+
+    def __init__(self, paths: Sequence[Path], listings: Sequence[FileIndex], names: Sequence[str]) -> None:
         several = len(paths) > 1
         merged = concatenate(listings, [""] * len(paths))
         stripped, self.top = strip_top(merged)
-        labeled = _labeled(str(paths[0]), stripped)
+        labeled = _labeled(names[0], stripped)
         if several:
-            labeled = replace(labeled, directories=_below_shards(labeled, paths, listings))
+            labeled = replace(labeled, directories=_below_shards(labeled, names, listings))
         self.listing = labeled
         self.paths = tuple(str(path) for path in paths)
-        self.identity = SEPARATOR.join(self.paths)
+        self.identity = SEPARATOR.join(names)
         self.labels, self.classes, self.skipped = labeled.labels, labeled.classes, labeled.skipped
         self.ignored = labeled.ignored
         self._starts = [0, *accumulate(len(listing) for listing in listings)]
@@ -128,42 +131,50 @@ def _labeled(source: str, images: FileIndex) -> FileIndex:
     return by_folder
 
 
-def _below_shards(merged: FileIndex, paths: Sequence[Path], listings: Sequence[FileIndex]) -> tuple[str, ...]:
+def _below_shards(merged: FileIndex, names: Sequence[str], listings: Sequence[FileIndex]) -> tuple[str, ...]:
     """Return the folders with the tar's own name on top: the same key may occur in two shards."""
-    owners = [path.stem for path, listing in zip(paths, listings, strict=True) for _ in listing.directories]
+    owners = [Path(name).stem for name, listing in zip(names, listings, strict=True) for _ in listing.directories]
     return tuple(f"{owner}/{text}" if text else owner for owner, text in zip(owners, merged.directories, strict=True))
 
 
 def open_tars(
-    paths: Sequence[Path], *, cache_dir: Path, report: Progress | None = None, follow: bool = True
+    paths: Sequence[Path],
+    *,
+    cache_dir: Path,
+    report: Progress | None = None,
+    follow: bool = True,
+    names: Sequence[str] | None = None,
 ) -> TarSource:
     """Return the images in the tars, from remembered indexes where a tar is the same file, unchanged.
 
-    A tar that is a link is named after its target; without `follow` it has its own name.
+    A tar that is a link is named after its target; without `follow` it has its own name, and one of `names` if given.
 
     Raises:
         DataError: if a tar is damaged or compressed, or if no tar holds an image.
         PathError: if a tar cannot be read.
     """
     paths = [path.resolve() if follow else path for path in paths]
+    names = list(map(str, paths)) if names is None else names
     listings = []
-    for number, path in enumerate(paths):
+    for number, (path, name) in enumerate(zip(paths, names, strict=True)):
         try:
-            listings.append(_open_tar(path, cache_dir))
+            listings.append(_open_tar(path, name, cache_dir))
         except OSError as error:
             raise unreachable(path, error) from None
         if report is not None:
             report("index", number + 1, len(paths))
     if not any(len(listing) or listing.skipped for listing in listings):
-        raise DataError(_nothing(paths, sum(listing.ignored for listing in listings)))
-    for path, listing in zip(paths, listings, strict=True):
-        say_passed(str(path), listing.passed)
-    return TarSource(paths, listings)
+        raise DataError(_nothing(paths, names[0], listings))
+    for name, listing in zip(names, listings, strict=True):
+        say_passed(name, listing.passed)
+    return TarSource(paths, listings, names)
 
 
-def _nothing(paths: Sequence[Path], ignored: int) -> str:
+def _nothing(paths: Sequence[Path], name: str, listings: Sequence[FileIndex]) -> str:
     """Return the message for tars without an image."""
-    which = f"{paths[0]}: none of the {ignored} members of {'this tar is' if len(paths) == 1 else 'these tars is'}"
+    passed = {text: count for listing in listings for text, count in listing.passed}
+    count = sum(listing.ignored + sum(dict(listing.passed).values()) for listing in listings)
+    which = f"{name}: none of the {count} members of {'this tar is' if len(paths) == 1 else 'these tars is'}"
     with tarfile.open(paths[0], "r:") as archive:
         first = next((member.name for member in archive if member.isreg()), "")
     if first.endswith(".tar"):  # ImageNet's ILSVRC2012_img_train.tar: a tar of each class
@@ -171,15 +182,16 @@ def _nothing(paths: Sequence[Path], ignored: int) -> str:
             f"{which} an image, and the first is the tar {first}; unpack it, and each tar in it into a folder of its "
             "name (for t in *.tar; do mkdir ${t%.tar} && tar -xf $t -C ${t%.tar}; done), and give the folder of these."
         )
-    return f"{which} an image by its name; give a tar with {', '.join(SUFFIXES)} members."
+    rest = "".join(f"; passed over: {text}" for text in passed)
+    return f"{which} an image by its name{rest}; give a tar with {', '.join(SUFFIXES)} members."
 
 
-def _open_tar(path: Path, cache_dir: Path) -> FileIndex:
+def _open_tar(path: Path, name: str, cache_dir: Path) -> FileIndex:
     """Return the list of one tar."""
     state = _state(path)
     listing = load_index(cache_dir, str(path), lambda _, times: times.tolist() == state)
     if listing is None or listing.stamp != _stamp(path, state, listing):
-        listing = scan_tar(path)
+        listing = scan_tar(path, name)
         listing = replace(listing, stamp=_stamp(path, state, listing))
         save_index(cache_dir, str(path), listing, [], state)
     return listing

@@ -26,6 +26,7 @@ from syn2co.images.index import (
     is_image_name,
     is_system_folder,
     sort_classes,
+    unread_image,
 )
 from syn2co.images.quarantine import Quarantined
 
@@ -33,6 +34,7 @@ _LABEL_BYTES = 1 << 20
 _JSON_KEYS = ("class_name", "class", "label", "cls")
 REPLACED = "members that a later one of the same name replaces"
 COMPANIONS = "other pictures of a sample (KEY.seg.png beside KEY.jpg)"
+UNNAMED = "label files that name no class (KEY.cls)"
 BEHIND = "bytes behind the end of a tar, which are none"
 
 
@@ -72,8 +74,8 @@ class Members:
     passed: Counter[str] = field(default_factory=Counter)
 
 
-def scan_tar(path: Path) -> FileIndex:
-    """Return the images in one tar, sorted by folder and name.
+def scan_tar(path: Path, name: str) -> FileIndex:
+    """Return the images in one tar, sorted by folder and name; a message calls it `name`.
 
     Of several members of one name the last one counts, as when the tar is unpacked. Archives that were written one
     behind the other are all read. Symbolic links and names that lead out of the tar are skipped and listed.
@@ -81,7 +83,7 @@ def scan_tar(path: Path) -> FileIndex:
     Raises:
         DataError: if the tar is compressed, damaged or not a tar.
     """
-    _refuse_compressed(path)
+    _refuse_compressed(path, name)
     members = Members()
     try:
         with open(path, "rb") as file:
@@ -93,7 +95,7 @@ def scan_tar(path: Path) -> FileIndex:
                     members.passed[BEHIND] += path.stat().st_size - start
                     break
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path}: this file cannot be read as a tar ({error}); fetch or make it again.") from error
+        raise DataError(f"{name}: this file cannot be read as a tar ({error}); fetch or make it again.") from error
     return _listing(members)
 
 
@@ -125,7 +127,7 @@ def _next_archive(file: IO[bytes], end: int) -> int | None:
     return None
 
 
-def _refuse_compressed(path: Path) -> None:
+def _refuse_compressed(path: Path, title: str) -> None:
     """Refuse a compressed tar: its members have no offset to read from."""
     with open(path, "rb") as file:
         head = file.read(6)
@@ -137,7 +139,7 @@ def _refuse_compressed(path: Path) -> None:
     ):
         if head.startswith(magic):
             raise DataError(
-                f"{path}: this tar is compressed with {name} and cannot be read by offset; decompress it ({command})."
+                f"{title}: this tar is compressed with {name} and cannot be read by offset; decompress it ({command})."
             )
 
 
@@ -151,11 +153,14 @@ def _sort_member(archive: tarfile.TarFile, member: tarfile.TarInfo, members: Mem
         _sort_image(member, name, members)
     elif _passed_over(name) is not None:
         return
-    elif member.isreg() and file_name.endswith((".cls", ".json")) and member.size <= _LABEL_BYTES:
+    elif unread := unread_image(file_name):
+        members.passed[unread] += 1
+    elif member.isreg() and file_name.lower().endswith((".cls", ".json")) and member.size <= _LABEL_BYTES:
         file = archive.extractfile(member)
         assert file is not None
-        stem = _below(folder, file_name.rpartition(".")[0])
-        label = _label(file.read(), json_text=file_name.endswith(".json"))
+        stem, json_text = _below(folder, file_name.rpartition(".")[0]), file_name.lower().endswith(".json")
+        label = _label(file.read(), json_text=json_text)
+        members.passed[UNNAMED] += label is None and not json_text  # JSON may describe anything else
         members.label_of[stem] = label or members.label_of.get(stem)
     else:
         members.ignored += 1
@@ -190,7 +195,7 @@ def _passed_over(name: str) -> str | None:
 def _misplaced(name: str) -> str | None:
     """Return why a name is not to be trusted, None if it is."""
     if name.startswith("/") or name[1:2] == ":":
-        return "its name in the tar is absolute"
+        return "its name in the tar is absolute; make the tar without -P"
     if ".." in name.split("/"):
         return "its name leads out of the tar with '..'"
     return None

@@ -78,13 +78,13 @@ def replay(
         generator: where a user's own function lies now; its file must not have changed. A file that the set names is
             not run.
         settings: assignments that say where a local model lies now; they must not change the recipe's hash.
-        to: file for the image made now, as PNG; None writes none.
+        to: file for the image made now, NAME.png; None writes none.
 
     Returns:
         The comparison; exact generators must give the same file, others the same image within 1/255.
 
     Raises:
-        SynthesisError: if the folder is no data set, has no such image, or the image cannot be made.
+        SynthesisError: if the folder is no data set, has no such image, the image cannot be made, or `to` is no PNG.
         ConfigError: if the generator, its model or the settings are not those of the set.
 
     Example:
@@ -93,6 +93,7 @@ def replay(
         >>> replay(info.folder, syn2co.plan(settings, count=4)[3].id).identical
         True
     """
+    _refuse_other_suffix(to)
     folder = user_path(out)
     saved = read_recipe(folder)
     if saved is None:
@@ -128,6 +129,12 @@ def replay(
     except (ValueError, OSError) as error:
         raise SynthesisError(f"{folder.name}/{error}; run `syn2co verify`") from None
     return _compare(line, data, stored, runner.generator, chosen.format, png)
+
+
+def _refuse_other_suffix(to: str | Path | None) -> None:
+    """Refuse a file for the image whose name is not that of a PNG."""
+    if to is not None and not str(to).lower().endswith(".png"):
+        raise SynthesisError(f"{user_path(to).name}: is the name of no PNG; give the file a name that ends in .png")
 
 
 def _with_model(folder: Path, recipe: Recipe) -> Path | None:

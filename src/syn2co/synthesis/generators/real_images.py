@@ -4,6 +4,7 @@ Axis letters: N images, S side in pixels, T side of a thumbnail.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -36,8 +37,9 @@ def choose(real: ImageSet | None, most: int, generator: str, seed: int) -> Image
 
 def squares(images: ImageSet, size: int) -> Iterator[Square]:
     """Yield every image resized and cropped to the center square, antialiased."""
-    for index in range(len(images)):
-        yield resize_and_crop(images.read(index), size, 1.0)
+    with closing(images.read_many(range(len(images)))) as pixels:
+        for image in pixels:
+            yield resize_and_crop(image, size, 1.0)
 
 
 def thumbnail(square: Square) -> Float[np.ndarray, "T T 3"]:

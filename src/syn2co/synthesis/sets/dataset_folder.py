@@ -99,7 +99,10 @@ def is_sealed(recipe: Mapping[str, Any]) -> bool:
 
 def is_edited(recipe: Mapping[str, Any]) -> bool:
     """Return whether a recipe that bears a seal was changed after it was written."""
-    return is_sealed(recipe) and recipe.get("check") != check_of(recipe)
+    try:
+        return is_sealed(recipe) and recipe.get("check") != check_of(recipe)
+    except ValueError:  # a number that is not finite, of which no seal was ever made
+        return True
 
 
 def check_recipe(folder: Path, saved: dict[str, Any] | None, plan: Plan) -> None:

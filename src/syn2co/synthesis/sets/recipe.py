@@ -91,9 +91,8 @@ def _check_subjects(settings: SynthesisSettings, generator: GeneratorSpec) -> No
     foreign = [name for name in _given(settings) if name not in generator.subjects]
     if foreign:
         able = ", ".join(sorted(generator.subjects)) or "none of classes, captions and vary"
-        raise ConfigError(
-            f"{foreign[0]}: the {settings.generator} generator cannot make images of these; it takes {able}"
-        )
+        what = "variations of real images" if foreign[0] == "vary" else f"images of {foreign[0]}"
+        raise ConfigError(f"{foreign[0]}: the {settings.generator} generator cannot make {what}; it takes {able}")
 
 
 def _given(settings: SynthesisSettings) -> list[str]:

@@ -3,7 +3,9 @@
 Axis letters: N texts.
 """
 
+import codecs
 import csv
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
@@ -17,6 +19,9 @@ from syn2co.core.json_files import parse_json
 
 COLUMNS = ("caption", "text")
 SYNSET = re.compile(r"n\d{8}")
+_NO_NAME = re.compile(r"""[\[{]\s*['"]|PK\x03\x04""")
+"""Begin of a line of JSON, of a list of Python, and of a spreadsheet."""
+_NAMED_SYNSET = re.compile(r"n\d{8} +\S")
 
 
 class ClassName(NamedTuple):
@@ -148,8 +153,9 @@ def read_classes(given: tuple[str, ...] | str) -> list[ClassName]:
     """Return classes from names, from a file of names or synsets, or those of "imagenet-1k".
 
     A line of a file is a name, a name and a gloss with a tab between them, or an ImageNet synset such as n01440764,
-    whose name and gloss come from timm. A file may also hold one JSON value: a list of names, an object from synsets to
-    anything, from names to their numbers, or from numbers to names (or to a synset and a name).
+    whose name and gloss come from timm; names behind a space in every line do not count. A file
+    may also hold one JSON value: a list of names, an object from synsets to anything, from names to their numbers, or
+    from numbers to names (or to a synset and a name).
 
     Raises:
         DataError: if a file is missing, a class is empty or given twice, or a JSON value has another form.
@@ -175,13 +181,27 @@ def _class_lines(path: Path) -> list[str]:
     """Return one text per class, from lines or from a JSON value."""
     lines = [text for _, text in _lines(path, "classes")]
     value = _json_value(path, "classes", lines)
-    names = lines if value is None else _json_classes(value)
+    names = _plain_lines(path, lines) if value is None else _json_classes(value)
     if names is None:
         raise DataError(
             f"classes = {path.name}: is JSON of another form than a list of names, or an object from synsets, from "
             'names to numbers or from numbers to names; write one class per line, or ["cat", "dog"]'
         )
     return names
+
+
+def _plain_lines(path: Path, lines: list[str]) -> list[str]:
+    """Return one text per class; of ImageNet's LOC_synset_mapping.txt (synset, space, names) the synsets.
+
+    Raises:
+        DataError: if the lines are those of a table, of YAML or of JSON, or no text.
+    """
+    table = path.suffix.lower() == ".csv" and all("," in line for line in lines)
+    if table or path.suffix.lower() in (".yaml", ".yml") or any(map(_NO_NAME.match, lines)):
+        raise DataError(
+            f'classes = {path.name}: is no list of names; write one class per line, or JSON such as ["cat", "dog"]'
+        )
+    return [line[:9] for line in lines] if all(map(_NAMED_SYNSET.match, lines)) else lines
 
 
 def _json_value(path: Path, setting: str, lines: Sequence[str]) -> Any:
@@ -248,7 +268,9 @@ def _synsets(wanted: Sequence[str]) -> list[ClassName]:
 def _lines(path: Path, setting: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of a text file with their numbers from 1."""
     try:
-        with open(path, encoding="utf-8-sig", newline=None) as file:
+        with open(path, "rb") as raw:
+            wide = raw.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell's >
+            file = io.TextIOWrapper(raw, encoding="utf-16" if wide else "utf-8-sig")
             for number, line in enumerate(file, 1):
                 yield number, line.rstrip("\n")
     except OSError as error:

@@ -1,0 +1,28 @@
+"""Patterns of files: what the braces in a name stand for."""
+
+import re
+from collections.abc import Iterator
+
+from syn2co.core.errors import DataError
+
+MOST_FILES, MOST_BRACES = 1_000_000, 50
+"""Most files of one range, and most braces of a pattern."""
+
+
+def expand_braces(pattern: str) -> Iterator[str]:
+    """Yield the texts that `{000..012}` ranges and `{a,b}` lists stand for, leading zeros kept."""
+    match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern)
+    if match is None:
+        yield pattern
+        return
+    first, last, listed = match.groups()
+    if listed is not None:
+        middles = listed.split(",")
+    else:
+        width = len(first) if first.startswith("0") else 0
+        step = 1 if int(first) <= int(last) else -1
+        if abs(int(last) - int(first)) >= MOST_FILES:
+            raise DataError(f"{pattern}: a range may name at most {MOST_FILES:,} files; correct it.")
+        middles = [str(number).zfill(width) for number in range(int(first), int(last) + step, step)]
+    head, tail = pattern[: match.start()], pattern[match.end() :]
+    yield from (head + middle + rest for middle in middles for rest in expand_braces(tail))

@@ -1,0 +1,1 @@
+"""Remote objects: fetched once by fsspec into a bounded cache, then read as files."""
