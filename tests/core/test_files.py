@@ -208,3 +208,13 @@ def test_a_name_may_be_as_long_as_the_disk_takes_it(name: str, tmp_path: Path) -
         raise ZeroDivisionError
     remove_temporaries(tmp_path, name)
     assert not kept.exists() and (tmp_path / name).read_text() == "text"
+
+
+def test_a_link_of_the_systems_device_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/stdout is a link, which may lead to a file."""
+    (tmp_path / "stdout").symlink_to(tmp_path / "file")
+    (tmp_path / "file").write_text("kept")
+    monkeypatch.setattr(files.os.path, "realpath", lambda path: "/dev" if Path(path) == tmp_path else path)
+    with pytest.raises(OSError, match="it is a device"), files.atomic_file(tmp_path / "stdout") as temporary:
+        temporary.write_text("lost")
+    assert (tmp_path / "stdout").is_symlink() and (tmp_path / "file").read_text() == "kept"

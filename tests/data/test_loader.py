@@ -219,7 +219,7 @@ def _crowded(*_: object, **__: object) -> None:
     (_killed, DataError, r"^machine.workers = 2: a process .* died \(exit status -9; .*\); use fewer workers"),
     (_starved, DataError, r"^machine.workers = 2: a process .* died \(out of memory\); use fewer workers"),
     (_stopped, DataError, "^machine.workers = 2: no batch came for [0-9] s, although .* live; see whether the disk"),
-    (_told_and_stopped, signals.Interrupted, "^$"),
+    (_told_and_stopped, signals.Interrupted, "^15$"),
 ])  # fmt: skip
 def test_no_end_of_a_loading_process_is_waited_for(act, kind, sentence, image_folder, monkeypatch):
     images = open_images([image_folder])

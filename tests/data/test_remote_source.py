@@ -10,6 +10,7 @@ import pytest
 from remote_servers import WebServer, tar_of, web_server
 from tiny_images import write_images
 
+from syn2co.core import urls
 from syn2co.core.errors import DataError
 from syn2co.data.named_source import look_up
 from syn2co.data.open import open_images
@@ -30,6 +31,13 @@ def server(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[WebS
     monkeypatch.setattr(store, "PAUSES", ())
     with web_server({f"/set/{number}%20a.tar": path.read_bytes() for number, path in enumerate(shards)}) as served:
         yield served
+
+
+@pytest.fixture(autouse=True)
+def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the URLs of other tests."""
+    monkeypatch.setattr(urls, "_SECRETS", {})
+    monkeypatch.setattr(urls, "_AMBIGUOUS", set())
 
 
 def same(one: ImageSet, other: ImageSet) -> bool:
@@ -100,6 +108,8 @@ def test_objects_of_s3_are_listed_by_a_pattern(
     ("https://host", "read from .tar files alone"),
     ("https://host/a.tar.gz", "read from .tar files alone"),
     ("https://host/get?file=a.tar", "read from .tar files alone"),
+    ("https://me:123/SECRET@host/a.tar", r"^https://me:\*\*\*: this URL names no host.* as %2F %3F %23 %40$"),
+    ("https://host/a%00.tar", r"^https://host/a%00.tar: no name of a file holds a NUL \(%00\); correct the URL"),
     ("s3://bucket/{0..2}", "^s3://bucket/0: remote images are read from .tar files alone"),
     ("s3://bucket/" + "{1,2}" * 60 + ".tar", "a pattern may hold at most 50 braces"),
     ("s3://bucket/{0..9999999}.tar", "a range may name at most 1,000,000 files"),
@@ -127,6 +137,38 @@ def test_an_object_that_is_named_twice_is_fetched_once_and_refused(server: WebSe
     with pytest.raises(DataError, match="0 a.tar: this source is given twice; name it once"):
         open_images(f"{server.url}/set/{{0,0}}%20a.tar", cache_dir=tmp_path)
     assert len(server.bodies) == 1
+
+
+def test_a_url_is_asked_for_as_it_was_written(server: WebServer, shards: list[Path], tmp_path: Path) -> None:
+    target = "/%2Fs%7E%ff%25.tar?exp=1,2&acl=%2Fset%2F*&sig=a%3D%3D+'b'&x=~"
+    with web_server({"/%2Fs%7E%ff%25.tar": shards[0].read_bytes()}) as other:
+        images = open_images(other.url.replace("//", "//m%40e:pw@") + target.replace("%25.", "%."), cache_dir=tmp_path)
+        server.status, server.location = 302, other.url + target
+        assert images.fingerprint == open_images(f"{server.url}/a.tar", cache_dir=tmp_path).fingerprint
+    assert {path for _, path, _ in other.asked} == {target}
+
+
+def test_names_that_are_no_text_are_told_apart(server: WebServer, shards: list[Path], tmp_path: Path) -> None:
+    server.files |= {f"/%{number}.tar": path.read_bytes() for number, path in zip(("fe", "ff"), shards, strict=True)}
+    images = open_images([f"{server.url}/%fe.tar", f"{server.url}/%ff.tar"], cache_dir=tmp_path)
+    assert [source.identity for source in images.sources] == [f"{server.url}/%fe.tar", f"{server.url}/%ff.tar"]
+
+
+def test_versions_of_an_object_are_two_sources_and_unknown_queries_are_refused(
+    server: WebServer, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    url = f"{server.url}/set/0%20a.tar?sig=1"
+    images = open_images([f"{url}&versionId=1", Path(f"{url}&versionId=2")], cache_dir=tmp_path)
+    assert [source.identity[-17:] for source in images.sources] == ["a.tar?versionId=1", "a.tar?versionId=2"]
+    assert {path.partition("?")[2] for _, path, _ in server.asked} == {"sig=1&versionId=1", "sig=1&versionId=2"}
+    server.asked.clear()
+    pattern = url.replace("0%20a", "{0,1}%20a")
+    code, _, told = run("pretrain", "--real", f"{pattern}&id=1", f"{pattern}&id=2", "--out", tmp_path / "run")
+    assert code == 2 and "%20a.tar: this URL was given with two queries that differ in more than a sig" in told
+    urls._AMBIGUOUS.clear()
+    with pytest.raises(DataError, match=r"/1%20a.tar: this URL was given with two queries"):
+        open_images([f"{server.url}/set/1%20a.tar?id=1", f"{server.url}/set/{{1,2}}%20a.tar?id=2"], cache_dir=tmp_path)
+    assert "id=2" not in str(server.asked)
 
 
 def test_a_command_repeats_no_secret(run: Callable[..., tuple[int, str, str]]) -> None:
@@ -166,7 +208,7 @@ def test_a_run_from_a_url_is_the_run_from_the_file_and_resumes_offline(
     assert not any(b"SECRET" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     for checkpoint in (out / "checkpoints").glob("*3*"):
         checkpoint.unlink()
-    monkeypatch.setattr("syn2co.core.urls._SECRETS", {})  # another process
+    urls._SECRETS.clear()  # another process
     code, _, told = run("pretrain", "--config", out / "config.json", "--quiet", "--out", out)
     assert (code, "1 of 1 objects are taken from the cache as they are" in told) == (0, True)
     assert_same_run(out, tmp_path / "local", state=False)  # the config in it names the source

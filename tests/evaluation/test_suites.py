@@ -132,6 +132,11 @@ def test_a_transfer_set_of_two_sources_has_a_row(tmp_path: Path) -> None:
     assert str(tmp_path) not in report.to_json() and report.metadata["train"] == ["train", "cars", "train"]
 
 
+def test_a_comma_in_a_query_parts_no_sides() -> None:
+    suite = choose_suite(["knn"], None, None, ("cars=https://suites/a.tar?sig=1,2,https://suites/b.tar?sig=3",), ALONE)
+    assert [(data.train, data.test) for data in suite.data] == [("https://suites/a.tar", "https://suites/b.tar")]
+
+
 @pytest.mark.parametrize("text", ["cars=a", "cars=a,", "cars=,b", "=a,b", "cars=", "two words=a,b", "a/b=c,d"])
 def test_a_transfer_set_of_half_a_name_is_refused(text: str) -> None:
     with pytest.raises(EvaluationError, match="must be NAME=TRAIN,TEST, a name of letters and digits with two sources"):

@@ -18,6 +18,7 @@ class WebServer:
     url: str = ""
     ranges: bool = True
     etag: str | None = '"1"'
+    """"new each time" is another one in each answer."""
     content_type: str = "application/x-tar"
     status: int = 0
     """Answered in place of anything else, if it is set."""
@@ -93,7 +94,7 @@ def _handler(server: WebServer) -> type[BaseHTTPRequestHandler]:
             if part:
                 self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
             if server.etag:
-                self.send_header("ETag", server.etag)
+                self.send_header("ETag", f"{len(server.asked)}" if server.etag == "new each time" else server.etag)
             self.end_headers()
             if body:
                 self._send_body(data[start:stop], start)

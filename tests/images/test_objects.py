@@ -2,8 +2,12 @@
 
 import base64
 import os
+import signal
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
@@ -150,11 +154,48 @@ def test_an_object_that_changes_under_the_fetch_is_refused(
     assert not list(tmp_path.glob("*/data.*"))
 
 
-def test_an_object_whose_server_tells_no_version_is_fetched_each_time(server: WebServer, tmp_path: Path) -> None:
+def as_a_new_process() -> None:
+    """Let go of what this process has claimed: the lock goes with the object."""
+    cache_module._claims.cache_clear()
+
+
+def test_an_object_without_a_version_is_one_copy_and_fetched_anew_once_nobody_reads_it(
+    server: WebServer, tmp_path: Path
+) -> None:
     server.etag = None
-    assert fetched(server, tmp_path) == DATA
+    assert fetched(server, tmp_path) == fetched(server, tmp_path) == DATA and len(server.bodies) == 11
+    (key,) = (path.parent.name for path in tmp_path.glob("*/data.tar"))
+    (tmp_path / "in-use" / "other.json").write_text(f'{{"keys": ["{key}"]}}')
+    as_a_new_process()
+    with cache_module.hold(tmp_path / "in-use" / "other.lock", wait=False):  # rank 0, say
+        assert fetched(server, tmp_path) == DATA and len(server.bodies) == 11
+    as_a_new_process()
     server.files["/a.tar"] = DATA[::-1]
+    assert fetched(server, tmp_path) == DATA[::-1] and len(list(tmp_path.glob("*/data.*"))) == 1
+    as_a_new_process()
+    server.status = 403
     assert fetched(server, tmp_path) == DATA[::-1]
+
+
+def test_what_is_left_of_an_object_without_a_version_is_no_beginning(server: WebServer, tmp_path: Path) -> None:
+    server.etag, server.cut_at = None, 45_000
+    with pytest.raises(DataError, match="fewer or more bytes came"):
+        fetched(server, tmp_path)
+    server.files["/a.tar"], server.cut_at = DATA[::-1], None
+    assert fetched(server, tmp_path) == DATA[::-1]
+
+
+def test_a_server_that_names_another_version_each_time_is_read(server: WebServer, tmp_path: Path) -> None:
+    server.etag = "new each time"
+    assert fetched(server, tmp_path) == DATA
+
+
+@pytest.mark.parametrize("status", [404, 410, 416])
+def test_an_object_that_is_gone_is_not_taken_from_the_cache(server: WebServer, tmp_path: Path, status: int) -> None:
+    assert fetched(server, tmp_path) == DATA
+    server.status = status
+    with pytest.raises(DataError, match=rf"a.tar: cannot be fetched .status {status}"):
+        fetched(server, tmp_path)
 
 
 def test_the_cache_stands_in_for_a_server_that_does_not_answer(
@@ -211,7 +252,7 @@ def test_a_full_cache_loses_the_longest_unused_object_and_none_in_use(
     server.files |= {f"/{number}.tar": DATA for number in range(4)}
 
     def fetch_as_a_new_process(number: int) -> str:
-        cache_module._claims.cache_clear()  # the lock goes with the object
+        as_a_new_process()
         return fetch_objects([f"{server.url}/{number}.tar"], tmp_path)[0].parent.name
 
     def kept() -> set[str]:
@@ -229,7 +270,7 @@ def test_a_full_cache_loses_the_longest_unused_object_and_none_in_use(
         message = (
             rf"{BOUND} = 0.00025: leaves no room beside 0.000102 GB in use for .*/2.tar and 1 more \(0.000205 GB\)"
         )
-        cache_module._claims.cache_clear()
+        as_a_new_process()
         with pytest.raises(DataError, match=rf"{message}; set it to at least 0.00031"):
             fetch_objects([f"{server.url}/{number}.tar" for number in (2, 0)], tmp_path)
     assert kept() == {one, three}
@@ -272,6 +313,124 @@ def test_a_file_that_was_cut_in_the_cache_is_fetched_again(server: WebServer, tm
     (file,) = tmp_path.glob("*/data.tar")
     os.truncate(file, 100)
     assert fetched(server, tmp_path) == DATA
+
+
+def test_a_removal_that_was_cut_off_is_finished(server: WebServer, tmp_path: Path) -> None:
+    fetched(server, tmp_path)
+    as_a_new_process()
+    (record,) = tmp_path.glob("*/object.json")
+    record.unlink()
+    (tmp_path / "photos").mkdir()  # of somebody else
+    ObjectCache(tmp_path).clear()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["in-use", "photos"]
+
+
+@pytest.mark.parametrize("change", [lambda text: "", lambda text: text.replace("{", '{"newer": 1, ')])
+def test_a_look_at_the_cache_removes_nothing(server: WebServer, tmp_path: Path, change: Callable[[str], str]) -> None:
+    fetched(server, tmp_path)
+    (record,) = tmp_path.glob("*/object.json")
+    record.write_text(change(text := record.read_text()))
+    assert ObjectCache(tmp_path).content()[0] == (1 if record.read_text() else 0)
+    assert fetched(server, tmp_path) == DATA and len(server.bodies) == 11
+    assert record.read_text() == text  # of the last use
+
+
+@pytest.mark.parametrize("fault", ["damaged claims", "a lock of another user"])
+def test_whoever_cannot_be_asked_reads_all(
+    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    fetched(server, tmp_path)
+    (record,) = tmp_path.glob("*/object.json")
+    as_a_new_process()
+    other, hold = tmp_path / "in-use" / "other.json", cache_module.hold
+    other.write_text("" if fault == "damaged claims" else f'{{"keys": ["{record.parent.name}"]}}')
+
+    def refused(path: Path, *, wait: bool) -> AbstractContextManager[bool]:
+        if path.stem == "other":
+            raise PermissionError(13, "Permission denied")
+        return hold(path, wait=wait)
+
+    with ExitStack() as stack:
+        if fault == "damaged claims":
+            stack.enter_context(hold(other.with_suffix(".lock"), wait=False))
+        else:
+            monkeypatch.setattr(cache_module, "hold", refused)
+        ObjectCache(tmp_path).clear()
+        assert record.exists()
+    monkeypatch.setattr(cache_module, "hold", hold)
+    ObjectCache(tmp_path).clear()
+    assert not record.parent.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_read(
+    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> AbstractContextManager[bool]:
+        raise PermissionError(13, "Permission denied")
+
+    fetched(server, tmp_path)
+    monkeypatch.setattr(cache_module, "hold", refuse)
+    assert fetched(server, tmp_path) == DATA
+    assert "cannot be written, so what is read there may be removed" in capsys.readouterr().err
+    server.etag = '"2"'
+    message = r"cannot be written \(Permission denied; let all users .*, or set SYN2CO_CACHE to your own\)"
+    with pytest.raises(DataError, match=message):
+        fetched(server, tmp_path)
+    with pytest.raises(DataError, match=message):
+        ObjectCache(tmp_path).clear()
+
+
+def test_a_name_that_is_looked_up_for_ever_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    end, ended = threading.Event(), threading.Event()
+
+    def look_up(*_: object, **__: object) -> None:
+        end.wait(5)
+        ended.set()
+        raise OSError
+
+    monkeypatch.setattr(store, "PAUSES", ())
+    monkeypatch.setattr(store, "STALLED_SECONDS", 0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(DataError, match=r"cannot be fetched in 1 tries \(no byte came for 0.1 seconds"):
+        fetch_objects(["http://host.invalid/a.tar"], tmp_path)
+    assert not ended.is_set() and "fetch" not in {thread.name for thread in threading.enumerate()}
+    end.set()
+
+
+def test_an_interrupt_ends_the_thread(server: WebServer, tmp_path: Path) -> None:
+    server.stalls = 99
+
+    def interrupt() -> None:
+        while not server.bodies:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        fetched(server, tmp_path)
+    assert "fetch" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_thread_that_stays_writes_nothing(server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stuck(store: object, remote: object, start: int, write: Callable[[int, bytes], None]) -> None:
+        begun.set()
+        go_on.wait(5)
+        write(0, b"late")
+
+    def interrupt(*_: object) -> None:
+        begun.wait(5)
+        raise KeyboardInterrupt
+
+    begun, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(fetch, "_fetch_parts", stuck)
+    monkeypatch.setattr(fetch, "_LEAVE_SECONDS", 0.1)
+    with pytest.raises(KeyboardInterrupt):
+        fetch_objects([f"{server.url}/a.tar"], tmp_path, interrupt)
+    (thread,) = (each for each in threading.enumerate() if each.name == "fetch")
+    go_on.set()
+    thread.join(5)
+    (part,) = tmp_path.glob("*/data.part")
+    assert part.stat().st_size == 0 and not thread.is_alive()
 
 
 def test_a_signal_ends_the_wait_and_no_thread_stays(

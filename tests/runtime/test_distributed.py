@@ -136,7 +136,7 @@ def test_two_ranks(tmp_path):
         assert found["mean"] == [False, True]
         assert found["object"] == "of rank 0"
         assert found["state"] == [[3, 3], 0]
-        assert found["ends"] == ["", f"DataError {ENDS[rank]}", "Interrupted "]
+        assert found["ends"] == ["", f"DataError {ENDS[rank]}", "Interrupted 15"]
         assert found["total"] == [1 * 1 + 2 * 2, 1 * 0 + 2 * -2]
         # d(sum of both losses)/dv = (1 + 2) (1, 10) times the rank's own factor
         assert found["gradient"] == [3.0 * (rank + 1), 30.0 * (rank + 1)]

@@ -2,6 +2,8 @@
 
 import re
 
+from syn2co.core.urls import without_shown_secrets
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -16,8 +18,8 @@ class Syn2CoError(Exception):
     one_rank = False
 
     def __init__(self, *sentences: object) -> None:
-        """Keep it in one line: names from outside, with a newline say, are in it."""
-        super().__init__(*(_CONTROL.sub(_escaped, part) if isinstance(part, str) else part for part in sentences))
+        """Keep it in one line, without secrets: names from outside, with a newline or a password say, are in it."""
+        super().__init__(*(_shown(part) if isinstance(part, str) else part for part in sentences))
 
 
 class ConfigError(Syn2CoError):
@@ -50,6 +52,10 @@ class SynthesisError(Syn2CoError):
 
 class StudyError(Syn2CoError):
     """A study cannot be planned, run or read; its finished cells stay."""
+
+
+def _shown(sentence: str) -> str:
+    return _CONTROL.sub(_escaped, without_shown_secrets(sentence))
 
 
 def _escaped(control: re.Match[str]) -> str:

@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Collection, Iterable
 from itertools import islice
 
+from syn2co.core.urls import without_secrets
+
 
 def nearest(name: str, known: Iterable[str], *, most: int = 1, separator: str = ".") -> str:
     """Return a hint at the known names that are nearest, by their whole path or else by the last part of it.
@@ -52,7 +54,7 @@ def first_names(names: Collection[object], most: int = 5) -> str:
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """Return a text that fits into a sentence: on one line, with an escape for what no terminal shows.
+    """Return a text that fits into a sentence: on one line, with an escape for what no terminal shows, without secrets.
 
     Args:
         text: what somebody wrote, however long.
@@ -62,5 +64,6 @@ def shortened(text: str, most: int = 80) -> str:
         >>> shortened("7" * 5000, 3), shortened("a\tb\n")
         ('777...', 'a\\tb\\n')
     """
+    text = without_secrets(text)
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:most])
     return shown if len(text) <= most else f"{shown}..."

@@ -63,13 +63,13 @@ def look_up(spec: str | Path) -> list[Path]:
     Raises:
         DataError: if nothing lies there, or something that is no source.
     """
-    text = str(spec)
+    text = without_secrets(str(spec))
     if not text.strip():
         raise DataError(
             f"source = {text!r}: is empty, as an unset variable of the shell is; name a folder or a tar file."
         )
     if is_url(text):
-        check_url(without_secrets(text))
+        check_url(text)
         return []
     scheme, colon, _ = text.partition(":")
     if colon and scheme in SCHEMES:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from syn2co.core.errors import EvaluationError
 from syn2co.core.hints import nearest
 from syn2co.core.paths import lies_there, user_path
+from syn2co.core.settings import one_or_many
 from syn2co.evaluation.data_sets import NamedDataSet, available
 from syn2co.evaluation.protocols.registry import PROTOCOLS
 from syn2co.evaluation.settings import EvaluationSettings
@@ -104,7 +105,7 @@ def _check(protocols: Sequence[str]) -> None:
 
 def _transfer_sets(items: Sequence[str | Path], settings: EvaluationSettings) -> list[DataSet]:
     """Return the data sets that the user asked for; downloaded only with `settings.download`."""
-    names = [str(item) for item in items]
+    names = one_or_many(items)
     if not all(names):
         raise EvaluationError("--transfer: a name is empty; give names such as cifar10, or folders")
     given = [name for name in names if "=" in name and not lies_there(user_path(name))]

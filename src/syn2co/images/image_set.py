@@ -27,6 +27,9 @@ from syn2co.images.pixel_cache import PixelCache
 from syn2co.images.quarantine import BrokenImage, Quarantined, write_list
 from syn2co.images.source import Source, SyntheticSource
 
+_MOST_READERS = 16
+"""Threads of `read_many`, each of which holds a decoded image."""
+
 
 @dataclass(eq=False, repr=False)
 class ImageSet:
@@ -122,7 +125,7 @@ class ImageSet:
 
         Close the generator to end the threads. Raises BrokenImage as `read`.
         """
-        threads = cpus_of_rank()
+        threads = min(_MOST_READERS, cpus_of_rank())
         return map_in_threads(self.read, indices, threads, ahead=threads)
 
     def decoded(self, index: int, loaded: bytes | UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:

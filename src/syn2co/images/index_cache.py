@@ -24,7 +24,7 @@ from syn2co.core.progress import note
 from syn2co.images.index import FileIndex
 from syn2co.images.quarantine import Quarantined
 
-_VERSION = 2
+_VERSION = 3
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, IndexError, zipfile.BadZipFile)
 
 

@@ -151,10 +151,11 @@ class ScoreOnline:
             return
         try:
             score = self.knn.score(state.model.online.encoder)
-        except signals.Interrupted:
-            raise StreamEnded(signals.received(), None) from None
+        except signals.Interrupted as ended:
+            raise StreamEnded(ended.args[0], None) from None
         except DataError as error:
-            raise StreamEnded(distributed.FAILED, error) from None
+            ours = error.one_rank or not distributed.active()
+            raise StreamEnded(distributed.FAILED, error if ours else None) from None
         if self.writer is not None:
             self.writer.write({"step": step, "epoch": step / per_epoch, "knn": score})
         if step > (self.schedule.switch_step or 0):

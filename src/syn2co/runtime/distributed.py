@@ -184,7 +184,7 @@ def ending_together() -> Iterator[None]:
     if status == FAILED:
         raise DataError("the images of another rank could not be loaded; it says why")
     if status:
-        raise signals.Interrupted
+        raise signals.Interrupted(status)
 
 
 @contextlib.contextmanager
@@ -220,6 +220,13 @@ def all_reduce_sum(values: Tensor) -> Tensor:
     return _SumOverRanks.apply(values) if active() else values  # type: ignore[return-value]
 
 
+def _with_strides_of(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """Return a gradient with the strides of its parameter, if only axes of one differ: DDP warns of those."""
+    strides = zip(parameter.shape, parameter.stride(), gradient.stride(), strict=True)
+    alike = all(size == 1 or one == other for size, one, other in strides)
+    return gradient.as_strided(parameter.shape, parameter.stride()) if alike else gradient
+
+
 def wrap(module: nn.Module, device: torch.device) -> nn.Module:
     """Return `module` with gradients averaged over ranks after each backward pass (DDP), itself on one rank."""
     if not active():
@@ -227,8 +234,8 @@ def wrap(module: nn.Module, device: torch.device) -> nn.Module:
     from torch.nn.parallel import DistributedDataParallel
 
     for parameter in module.parameters():
-        if 1 in parameter.shape and parameter.requires_grad:  # its stride there means nothing, and DDP warns of it
-            parameter.register_hook(partial(torch.Tensor.as_strided, size=parameter.shape, stride=parameter.stride()))
+        if 1 in parameter.shape and parameter.requires_grad:
+            parameter.register_hook(partial(_with_strides_of, parameter.detach()))
     ids = [device.index] if device.type == "cuda" else None
     # Buffers are BN statistics, which are synchronized already: broadcasting them again would only cost time.
     parameters = inspect.signature(DistributedDataParallel.__init__).parameters

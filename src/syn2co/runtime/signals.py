@@ -20,7 +20,7 @@ _BLOCKS: list["Interrupts"] = []
 
 
 class Interrupted(Exception):
-    """A signal ended a wait."""
+    """A signal ended a wait; its number is the argument."""
 
 
 def received() -> int:
@@ -35,7 +35,7 @@ def leave_a_wait() -> None:
         Interrupted: after a signal.
     """
     if received():
-        raise Interrupted
+        raise Interrupted(received())
 
 
 class Interrupts:

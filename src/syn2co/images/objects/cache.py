@@ -4,23 +4,25 @@ DIR/KEY/object.json says which version of which URL lies there, DIR/KEY/data.par
 the whole. DIR/in-use/ID.json names the keys that a process reads, as long as it holds the lock ID.lock.
 """
 
+import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from syn2co.core.errors import ConfigError, DataError
-from syn2co.core.files import atomic_file, remove
+from syn2co.core.files import atomic_file, remove, why_not_written
 from syn2co.core.json_files import JsonError, read_json
 from syn2co.core.keyed_rng import digest
-from syn2co.core.locks import hold, is_held
+from syn2co.core.locks import hold
 from syn2co.images.objects.store import RemoteObject
 
 GB = 10**9
@@ -46,11 +48,26 @@ def bound() -> int:
     return int(value * GB)
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Word the system's errors of the block, which writes below a folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason = f"{error.strerror}; let all users of the cache write to all of it, or set SYN2CO_CACHE to your own"
+        else:
+            reason = why_not_written(error)
+        raise DataError(f"{folder}: cannot be written ({reason})") from None
+
+
 class Entry(NamedTuple):
     """A version of an object in the cache."""
 
     folder: Path
     object: RemoteObject
+    kept: bool = False
+    """Whether it is taken as it lies there, since its server does not answer."""
 
     @property
     def key(self) -> str:
@@ -88,9 +105,8 @@ class ObjectCache:
         self.folder = folder
 
     def entry(self, version: RemoteObject) -> Entry:
-        """Return the place of a version; one that its server does not tell from others has a new place each time."""
-        text = version.version or secrets.token_hex(8)
-        return Entry(self.folder / digest("remote", version.url, version.size, text).hex()[:24], version)
+        """Return the place of a version; those that a server does not tell apart have one."""
+        return Entry(self.folder / digest("remote", *version).hex()[:24], version)
 
     def newest(self) -> dict[str, Entry]:
         """Return the complete version of each URL that was used last."""
@@ -104,14 +120,19 @@ class ObjectCache:
             yield
 
     def claim(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Keep entries from being removed until this process ends; return those that are not complete."""
+        """Keep entries from being removed until this process ends; return those that are not complete.
+
+        Of an object without a version, what no living process reads is removed: it may be of another version.
+        """
         with self._locked():
-            self._in_use()
-            claims = _claims(self._made() / _IN_USE, os.getpid())
-            claims.add(entry.key for entry in entries)
+            used = self._in_use()
+            _claims(self.folder / _IN_USE, os.getpid()).add(entry.key for entry in entries)
             for entry in entries:
-                if (entry.folder / _RECORD).exists():
-                    os.utime(entry.folder / _RECORD)
+                if not (entry.object.version or entry.kept or entry.key in used):
+                    shutil.rmtree(entry.folder, ignore_errors=True)
+                elif entry.complete:
+                    with suppress(PermissionError):  # of another user
+                        _write(entry.folder / _RECORD, entry.object._asdict())
             return [entry for entry in dict.fromkeys(entries) if not entry.complete]
 
     def make_room(self, entries: Sequence[Entry]) -> None:
@@ -133,11 +154,12 @@ class ObjectCache:
                     f"({need / GB:.3g} GB); set it to at least {(need + taken) / GB * 1.01:.3g}"
                 )
             unused = [old for old in others if old.key not in used]
+            self._sweep(used | wanted)
             excess = need + taken + sum(old.object.size for old in unused) - most
             for old in unused:
                 if excess > 0:
                     shutil.rmtree(old.folder, ignore_errors=True)
-                    excess -= old.object.size
+                    excess -= 0 if old.folder.exists() else old.object.size
             free, missing = shutil.disk_usage(self.folder).free, need - sum(_size(entry.part) for entry in entries)
             if missing > free:
                 raise DataError(
@@ -155,11 +177,12 @@ class ObjectCache:
     def clear(self) -> None:
         """Remove every object that no living process reads."""
         if self.folder.is_dir():
-            with self._locked():
+            with writing(self.folder), self._locked():
                 used = self._in_use()
                 for entry in self._entries():
                     if entry.key not in used:
-                        shutil.rmtree(entry.folder)
+                        shutil.rmtree(entry.folder, ignore_errors=True)
+                self._sweep(used)
 
     def remember(self, pattern: str, urls: Sequence[str]) -> None:
         """Remember the URLs that a pattern named."""
@@ -189,31 +212,45 @@ class ObjectCache:
         """Return all versions that have a record."""
         entries = []
         for path in self.folder.glob(f"*/{_RECORD}"):
-            try:
-                entries.append(Entry(path.parent, RemoteObject(**read_json(path, _ObjectFile))))
-            except OSError:  # removed by another process
-                continue
-            except JsonError:
-                shutil.rmtree(path.parent, ignore_errors=True)
+            with suppress(OSError, JsonError):  # removed by another process, or damaged
+                record = read_json(path, _ObjectFile)
+                version = RemoteObject(*(record[field] for field in RemoteObject._fields))
+                entries.append(Entry(path.parent, version, kept=True))
         return entries
+
+    def _sweep(self, kept: Collection[str]) -> None:
+        """Remove folders without a readable record, such as those whose removal was cut off."""
+        recorded = {entry.key for entry in self._entries()}
+        for key in self._keys() - recorded - set(kept):
+            shutil.rmtree(self.folder / key, ignore_errors=True)
+
+    def _keys(self) -> set[str]:
+        """Return the names of all folders of versions."""
+        return {path.name for path in self.folder.iterdir() if re.fullmatch("[0-9a-f]{24}", path.name)}
 
     def _in_use(self) -> set[str]:
         """Return the keys that living processes have claimed; what dead ones have left goes."""
-        keys: set[str] = set()
+        mine = _claims(self.folder / _IN_USE, os.getpid())
+        keys = set(mine.keys)
         for path in self.folder.glob(f"{_IN_USE}/*.json"):
-            if path == _claims(self.folder / _IN_USE, os.getpid()).path or is_held(path.with_suffix(".lock")):
-                keys.update(read_json(path, _ClaimsFile)["keys"])
+            if path == mine.path:
+                continue
+            if _lives(path.with_suffix(".lock")):
+                try:
+                    keys.update(read_json(path, _ClaimsFile)["keys"])
+                except (OSError, JsonError):  # whatever it said
+                    keys |= self._keys()
             else:
                 remove(path)
                 remove(path.with_suffix(".lock"))
         return keys
 
 
-class _ObjectFile(BaseModel, extra="forbid"):
+class _ObjectFile(BaseModel):
     """JSON of object.json."""
 
     url: str
-    size: int
+    size: int = Field(ge=0)
     version: str
 
 
@@ -246,6 +283,15 @@ class _ProcessClaims:
 @cache
 def _claims(folder: Path, process: int) -> _ProcessClaims:
     return _ProcessClaims(folder)
+
+
+def _lives(lock: Path) -> bool:
+    """Return whether a process holds its lock, or that of another user may do so."""
+    try:
+        with hold(lock, wait=False) as free:
+            return not free
+    except OSError:
+        return True
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -3,18 +3,22 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from syn2co.core.errors import DataError
-from syn2co.core.files import put_in_place, remove, why_not_written
+from syn2co.core.files import best_effort, put_in_place, remove
 from syn2co.core.progress import Stages, note
-from syn2co.images.objects.cache import Entry, ObjectCache
+from syn2co.core.stuck_threads import result_of
+from syn2co.images.objects.cache import Entry, ObjectCache, writing
 from syn2co.images.objects.store import (
+    NO_ANSWER,
     NoRanges,
     RemoteObject,
     Unanswered,
+    changed,
     listed,
     look_at,
     opened_store,
@@ -28,7 +32,28 @@ PART = 8 * 2**20
 """Bytes of a part."""
 PARTS, OBJECTS, QUESTIONS = 4, 4, 16
 """Parts of an object, objects, and questions about objects that are under way at once."""
-_POLL_SECONDS = 0.2
+_LEAVE_SECONDS = 5.0
+"""Wait for a thread that a signal has ended."""
+
+
+class _Gate:
+    """What a thread writes through: nothing once it is closed, whatever the thread waited for."""
+
+    def __init__(self) -> None:
+        self._lock, self._closed = threading.Lock(), False
+
+    def close(self) -> None:
+        """Wait for the write under way, and let no other begin."""
+        with self._lock:
+            self._closed = True
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Write inside the block."""
+        with self._lock:
+            if self._closed:
+                raise asyncio.CancelledError
+            yield
 
 
 def list_objects(pattern: str, folder: Path) -> list[str]:
@@ -45,13 +70,13 @@ def list_objects(pattern: str, folder: Path) -> list[str]:
 
     try:
         urls = _in_a_loop(ask)
-    except DataError as error:
+    except NO_ANSWER as error:
         urls = cache.remembered(pattern)
         if not urls:
             raise
         note(f"{error}; the {len(urls)} objects of the last time are taken")
         return urls
-    with _writing(folder):
+    with best_effort("the cache cannot be written, so a pattern is not known when its store does not answer"):
         cache.remember(pattern, urls)
     return urls
 
@@ -71,8 +96,8 @@ def fetch_objects(urls: Sequence[str], folder: Path, report: Progress | None = N
     """
     cache = ObjectCache(folder)
     entries = _entries(cache, urls, _in_a_loop(lambda: _ask(urls)))
-    with _writing(folder):
-        if cache.claim(entries):
+    with writing(folder):
+        if _claimed(cache, entries):
             with cache.fetching():
                 missing = cache.claim(entries)  # another process may have fetched them by now
                 if missing:
@@ -81,13 +106,15 @@ def fetch_objects(urls: Sequence[str], folder: Path, report: Progress | None = N
     return [entry.file for entry in entries]
 
 
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Word the system's errors of the block, which writes below a folder."""
+def _claimed(cache: ObjectCache, entries: Sequence[Entry]) -> list[Entry]:
+    """Claim entries, and return those to fetch: none of a cache that cannot be written, if they are complete."""
     try:
-        yield
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({why_not_written(error)})") from None
+        return cache.claim(entries)
+    except OSError:
+        if not all(entry.complete for entry in entries):
+            raise
+        note(f"{cache.folder}: cannot be written, so what is read there may be removed by those who can")
+        return []
 
 
 async def _ask(urls: Sequence[str]) -> list[RemoteObject | DataError]:
@@ -113,10 +140,12 @@ def _entries(cache: ObjectCache, urls: Sequence[str], answers: Sequence[RemoteOb
     entries, errors = [], [answer for answer in answers if isinstance(answer, DataError)]
     kept = cache.newest() if errors else {}
     for url, answer in zip(urls, answers, strict=True):
-        entry = kept.get(url) if isinstance(answer, DataError) else cache.entry(answer)
-        if entry is None:
-            raise cast(DataError, answer)
-        entries.append(entry)
+        if isinstance(answer, RemoteObject):
+            entries.append(cache.entry(answer))
+        elif isinstance(answer, NO_ANSWER) and url in kept:
+            entries.append(kept[url])
+        else:
+            raise answer
     if errors:
         note(f"{errors[0]}; {len(errors)} of {len(urls)} objects are taken from the cache as they are")
     return entries
@@ -125,41 +154,52 @@ def _entries(cache: ObjectCache, urls: Sequence[str], answers: Sequence[RemoteOb
 def _fetch_all(entries: Sequence[Entry], report: Progress | None) -> None:
     """Fetch objects that the cache has room for."""
     total = sum(entry.object.size for entry in entries)
-    done = [0] * len(entries)
+    done, gate = [0] * len(entries), _Gate()
 
     async def fetch() -> None:
         at_once = asyncio.Semaphore(OBJECTS)
 
         async def one(number: int, store: Any) -> None:
             async with at_once:
-                await _fetch(store, entries[number], lambda count: done.__setitem__(number, count))
+                await _fetch(store, entries[number], gate, lambda count: done.__setitem__(number, count))
 
         async with opened_store(entries[0].object.url) as store:
             await asyncio.gather(*(one(number, store) for number in range(len(entries))))
 
     with Stages(show=True) as stages:
         show = report or stages.report
-        _in_a_loop(fetch, lambda: show("fetch, MB", sum(done) // 10**6, total // 10**6))
+
+        def waiting(_: float = 0.0) -> None:
+            show("fetch, MB", sum(done) // 10**6, total // 10**6)
+
+        try:
+            _in_a_loop(fetch, waiting)
+        finally:
+            gate.close()
+        waiting()
 
 
-async def _fetch(store: Any, entry: Entry, count: Callable[[int], None]) -> None:
+async def _fetch(store: Any, entry: Entry, gate: _Gate, count: Callable[[int], None]) -> None:
     """Fetch one object; `count` is told the bytes that are there."""
     with open(entry.part, "ab") as file:
 
         def write(offset: int, block: bytes) -> None:
-            with _writing(entry.folder):
+            with gate.opened(), writing(entry.folder):
                 file.truncate(offset)
                 file.write(block)
             count(offset + len(block))
 
         try:
-            await _fetch_parts(store, entry.object, file.tell(), write)
+            start = file.tell() if entry.object.version else 0  # else what is there may be of another version
+            await _fetch_parts(store, entry.object, start, write)
         except NoRanges:
             await read_whole(store, entry.object, write)
-    if entry.object.version and await look_at(store, entry.object.url) != entry.object:
-        remove(entry.part)
+    if entry.object.version and await changed(store, entry.object):
+        with gate.opened():
+            remove(entry.part)
         raise DataError(f"{entry.object.url}: it was changed while it was fetched; run the same command again")
-    put_in_place(entry.part, entry.file)
+    with gate.opened():
+        put_in_place(entry.part, entry.file)
 
 
 async def _fetch_parts(store: Any, remote: RemoteObject, start: int, write: Callable[[int, bytes], None]) -> None:
@@ -175,36 +215,47 @@ async def _fetch_parts(store: Any, remote: RemoteObject, start: int, write: Call
         start = starts[-1] + len(blocks[-1])
 
 
-def _in_a_loop(main: Callable[[], Coroutine[Any, Any, T]], now_and_then: Callable[[], None] = lambda: None) -> T:
-    """Return what a coroutine returns, run in a thread of its own that is gone afterwards.
+class _DaemonThreads(ThreadPoolExecutor):
+    """A thread for each call, which nobody waits for at the end: to look a host's name up may take minutes."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        task: Future[Any] = Future()
+        threading.Thread(target=_settle, args=(task, lambda: fn(*args, **kwargs)), daemon=True).start()
+        return task
+
+
+def _settle(task: Future[T], call: Callable[[], T]) -> None:
+    """Let what a call returns or raises be the result of a task."""
+    if not task.set_running_or_notify_cancel():
+        return
+    try:
+        task.set_result(call())
+    except BaseException as error:  # goes on in the thread that waits
+        task.set_exception(error)
+
+
+def _in_a_loop(main: Callable[[], Coroutine[Any, Any, T]], waiting: Callable[[float], object] = lambda _: None) -> T:
+    """Return what a coroutine returns, run in a thread of its own that is gone afterwards unless a disk hangs.
 
     So this thread answers signals, a notebook's own loop is no obstacle, and processes forked later inherit no thread.
     """
-    results: list[T] = []
-    errors: list[BaseException] = []
-    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
+    task: Future[T] = Future()
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(_DaemonThreads())
 
-    async def run() -> T:
-        loops.append((asyncio.get_running_loop(), asyncio.current_task()))
-        return await main()
+    def run() -> T:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(main())
 
-    def work() -> None:
-        try:
-            results.append(asyncio.run(run()))
-        except BaseException as error:  # goes on in the thread that waits
-            errors.append(error)
+    def cancel() -> None:
+        for each in asyncio.all_tasks(loop):
+            each.cancel()
 
-    thread = threading.Thread(target=work, name="fetch", daemon=True)
+    thread = threading.Thread(target=_settle, args=(task, run), name="fetch", daemon=True)
     thread.start()
     try:
-        while thread.is_alive():
-            thread.join(_POLL_SECONDS)
-            now_and_then()
+        return result_of(task, waiting)
     finally:
-        for loop, task in loops if thread.is_alive() else ():
-            assert task is not None
-            loop.call_soon_threadsafe(task.cancel)
-            thread.join(5.0)
-    if errors:
-        raise errors[0]
-    return results[0]
+        with suppress(RuntimeError):  # the loop is closed: all is done
+            loop.call_soon_threadsafe(cancel)
+        thread.join(_LEAVE_SECONDS)

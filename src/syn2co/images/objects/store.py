@@ -2,9 +2,11 @@
 
 import asyncio
 import inspect
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 from syn2co.core.errors import DataError
 from syn2co.core.urls import full_url
@@ -38,6 +40,14 @@ class NoRanges(Exception):
 
 class Unanswered(DataError):
     """A store did not answer, or failed, each time that it was asked."""
+
+
+class Denied(DataError):
+    """A store refuses the credentials, or wants some."""
+
+
+NO_ANSWER = (Unanswered, Denied)
+"""Errors that say nothing about the object."""
 
 
 class CutOff(Exception):
@@ -85,9 +95,10 @@ def _options(scheme: str) -> dict[str, Any]:
     if scheme in ("http", "https"):
         import aiohttp
 
-        wait = aiohttp.ClientTimeout(total=None, sock_connect=STALLED_SECONDS, sock_read=STALLED_SECONDS)
+        wait = aiohttp.ClientTimeout(total=None, connect=STALLED_SECONDS, sock_read=STALLED_SECONDS)
         headers = {"Accept-Encoding": "identity"}  # sizes and ranges are of the file, not of what is sent
-        return {"client_kwargs": {"timeout": wait, "trust_env": True, "headers": headers}}
+        options = {"timeout": wait, "trust_env": True, "headers": headers, "requote_redirect_url": False}
+        return {"client_kwargs": options, "encoded": True}  # a signature may be of the URL as it is written
     if scheme in ("s3", "s3a"):
         wait = {"connect_timeout": STALLED_SECONDS, "read_timeout": STALLED_SECONDS}
         return {"config_kwargs": {**wait, "retries": {"max_attempts": 0}}}
@@ -100,7 +111,7 @@ async def look_at(store: Any, url: str) -> RemoteObject:
     Raises:
         DataError: if it cannot be asked for, is none, or its server does not tell the size.
     """
-    info = await tried(url, lambda: store._info(full_url(url)))
+    info = await tried(url, lambda: store._info(_address(store, url)), seconds=2 * STALLED_SECONDS)
     if info.get("type") != "file":
         raise DataError(
             f"{url}: this is a folder; remote images are read from .tar files alone: pack it (tar -cf) and give its URL"
@@ -112,6 +123,16 @@ async def look_at(store: Any, url: str) -> RemoteObject:
     if not info["size"]:
         raise DataError(f"{url}: this object is empty; correct the URL, or make it again")
     return RemoteObject(url, int(info["size"]), next((str(info[key]) for key in _VERSIONS if info.get(key)), ""))
+
+
+async def changed(store: Any, remote: RemoteObject) -> bool:
+    """Return whether an object is another by now; a server that names another version each time tells of no change.
+
+    Raises:
+        DataError: if it cannot be asked for.
+    """
+    now = await look_at(store, remote.url)
+    return now.size != remote.size or (now != remote and now == await look_at(store, remote.url))
 
 
 async def listed(store: Any, pattern: str) -> list[str]:
@@ -134,9 +155,9 @@ async def read_part(store: Any, remote: RemoteObject, start: int, stop: int) -> 
         NoRanges: if its server has no ranges.
         DataError: if they do not come.
     """
-    url = full_url(remote.url)
 
     async def read() -> bytes:
+        url = _address(store, remote.url)
         if not hasattr(store, "encode_url"):
             block = await store._cat_file(url, start=start, end=stop)
         else:
@@ -161,7 +182,7 @@ async def read_whole(store: Any, remote: RemoteObject, write: Callable[[int, byt
 
     async def read() -> None:
         offset = 0
-        async with _response(store, full_url(remote.url), {}) as response:
+        async with _response(store, _address(store, remote.url), {}) as response:
             async for block in response.content.iter_chunked(2**20):
                 if offset + len(block) > remote.size:
                     raise CutOff
@@ -171,6 +192,18 @@ async def read_whole(store: Any, remote: RemoteObject, write: Callable[[int, byt
             raise CutOff
 
     await tried(remote.url, read, seconds=None)
+
+
+def _address(store: Any, public: str) -> str:
+    """Return the URL that a store is asked for, with its secrets; of one of the web only what must be is quoted."""
+    url = full_url(public)
+    if not hasattr(store, "encode_url"):
+        return url
+    from yarl import URL
+
+    origin, rest = re.findall(r"(\w+://[^/?#]*)(.*)", url, re.DOTALL)[0]
+    rest = re.sub("%(?![0-9A-Fa-f]{2})", "%25", rest)
+    return str(URL(origin)).rstrip("/") + quote(rest, safe="%/?#[]@:!$&'()*+,;=~")
 
 
 @asynccontextmanager
@@ -195,17 +228,17 @@ async def tried(url: str, call: Callable[[], Awaitable[T]], *, seconds: float | 
         except (NoRanges, DataError):
             raise
         except Exception as error:  # every store raises others
-            reason, passes = _judged(error)
-            if not passes:
-                raise DataError(f"{url}: cannot be fetched ({reason})") from None
+            reason, kind = _judged(error)
+            if kind is not Unanswered:
+                raise kind(f"{url}: cannot be fetched ({reason})") from None
             if pause is None:
-                raise Unanswered(f"{url}: cannot be fetched in {len(PAUSES) + 1} tries ({reason})") from None
+                raise kind(f"{url}: cannot be fetched in {len(PAUSES) + 1} tries ({reason})") from None
         await asyncio.sleep(pause)
     raise AssertionError("the last try returns or raises")
 
 
-def _judged(error: Exception) -> tuple[str, bool]:
-    """Return why a store failed, with what to do, and whether it may succeed the next time."""
+def _judged(error: Exception) -> tuple[str, type[DataError]]:
+    """Return why a store failed, with what to do, and the error that it is: `Unanswered` may pass."""
     if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         return _judged(error.__cause__)  # fsspec calls everything that a server of HTTP answers so
     kinds = {kind.__name__ for kind in inspect.getmro(type(error))}
@@ -214,13 +247,14 @@ def _judged(error: Exception) -> tuple[str, bool]:
         status = status or response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if status:
         reason = _REASONS.get(status, "its server fails; try later, or ask whoever runs it")
-        return f"status {status}: {reason}", status in (408, 429) or status >= 500
+        passes = status in (408, 429) or status >= 500
+        return f"status {status}: {reason}", Unanswered if passes else Denied if status in (401, 403) else DataError
     if "TimeoutError" in kinds or "ReadTimeoutError" in kinds or "ConnectTimeoutError" in kinds:
-        return f"no byte came for {STALLED_SECONDS} seconds; try again, it goes on where it stopped", True
+        return f"no byte came for {STALLED_SECONDS} seconds; try again, it goes on where it stopped", Unanswered
     if isinstance(error, CutOff) or "ClientPayloadError" in kinds:
-        return "fewer or more bytes came than the object has; try again, or ask whoever runs the server", True
+        return "fewer or more bytes came than the object has; try again, or ask whoever runs the server", Unanswered
     if "NoCredentialsError" in kinds:
-        return "there are no credentials; set them in the environment, or FSSPEC_S3_ANON=true for a public one", False
+        return "there are no credentials; set them in the environment, or FSSPEC_S3_ANON=true for a public one", Denied
     if {"InvalidURL", "RedirectClientError", "TooManyRedirects"} & kinds:
-        return "it is no URL of the web, or leads to none; correct it", False
-    return f"{type(error).__name__}; check the name of the host and the network", True
+        return "it is no URL of the web, or leads to none; correct it", DataError
+    return f"{type(error).__name__}; check the name of the host and the network", Unanswered
