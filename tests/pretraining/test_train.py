@@ -214,7 +214,7 @@ def test_an_image_that_vanishes_while_training(tiny, tmp_path, monkeypatch):
     config = tiny(f'data.real=["{images}"]', "machine.cache=never", "machine.save_steps=2")
     with pytest.raises(DataError, match=r"0:class-\d/\d\d.png"):
         pretrain(config, out=tmp_path / "run", progress=False)
-    assert saved_steps(tmp_path / "run")[-1] in (4, 6)
+    assert saved_steps(tmp_path / "run")[-1] in (6, 7)  # the next batch may lie ready
 
 
 def test_defect_09_no_gpu_and_no_nccl_are_needed(tiny, tmp_path):
