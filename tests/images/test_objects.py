@@ -78,7 +78,7 @@ def test_what_passes_is_tried_again(
     ({"cut_at": 5}, r"cannot be fetched in 3 tries \(fewer or more bytes came than the object has"),
     ({"status": 404}, r"cannot be fetched \(status 404: there is no such object; correct the URL\)$"),
     ({"status": 500}, r"cannot be fetched in 3 tries \(status 500: its server fails; try later"),
-    ({"status": 410}, r"cannot be fetched \(status 410: its server fails"),
+    ({"status": 410}, r"cannot be fetched \(status 410: there is no such object; correct the URL"),
     ({"secret": "right"}, r"cannot be fetched \(status 403: access is denied; set credentials in the environment"),
     ({"content_type": "text/html; charset=utf-8"}, "answers with an HTML page, a login say, and no tar"),
     ({"files": {"/a.tar": b""}}, "this object is empty"),

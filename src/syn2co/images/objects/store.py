@@ -20,7 +20,8 @@ PAUSES = (0.5, 2.0, 8.0)
 """Seconds before each further try."""
 _VERSIONS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "updated", "mtime", "created")
 _DENIED = "access is denied; set credentials in the environment, and give a signed URL again: no run keeps it"
-_REASONS = {401: _DENIED, 403: _DENIED, 404: "there is no such object; correct the URL"}
+_GONE = "there is no such object; correct the URL"
+_REASONS = {401: _DENIED, 403: _DENIED, 404: _GONE, 410: _GONE}
 
 
 class RemoteObject(NamedTuple):
@@ -246,8 +247,9 @@ def _judged(error: Exception) -> tuple[str, type[DataError]]:
     if isinstance(response := getattr(error, "response", None), dict):  # of botocore
         status = status or response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if status:
-        reason = _REASONS.get(status, "its server fails; try later, or ask whoever runs it")
+        fails = "its server fails; try later, or ask whoever runs it"
         passes = status in (408, 429) or status >= 500
+        reason = _REASONS.get(status, fails if passes else "its server refuses the request; ask whoever runs it")
         return f"status {status}: {reason}", Unanswered if passes else Denied if status in (401, 403) else DataError
     if "TimeoutError" in kinds or "ReadTimeoutError" in kinds or "ConnectTimeoutError" in kinds:
         return f"no byte came for {STALLED_SECONDS} seconds; try again, it goes on where it stopped", Unanswered
