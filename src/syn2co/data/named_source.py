@@ -9,7 +9,7 @@ from syn2co.core.errors import DataError
 from syn2co.core.hints import nearest
 from syn2co.core.paths import is_file, is_folder, lies_there, names_in, shown, status_of, user_path
 from syn2co.core.urls import is_url, without_secrets
-from syn2co.data.patterns import MOST_BRACES, expand_braces
+from syn2co.data.patterns import expand_braces
 from syn2co.data.remote_source import check_url, open_remote
 from syn2co.images.source import Source
 
@@ -144,8 +144,6 @@ def _expand(pattern: str) -> list[Path]:
 
     Marks in the name of a folder that exists under it ("set [v2]") are no pattern.
     """
-    if pattern.count("{") > MOST_BRACES:
-        raise DataError(f"{shown(pattern)}: a pattern may hold at most {MOST_BRACES} braces; correct it.")
     folder = next((parent for parent in Path(pattern).parents if is_folder(parent)), Path())
     names_in(folder)  # glob takes a folder that cannot be listed for an empty one
     paths: list[Path] = []

@@ -6,9 +6,8 @@ from urllib.parse import unquote, urlsplit
 
 from syn2co.core.errors import DataError
 from syn2co.core.hints import nearest
-from syn2co.core.paths import shown
 from syn2co.core.urls import is_ambiguous, share_secrets, without_query
-from syn2co.data.patterns import MOST_BRACES, expand_braces
+from syn2co.data.patterns import expand_braces
 from syn2co.images.source import Source
 
 Progress = Callable[[str, int, int], None]
@@ -42,7 +41,7 @@ def check_url(url: str) -> None:
         )
     if scheme in _WEB and any(mark in path for mark in "*["):
         raise DataError(f"{url}: servers of HTTP list no files; name them by {{000..009}}.tar, or one by one")
-    for part in _parts(url):
+    for part in expand_braces(url):
         if "%00" in part or "\0" in part:
             raise DataError(f"{part}: no name of a file holds a NUL (%00); correct the URL")
         if not without_query(part).endswith(".tar"):
@@ -69,7 +68,7 @@ def open_remote(url: str, *, cache_dir: Path, report: Progress | None = None) ->
 
     check_url(url)
     web, folder = url.partition(":")[0] in _WEB, cache_dir / FOLDER
-    parts, urls = _parts(url), []
+    parts, urls = list(expand_braces(url)), []
     share_secrets(url, parts)
     _refuse_ambiguous(parts)
     for part in parts:
@@ -114,10 +113,3 @@ def _known(scheme: str) -> bool:
     from fsspec.registry import known_implementations
 
     return scheme in known_implementations
-
-
-def _parts(url: str) -> list[str]:
-    """Return the URLs that the braces in a URL name."""
-    if url.count("{") > MOST_BRACES:
-        raise DataError(f"{shown(url)}: a pattern may hold at most {MOST_BRACES} braces; correct it.")
-    return list(expand_braces(url))

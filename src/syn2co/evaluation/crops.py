@@ -13,10 +13,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from syn2co.core.cpus import cpus_of_rank
 from syn2co.core.errors import DataError
 from syn2co.core.stuck_threads import close_pool, result_of
-from syn2co.images.image_set import ImageSet
+from syn2co.images.image_set import ImageSet, reading_threads
 from syn2co.images.resize import Interpolation, resize_and_crop
 from syn2co.runtime import signals
 
@@ -24,7 +23,6 @@ Crop = UInt8[np.ndarray, "S S 3"]
 CropTransform = Callable[[Crop, int], Crop]
 """(crop, index of the image) -> crop of the same shape; a function of its arguments alone, called by many threads."""
 THREADS = "syn2co-decode"
-_MOST_THREADS = 16
 _AHEAD = 2  # batches that are decoded before they are asked for
 PATIENCE_SECONDS = 600.0
 """Time that the images of a task may take before their disk counts as stalled."""
@@ -65,9 +63,7 @@ class CropReader(NamedTuple):
 
 def decoding_threads(workers: int | None) -> int:
     """Return `workers`, or for None one thread per core that this rank may use, at most 16."""
-    if workers is not None:
-        return workers
-    return min(_MOST_THREADS, cpus_of_rank())
+    return reading_threads() if workers is None else workers
 
 
 def crop_batches(

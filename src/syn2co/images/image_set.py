@@ -28,7 +28,17 @@ from syn2co.images.quarantine import BrokenImage, Quarantined, write_list
 from syn2co.images.source import Source, SyntheticSource
 
 _MOST_READERS = 16
-"""Threads of `read_many`, each of which holds a decoded image."""
+"""Most threads that decode images, each of which holds one."""
+
+
+def reading_threads() -> int:
+    """Return one thread per core that this rank may use, at most 16.
+
+    Example:
+        >>> 1 <= reading_threads() <= 16
+        True
+    """
+    return min(_MOST_READERS, cpus_of_rank())
 
 
 @dataclass(eq=False, repr=False)
@@ -125,7 +135,7 @@ class ImageSet:
 
         Close the generator to end the threads. Raises BrokenImage as `read`.
         """
-        threads = min(_MOST_READERS, cpus_of_rank())
+        threads = reading_threads()
         return map_in_threads(self.read, indices, threads, ahead=threads)
 
     def decoded(self, index: int, loaded: bytes | UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:

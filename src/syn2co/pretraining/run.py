@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from syn2co import objective
-from syn2co.core.errors import DataError
 from syn2co.core.transfer import to_device
 from syn2co.data.batch import Batch
 from syn2co.data.loader import Schedule
@@ -115,7 +114,7 @@ class StreamEnded(Exception):
             self.error.one_rank = True  # type: ignore[attr-defined] - no other rank has met it
             raise self.error
         if self.received == distributed.FAILED:
-            raise DataError("the images of another rank could not be loaded; it says why")
+            raise distributed.another_failed()
         signals.leave(self.received)
 
 

@@ -182,9 +182,14 @@ def ending_together() -> Iterator[None]:
         error.one_rank = error.one_rank or active()
         raise error
     if status == FAILED:
-        raise DataError("the images of another rank could not be loaded; it says why")
+        raise another_failed()
     if status:
         raise signals.Interrupted(status)
+
+
+def another_failed() -> DataError:
+    """Return the error of a rank that ends since another one could not load its images."""
+    return DataError("the images of another rank could not be loaded; it says why")
 
 
 @contextlib.contextmanager
