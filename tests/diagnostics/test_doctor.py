@@ -1,8 +1,9 @@
 """The doctor on real runs that were sabotaged on purpose, and on metrics made by hand at the borders."""
 
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from runs import forget_waiting
 from tiny_images import write_images
 
 if TYPE_CHECKING:
+    from syn2co.data.batch import Batch
     from syn2co.diagnostics.diagnosis import Diagnosis
     from syn2co.pretraining.config import Config
 
@@ -98,19 +100,31 @@ def test_a_learning_rate_of_nothing_is_frozen(tiny: "Callable[..., Config]", tmp
 def test_slow_reading_is_starved(
     tiny: "Callable[..., Config]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The thread that reads ahead is held back until the loop asks, and then for four times as long as a step took."""
     from syn2co.images.image_set import ImageSet
+    from syn2co.pretraining.run import BatchStream
 
-    read, reads, last = ImageSet.read, 0, time.monotonic()
+    read, reads, next_step = ImageSet.read, 0, BatchStream.next_step
+    asked, handed, busy = threading.Semaphore(0), 0.0, 0.0
+
+    def asking(stream: BatchStream, micro_batches: int) -> "Iterator[Batch]":
+        nonlocal handed, busy
+        busy = time.monotonic() - handed if handed else 0.0
+        asked.release()
+        batches = next_step(stream, micro_batches)
+        handed = time.monotonic()
+        return batches
 
     def slowly(images: ImageSet, index: int) -> np.ndarray:
-        nonlocal reads, last
-        if reads % 8 == 0:  # the first of a batch takes far longer than training on the one before, at any load
-            time.sleep(max(0.05, 4 * (time.monotonic() - last)))
-        image = read(images, index)
-        reads, last = reads + 1, time.monotonic()
-        return image
+        nonlocal reads
+        if reads % 8 == 0:  # the first of a batch
+            assert asked.acquire(timeout=60)
+            time.sleep(4 * busy)
+        reads += 1
+        return read(images, index)
 
     config = tiny()
+    monkeypatch.setattr(BatchStream, "next_step", asking)
     monkeypatch.setattr(ImageSet, "read", slowly)
     part = finding(train(config, tmp_path / "run"), "starved")
     assert part.evidence["data_wait"] > 0.5
