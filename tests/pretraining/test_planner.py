@@ -20,10 +20,14 @@ Tiny = Callable[..., Config]
 
 
 def encoder_by_hand() -> int:
-    """Two layers of width 32 on 4 patches of 8 px and a class token."""
+    """Two layers of width 32 on 4 patches of 8 px and a class token, of whose second layer that token alone is made."""
     tokens, width = 5, 32
-    layer = 2 * tokens * width * (3 * width + width + 2 * 4 * width) + 2 * 2 * tokens**2 * width
-    return 2 * 4 * (3 * 8 * 8) * width + 2 * layer
+
+    def layer(queries: int) -> int:
+        attention = 2 * width * (2 * tokens * width + 2 * queries * width) + 2 * 2 * queries * tokens * width
+        return attention + 2 * queries * width * (2 * 4 * width)
+
+    return 2 * 4 * (3 * 8 * 8) * width + layer(tokens) + layer(1)
 
 
 def test_operations_of_a_vision_transformer_by_hand(tiny: Tiny) -> None:

@@ -115,9 +115,9 @@ def training_step(
             for direction in (1, 2)
         ]
         with torch.autocast(batch.views.device.type, dtype=dtype, enabled=dtype is not None):
-            q1, q2, features = online(batch.views, drop_uniforms(model.online.encoder, batch, position, loss.seed))
-            with torch.no_grad():
+            with torch.no_grad():  # first, while nothing is kept for the backward pass: a lower peak
                 k1, k2, _ = model.target(batch.views, drop_uniforms(model.target.encoder, batch, position, loss.seed))
+            q1, q2, features = online(batch.views, drop_uniforms(model.online.encoder, batch, position, loss.seed))
     # Outside of autocast: the loss is computed in float32 at least. A query meets keys of the other view alone.
     parts = [
         _direction_loss(query, key, queue, batch, drawn.result(), loss, workspace)

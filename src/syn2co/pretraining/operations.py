@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import nn
 
+from syn2co.models.class_token import use_class_token_block
 from syn2co.models.encoder import Encoder
 from syn2co.models.heads import build_branches, build_classifier
 from syn2co.pretraining.config import Config
@@ -47,6 +48,8 @@ def count_step(config: Config) -> StepCount:
     online, target = build_branches(
         config.encoder_spec, config.heads, drop_path=config.encoder.drop_path, seed=config.seed
     )
+    for branch in (online, target):
+        use_class_token_block(branch)
     keys, width = config.queue.size, config.heads.width
     negatives = config.negatives.total
     activations, casts = _saved_bytes(online, config)
@@ -68,6 +71,7 @@ def count_step(config: Config) -> StepCount:
 def _count_supervised(config: Config) -> StepCount:
     """Return what a step with labels costs: one branch, and no queues."""
     model = build_classifier(config.encoder_spec, CLASSES, drop_path=config.encoder.drop_path, seed=config.seed)
+    use_class_token_block(model)
     activations, casts = _saved_bytes(model, config)
     weights = 4 * sum(part.numel() for part in model.parameters())
     return StepCount(

@@ -144,7 +144,7 @@ def estimate(
     Example:
         >>> plan = estimate("synco-deit-s", images=1_281_167, kind="h100", gpus=8)
         >>> plan.steps, round(plan.gflops, 1)
-        (750600, 73.7)
+        (750600, 68.6)
     """
     config = as_config(config).with_settings(settings)
     _check_kind(kind, gpus)

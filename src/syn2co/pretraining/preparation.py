@@ -14,6 +14,7 @@ from syn2co.core.progress import Stages, note
 from syn2co.core.versions import package_versions, python_version
 from syn2co.data.loader import Schedule
 from syn2co.data.training_data import TrainingData, open_training_data
+from syn2co.models.class_token import use_whole_block
 from syn2co.models.depthwise import use_plain_depthwise
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.initial_weights import begin_with, init_provenance, with_initial_weights
@@ -27,6 +28,9 @@ from syn2co.pretraining.supervised import Supervised, unused_settings
 from syn2co.runtime import distributed
 from syn2co.runtime.determinism import describe
 from syn2co.runtime.optimizer import build_optimizer
+
+_FORMER_KERNELS = {"class_token_block": use_whole_block, "padded_depthwise": use_plain_depthwise}
+"""Fields of a checkpoint, each a kernel with other last bits than before; a run without one keeps the former."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,10 @@ def prepare_run(
     _check_window(config, schedule, total)
     labels = training_labels(data) if training.objective == "supervised" else None
     model = _build(config, labels, device)
-    padded = checkpoint is None or checkpoint.state.get("padded_depthwise", False)
-    if not padded:
-        use_plain_depthwise(model)
+    kernels = {name: checkpoint is None or checkpoint.state.get(name, False) for name in _FORMER_KERNELS}
+    for name, use_former in _FORMER_KERNELS.items():
+        if not kernels[name]:
+            use_former(model)
     if weights is not None and checkpoint is None:
         begin_with(model, weights, folder)
     optimizer = build_optimizer(model.online, config.optimizer)
@@ -77,7 +82,7 @@ def prepare_run(
         "data_fingerprint": data.images.fingerprint,
         **({"dark": data.images.dark} if 2 * data.images.dark > len(data.images) else {}),
         "machine": describe(device),
-        "padded_depthwise": padded,
+        **kernels,
         **(labels.provenance if labels else {}),
         **init_provenance(weights, checkpoint),
         **({"mix": data.metadata} if data.metadata else {}),

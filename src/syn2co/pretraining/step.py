@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from syn2co.core.transfer import to_device
 from syn2co.data.batch import Batch
+from syn2co.models.class_token import use_class_token_block
 from syn2co.models.depthwise import use_padded_depthwise
 from syn2co.models.drop_path import drop_path_uniforms
 from syn2co.models.encoder import Encoder
@@ -62,6 +63,7 @@ def place(module: nn.Module, precision: str, device: torch.device | str) -> None
     if precision == "float64":
         module.double()
     module.to(device)
+    use_class_token_block(module)
     if torch.device(device).type == "cpu":
         use_plain_attention(module)
         if precision == "bfloat16":
