@@ -35,7 +35,8 @@ CPU seconds are the line, MiB the dashed one; the first 20 to 30 MiB are what a 
 
 - Images: the first opening of a folder and k-NN are linear; near pairs are nearly so.
 - Side of an image: views grow as decoding does, in proportion to pixels; a DeiT-S step by more, for its attention.
-- Ranks: of the draws only those of kind 4 grow, beside the forward passes.
+- Ranks: a step grows by what a rank exchanges with the others, gradients above all; of the draws only those of kind 4
+  grow, beside the forward passes.
 - The objective grows about in proportion to the batch B, and by less with keys K, synthetic negatives S and width D.
 """,
 }

@@ -10,9 +10,11 @@ FOLDER gets scale.svg: CPU seconds as a line, MiB as a dashed one.
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import resource
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -43,6 +45,7 @@ from syn2co.objective import (
     draw_negatives,
     unit_rows,
 )
+from syn2co.runtime import distributed
 
 RADIUS = 12
 BATCH, KEYS, NEGATIVES, WIDTH = 128, 4096, 768, 256
@@ -134,6 +137,29 @@ def step(side: int) -> Callable[[], object]:
     return ours(case.config.with_settings([f"views.size={side}"]), torch.zeros(2, 2, side, side, 3, dtype=torch.uint8))
 
 
+def ranks(count: int) -> Callable[[], object]:
+    """Return rank 0's step of the CIFAR recipe on 32 images a rank; the other ranks are forks that step with it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rank = next((rank for rank in range(1, count) if os.fork() == 0), 0)
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count),
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+    )  # fmt: skip
+    group = contextlib.ExitStack()
+    try:
+        group.enter_context(distributed.session("cpu"))
+        case = Case("cifar10", "bfloat16", 32)
+        step = ours(case.config, torch.zeros(2, case.batch, 32, 32, 3, dtype=torch.uint8))
+        while rank:
+            step()
+    finally:
+        if rank:  # rank 0 has what it wanted and is gone
+            os._exit(0)
+    return lambda: (step(), group)
+
+
 def draws(ranks: int) -> Callable[[], object]:
     """Return the draws of the last rank, which has 64 rows, as every rank."""
     size = {"global_batch": 64 * ranks, "width": WIDTH, "start_row": 64 * (ranks - 1), "rows": 64}
@@ -147,6 +173,7 @@ SERIES = {
     "knn": Series("k-NN of 500 queries, by images of the bank", (10_000, 40_000, 160_000), bank),
     "views": Series("8 pairs of views of 224 px, by side of the JPEG", (250, 500, 1000, 2000), views),
     "step": Series("DeiT-S step of 2 images, by side of the view", (112, 224, 448), step),
+    "ranks": Series("CIFAR step of 32 images a rank, by ranks", (1, 2, 4, 8), ranks),
     "draws": Series("draws of one rank's 64 rows, by ranks", (1, 4, 16, 64), draws),
     "B": Series("objective, by batch B", (32, 128, 512), lambda size: objective(batch=size)),
     "K": Series("objective, by keys K", (1024, 4096, 16_384), lambda size: objective(keys=size)),

@@ -45,6 +45,7 @@ from syn2co.pretraining.operations import count_step
 from syn2co.pretraining.recipes import recipe
 from syn2co.pretraining.run import BatchStream, Run, Schedules, TrainingState
 from syn2co.pretraining.step import AUTOCAST
+from syn2co.runtime import distributed
 from syn2co.runtime.allocator import keep_freed_memory
 from syn2co.runtime.determinism import deterministic
 from syn2co.runtime.device import choose_device
@@ -58,8 +59,8 @@ Contender = Callable[[Config, Tensor], Step]
 
 
 def ours(config: Config, views: Tensor) -> Step:
-    """Return our step, as `pretrain` takes it on one rank."""
-    rows, device = views.shape[1], choose_device(config.machine.device)
+    """Return our step, as `pretrain` takes it on each rank."""
+    rows, device, ranks = views.shape[1], choose_device(config.machine.device), distributed.world_size()
     indices = torch.arange(rows)
     batch = Batch(views, indices, indices, indices, torch.zeros(2, rows, dtype=torch.bool))
 
@@ -68,7 +69,7 @@ def ours(config: Config, views: Tensor) -> Step:
             yield batch
 
     model = Syn2Co(config, device).train()
-    schedule = Schedule(100 * rows, rows, 1, 1, config.seed)
+    schedule = Schedule(100 * ranks * rows, ranks * rows, 1, ranks, config.seed)
     run = Run(
         total_steps=0,
         micro_batches=1,
@@ -78,7 +79,8 @@ def ours(config: Config, views: Tensor) -> Step:
         stream=BatchStream(batches(), device),  # type: ignore[arg-type]
         average_and_check=SoundnessCheck(Path(), None),  # type: ignore[arg-type]
     )
-    state = TrainingState(model, model.online, build_optimizer(model.online, config.optimizer), 0, Averages(), [])
+    online = distributed.wrap(model.online, device)
+    state = TrainingState(model, online, build_optimizer(model.online, config.optimizer), 0, Averages(), [])
 
     def step() -> None:
         with deterministic(config.machine):

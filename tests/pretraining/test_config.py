@@ -129,6 +129,8 @@ def test_later_assignments_win():
         ("queue.size.more=3", "--set queue.size.more: there is no such setting"),
         ("queue.size=0", "queue.size = 0: input should be greater than 0"),
         ("queue.size=many", "queue.size = many: input should be a valid integer"),
+        ("training.steps=true", "training.steps = true: input should be a number"),
+        ("optimizer.clip=false", "optimizer.clip = false: input should be a number"),
         ("queue.size=1.5", "queue.size = 1.5: input should be a valid integer"),
         ("optimizer.base_lr=NaN", "optimizer.base_lr = nan: input should be"),
         ("optimizer.base_lr=Infinity", "optimizer.base_lr = inf: input should be a finite number"),

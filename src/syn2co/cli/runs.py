@@ -64,9 +64,8 @@ def pretrain(
         _say_what_it_takes(config, real, synthetic, settings, out)
     done = run(config, out=out, real=real, synthetic=synthetic, settings=settings, **options, progress=not quiet)
     if first_rank():
-        click.echo(
-            f"{done.folder}: {done.steps} steps done. Next: syn2co evaluate {done.folder} --train SRC --test SRC"
-        )
+        steps = f"{done.steps} step" + "s" * (done.steps != 1)
+        click.echo(f"{done.folder}: {steps} done. Next: syn2co evaluate {done.folder} --train SRC --test SRC")
 
 
 def _config(recipe: str | None, config_file: Path | None, budget: float | None, extend: bool) -> Any:

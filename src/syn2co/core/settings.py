@@ -5,9 +5,10 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, get_origin
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from syn2co.core.errors import ConfigError
 from syn2co.core.hints import nearest, shortened
@@ -62,6 +63,14 @@ class Settings(BaseModel):
         several = {name for name, field in cls.model_fields.items() if field.annotation == tuple[str, ...]}
         return {name: _texts(value) if name in several else value for name, value in values.items()}
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        if isinstance(value, bool) and {int, float} & kinds and bool not in kinds:
+            raise PydanticCustomError("number_type", "input should be a number")
+        return value
+
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, under: str = "") -> Self:
         """Return the settings of nested plain values; what is not named keeps its default.
@@ -98,6 +107,12 @@ class Settings(BaseModel):
         for assignment in one_or_many(assignments):
             _assign(values, assignment, free, presets)
         return self.parse(values)
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the plain types that a setting may have."""
+    parts = get_args(annotation)
+    return set[Any]().union(*(_kinds(part) for part in parts)) if parts else {annotation}
 
 
 def _not_finite(values: Any, path: str) -> Iterator[tuple[str, float]]:
@@ -293,7 +308,8 @@ def _sentence(error: ValidationError, known: Sequence[str], under: str) -> str:
     if first["type"] == "value_error":
         return f"{under}{path}: {message}" if path and not message.startswith(path.split(".")[0]) else under + message
     given = first.get("input")
-    seen = "none" if given is None else given if isinstance(given, str | int | float) else type(given).__name__
+    plain = given is None or isinstance(given, str | int | float)
+    seen = {"None": "none", "True": "true", "False": "false"}.get(str(given), given) if plain else type(given).__name__
     inner = next((name for name in known if name.startswith(f"{path}.")), None)
     if first["type"] == "model_type" and inner:
         message = f"is a group of settings; name one of them, such as {under}{inner}"
