@@ -215,6 +215,15 @@ def test_single_copied_images_are_counted(encoder, train, test):
     assert not any("byte for byte" in note for note in quick(encoder, train, test).notes)
 
 
+def test_images_that_two_classes_have_are_counted(encoder, train, test):
+    shutil.copy(train / "red" / "0.png", train / "blue" / "again.png")
+    shutil.copy(train / "red" / "1.png", train / "red" / "copy.png")  # of its own class: nothing is wrong
+    notes = [note for note in quick(encoder, train, test).notes if "two classes" in note]
+    assert notes == [
+        "images of --train that two classes have, byte for byte: 1 (first: 0:blue/again.png and 0:red/0.png)"
+    ]
+
+
 @pytest.mark.parametrize("baselines", [False, True])
 def test_training_images_stored_again_are_refused_above_a_share_and_counted_below(encoder, tmp_path, baselines):
     """Eight of forty test images are training images in another file format, one of them mirrored."""

@@ -55,7 +55,7 @@ def make_splits(train: ImageSet, test: ImageSet, *, max_overlap: float = 0.0) ->
 
     Images without a label are left out and counted. The classes are those of the training images that have at least
     one image, so gaps in the labels close; a class without test images is noted, as are test images that are files
-    of the training images too.
+    of the training images too, and files that two classes have.
 
     Args:
         train: training images.
@@ -80,6 +80,8 @@ def make_splits(train: ImageSet, test: ImageSet, *, max_overlap: float = 0.0) ->
     missing = [name for name in classes if name not in tested]
     if missing:
         notes.append(f"{len(missing)} of {len(classes)} classes have no test images ({first_names(missing)})")
+    for images, side in zip(sides, ("train", "test"), strict=True):
+        notes += _under_two_classes(images, side)
     notes += _overlap(sides[0], sides[1], max_overlap)
     return Splits(sides[0], sides[1], labels[0], labels[1], tuple(classes), tuple(notes))
 
@@ -122,6 +124,21 @@ def _overlap(train: ImageSet, test: ImageSet, most: float) -> list[str]:
             f"take them out, or allow a larger share with --set max_overlap={len(shared) / len(test):.3g}"
         )
     return [text]
+
+
+def _under_two_classes(images: ImageSet, side: str) -> list[str]:
+    """Return a note with the number of images whose file another class has too, of which one label must be wrong."""
+    sums, labels = _checksums(images), images.labels
+    if sums is None:
+        return []
+    order = np.lexsort((labels, sums))
+    ends = np.flatnonzero((np.diff(sums[order]) == 0) & (np.diff(labels[order]) != 0))
+    pairs = [(int(order[end]), int(order[end + 1])) for end in ends]
+    equal = [(one, other) for one, other in pairs if _same(images.load(one), images.load(other))]
+    if not equal:
+        return []
+    first, second = (images.name(row) for row in equal[0])
+    return [f"images of --{side} that two classes have, byte for byte: {len(equal)} (first: {first} and {second})"]
 
 
 def shared_files(train: ImageSet, test: ImageSet) -> list[int]:

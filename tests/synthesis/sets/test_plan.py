@@ -215,6 +215,31 @@ def test_synsets_with_their_names_in_any_unicode(encoding, own, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("0 cat\n1 great owl\n", ["cat", "great owl"]),
+        ("1 001.Cat\n2 002.Owl\n", ["001.Cat", "002.Owl"]),  # CUB-200
+        ("0: cat\n1: owl\n", ["cat", "owl"]),
+        ("/a/airfield 0\n/b/bar 1\n", ["/a/airfield", "/b/bar"]),  # Places365
+        ("0 n03126707\n1 n02012849\n", ["n03126707", "n02012849"]),
+        ("3 cats\n2 owls\n", ["3 cats", "2 owls"]),
+        ("7 up\n", ["7 up"]),
+        ("0\n1\n", ["0", "1"]),
+    ],
+)
+def test_numbers_that_count_the_lines_are_no_part_of_a_name(text, names, own, tmp_path):
+    (tmp_path / "c.txt").write_text(text)
+    jobs = plan(settings(own, classes=str(tmp_path / "c.txt")), count=len(names))
+    assert [job.class_name for job in jobs] == names
+
+
+def test_comments_among_classes_are_refused(own, tmp_path):
+    (tmp_path / "c.txt").write_text("cat\n# birds\nowl\n")
+    with pytest.raises(DataError, match="^classes = c.txt: line 2 begins with #, and comments are not read; remove it"):
+        plan(settings(own, classes=str(tmp_path / "c.txt")), count=2)
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [
         ("c.csv", "id,name\n0,cat\n"),
