@@ -211,6 +211,35 @@ def test_a_first_rank_that_is_frozen_is_named_by_those_who_wait_for_it(tmp_path)
     assert "rank 1: rank 0 is gone or does not answer; see what it says" in (tmp_path / "1").read_text()
 
 
+def _fetch_for_long(folder: str) -> None:
+    process_group.TIME_OUT, process_group._SIGN = timedelta(seconds=2), 0.1
+    with distributed.session("cpu"):
+        distributed.main_first(lambda: time.sleep(4 * int(os.environ["RANK"])))
+        (Path(folder) / os.environ["RANK"]).write_text(json.dumps(distributed.all_gather_objects(1)))
+
+
+def test_a_rank_that_fetches_for_longer_than_the_time_out_is_waited_for(tmp_path):
+    for process in start_ranks(2, _fetch_for_long, str(tmp_path)):
+        assert finish(process) == 0
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["[1, 1]"] * 2
+
+
+def _freeze_while_fetching(folder: str) -> None:
+    process_group.TIME_OUT, process_group._SIGN = timedelta(seconds=1), 0.1
+    with pytest.raises(TrainingError) as caught, distributed.session("cpu"):
+        distributed.main_first(lambda: os.environ["RANK"] == "1" and os.kill(os.getpid(), signal.SIGSTOP))
+    (Path(folder) / os.environ["RANK"]).write_text(str(caught.value))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows freezes no process")
+def test_a_rank_that_is_frozen_while_others_wait_for_it_is_named(tmp_path):
+    processes = start_ranks(2, _freeze_while_fetching, str(tmp_path))
+    assert finish(processes[0]) == 0
+    processes[1].kill()
+    processes[1].join()
+    assert "rank 0: rank 1 is gone or does not answer; see what it says" in (tmp_path / "0").read_text()
+
+
 def _told_to_leave(folder: str) -> None:
     if os.environ["RANK"] == "1":
         return

@@ -19,7 +19,7 @@ from syn2co.core.errors import DataError, Syn2CoError
 from syn2co.core.launcher import launcher
 from syn2co.runtime import signals
 from syn2co.runtime.process_group import session as session
-from syn2co.runtime.process_group import wait_for
+from syn2co.runtime.process_group import signs_of_life, wait_for
 
 T = TypeVar("T")
 _FIRSTS = itertools.count()
@@ -138,6 +138,8 @@ def broadcast_state(module: nn.Module) -> None:
 def main_first(make: Callable[[], T]) -> T:
     """Return `make()` of every rank, rank 0's first, so that the others find what it left in a cache.
 
+    The ranks wait for each other as long as it takes: on another machine the cache may be empty.
+
     Raises:
         Syn2CoError: on every rank, if rank 0's call does.
     """
@@ -153,13 +155,12 @@ def main_first(make: Callable[[], T]) -> T:
     error = broadcast_object(error)
     if error is not None:
         raise error
-    if is_main():
-        return cast(T, result)
-    try:
-        return make()
-    except Syn2CoError as raised:
-        raised.one_rank = True  # such as a file that only the first node has
-        raise
+    with _waiting_for_all():
+        try:
+            return cast(T, result) if is_main() else make()
+        except Syn2CoError as raised:
+            raised.one_rank = True  # such as a file that only the first node has
+            raise
 
 
 @contextlib.contextmanager
@@ -202,6 +203,16 @@ def _others_waiting() -> Iterator[None]:
         if is_main():
             store.set(key, "done")
     wait_for(store, key, rank())
+
+
+@contextlib.contextmanager
+def _waiting_for_all() -> Iterator[None]:
+    """Let every rank wait until all have left the block, however long it takes."""
+    store, key = cast(Any, dist.distributed_c10d)._get_default_store(), f"main first {next(_FIRSTS)} of"
+    with signs_of_life(store, f"{key} {rank()}"):
+        yield
+    for other in range(world_size()):
+        wait_for(store, f"{key} {other}", rank(), other=other)
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -28,6 +28,9 @@ TIME_OUT = timedelta(minutes=10)
 _ANSWER = 3.0
 """Seconds that the ranks have to say that they are there, once one is lost, or to end by the same words."""
 
+_SIGN = 2.0
+"""Seconds between the signs of life of a rank that others wait for."""
+
 
 @contextlib.contextmanager
 def session(device_type: str) -> Iterator[None]:
@@ -98,28 +101,51 @@ def _name_of_group(store: Any, this_rank: int, size: int) -> str:
     return name
 
 
-def wait_for(store: Any, key: str, this_rank: int, end: float = inf) -> None:
-    """Wait until rank 0 has set a key.
+def wait_for(store: Any, key: str, this_rank: int, end: float = inf, *, other: int = 0) -> None:
+    """Wait until another rank has set a key.
 
     Raises:
-        TrainingError: after the time `end`, or if the store, which lies in rank 0, does not answer for so long.
+        TrainingError: after the time `end`, or once that rank gives no sign for the time-out: rank 0, in which the
+            store lies, by answering, the others by `signs_of_life`.
     """
-    over, heard = Event(), time.monotonic()
+    over, heard, last = Event(), time.monotonic(), None
 
     def look() -> None:
-        nonlocal heard
+        nonlocal heard, last
         while not over.is_set() and not store.check([key]):
-            heard = time.monotonic()
+            sign = store.add(f"{key} lives", 0) if other else time.monotonic()
+            if sign != last:
+                heard, last = time.monotonic(), sign
             time.sleep(_POLL)
 
     def go_on(_: float) -> None:
         if time.monotonic() > min(end, heard + TIME_OUT.total_seconds()):
-            raise _lost(this_rank, [0])
+            raise _lost(this_rank, [other])
 
     try:
         _hearing_signals(look, go_on)
     finally:
         over.set()
+
+
+@contextlib.contextmanager
+def signs_of_life(store: Any, key: str) -> Iterator[None]:
+    """Say again and again during the block that this rank lives, and set the key at its end."""
+    over = Event()
+
+    def say() -> None:
+        with contextlib.suppress(RuntimeError):  # the store is gone with rank 0, which the next collective says
+            while not over.wait(_SIGN):
+                store.add(f"{key} lives", 1)
+            store.set(key, "done")
+
+    saying = Thread(target=say, daemon=True)
+    saying.start()
+    try:
+        yield
+    finally:
+        over.set()
+        saying.join(_ANSWER)
 
 
 def _hearing_signals(call: Callable[[], T], waiting: Callable[[float], object] = lambda _: None) -> T:
