@@ -186,6 +186,19 @@ def test_a_handful_of_images_alone_is_still_looked_at(tmp_path: Path) -> None:
     assert "A random look" in to_html(report)
 
 
+def test_what_a_set_is_too_small_for_is_said(report: AuditReport, folders: dict[str, Path], tmp_path: Path) -> None:
+    for number in range(5):
+        write(tmp_path / "few" / f"{number}.png", scene(4, number))
+    few = audit(tmp_path / "few", real=folders["real"], against=folders["test"])
+    assert few.finding("too few images").lines() == [
+        "INFO too few images: Not measured: near evaluation, memorization, diversity, coverage, separability, storage. "
+        "They take 20 images of each side; here are 5 synthetic ones."
+    ]
+    few = audit(folders["test"], against=tmp_path / "few")
+    assert "Not measured: near evaluation. They take 20 images of each side; here are 5 evaluation ones." in few.text()
+    assert "too few images" not in report.text()
+
+
 def test_other_files_and_sizes_are_said_to_give_the_images_away(folders: dict[str, Path], tmp_path: Path) -> None:
     for number in range(60):
         write(tmp_path / "made" / f"{number}.jpg", cv2.resize(scene(5, number), (48, 48)))

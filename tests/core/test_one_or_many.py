@@ -1,6 +1,7 @@
 """One text or path in place of several, wherever several are taken: every public function, every setting."""
 
 import inspect
+import json
 import typing
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
@@ -10,6 +11,7 @@ from pkgutil import walk_packages
 import pytest
 
 import syn2co
+from syn2co.core.errors import ConfigError
 from syn2co.core.settings import Settings
 from syn2co.images.image_set import ImageSet
 from syn2co.synthesis.generation.plan import open_real
@@ -64,6 +66,28 @@ def test_every_setting_takes_one() -> None:
     digits = "builtin:digits:test"
     one = syn2co.StudyInputs(real=digits, train=digits, test=digits, settings="seed=1")  # pyright: ignore[reportArgumentType]
     assert one == syn2co.StudyInputs(real=(digits,), train=(digits,), test=(digits,), settings=("seed=1",))
+
+
+def test_a_wrong_list_is_told_how_it_is_written() -> None:
+    """The example in the sentence has numbers that the setting takes, as many as it takes."""
+    told = 0
+    for kind in _kinds():
+        fields = {} if any(field.is_required() for field in kind.model_fields.values()) else kind.model_fields
+        for name, field in fields.items():
+            listed = [part for part in (field.annotation, *typing.get_args(field.annotation)) if _is_plain_list(part)]
+            if not listed:
+                continue
+            with pytest.raises(ConfigError, match=f"^{name} = 7: must be a list of ") as refused:
+                kind.parse({name: 7})
+            example = json.loads(str(refused.value).partition("such as ")[2])
+            if example != ["a", "b"]:  # texts may be names of which there are some alone
+                kind.parse({name: example})
+            told += 1
+    assert told > 20
+
+
+def _is_plain_list(part: object) -> bool:
+    return typing.get_origin(part) is tuple and bool({int, float, str} & {*_leaves(part)})
 
 
 def test_one_source_is_not_its_letters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

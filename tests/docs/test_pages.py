@@ -3,7 +3,18 @@
 from pathlib import Path
 
 import pytest
-from pages import GENERATED, PAGES, blocks, broken_links, check_command, commands, name, run_python, unknown_names
+from pages import (
+    GENERATED,
+    PAGES,
+    blocks,
+    broken_links,
+    check_command,
+    commands,
+    name,
+    run_python,
+    unknown_names,
+    unknown_settings,
+)
 
 WRITTEN = [page for page in PAGES if GENERATED not in page.parents]
 
@@ -31,6 +42,11 @@ def test_names_in_backticks_exist(page: Path) -> None:
     assert unknown_names(page) == []
 
 
+@pytest.mark.parametrize("page", [page for page in WRITTEN if page.name != "CHANGELOG.md"], ids=name)
+def test_settings_in_backticks_exist(page: Path) -> None:
+    assert unknown_settings(page) == []
+
+
 def test_a_wrong_page_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks can fail: a wrong option, setting, recipe and link are found, whatever stands around a command."""
     with pytest.raises(AssertionError, match="pretrain has no --images"):
@@ -41,9 +57,25 @@ def test_a_wrong_page_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         check_command(["generate", "--generator", "fitted", "--out", "runs/a", "--set", "options.clusterz=1"])
     with pytest.raises(Exception, match="there is no such recipe"):
         check_command(["pretrain", "--recipe", "synco-deit-x", "--out", "runs/a"])
+    scores = ["--train", "labeled/train", "--test", "labeled/test"]
+    with pytest.raises(AssertionError, match="no protocol is called knnn"):
+        check_command(["evaluate", "runs/a", *scores, "--protocols", "knnn"])
+    study = ["study", "small", "--real", "photos", *scores, "--out", "runs/a"]
+    for words, setting in (
+        (["evaluate", "runs/a", *scores, "--set"], "robustness.max_image"),
+        ([*study, "--evaluation"], "robustness.max_image"),
+        ([*study, "--set"], "training.step"),
+        (["estimate", "demo", "--set"], "training.step"),
+    ):
+        with pytest.raises(Exception, match=f"{setting}: there is no such setting"):
+            check_command([*words, f"{setting}=1"])
     page = tmp_path / "page.md"
     page.write_text("`syn2co.audit`, `syn2co.audt`, `syn2co.objective.negatives.mixup`, `test_nothing_of_this_name`\n")
     assert unknown_names(page) == ["syn2co.audt", "test_nothing_of_this_name"]
+    page.write_text(
+        "`queue.size=64`, `queue.length`, `--set mix.rato=0.5`, `mix.json`, `encoder.options.depth=1`, `data.views`\n"
+    )
+    assert unknown_settings(page) == ["queue.length", "mix.rato"]
     page.write_text(
         '```sh\nA=1 syn2co demo; torchrun -m syn2co doctor \\\n  x\nsbatch --wrap "syn2co recipes"  # why\n```\n'
     )

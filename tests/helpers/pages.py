@@ -4,7 +4,8 @@ import importlib
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,8 +105,12 @@ def check_command(words: list[str]) -> None:
     if any(_PLACEHOLDER.search(word) for word in words) or "--help" in used:
         return
     given = command.make_context(words[0], words[1:]).params
-    if words[0] in ("pretrain", "demo"):
+    if words[0] in ("pretrain", "demo", "estimate"):
         _check_run(given)
+    elif words[0] == "evaluate":
+        _check_scores(given["assignments"], given["protocols"].split(","))
+    elif words[0] == "study" and not given["study"].endswith(".py"):
+        _check_study(given)
     elif words[0] in ("plan", "generate"):
         _check_set(given)
     elif words[0] == "settings":
@@ -120,6 +125,24 @@ def _check_run(given: dict[str, Any]) -> None:
     recipe(given.get("recipe") or "demo").with_settings(given["settings"])
 
 
+def _check_scores(settings: Iterable[str], protocols: Iterable[str]) -> None:
+    from syn2co.evaluation.protocols.registry import PROTOCOLS
+    from syn2co.evaluation.settings import EvaluationSettings
+
+    EvaluationSettings().with_settings(settings)
+    unknown = {*protocols} - {*PROTOCOLS, "syn2co"}
+    assert not unknown, f"no protocol is called {', '.join(unknown)}"
+
+
+def _check_study(given: dict[str, Any]) -> None:
+    from syn2co.pretraining.recipes import recipe
+    from syn2co.studies.load import load_study
+
+    study = load_study(given["study"])
+    recipe(given["recipe"] or study.recipe).with_settings(given["settings"])
+    _check_scores(given["evaluation"], study.protocols)
+
+
 def _check_set(given: dict[str, Any]) -> None:
     from syn2co.synthesis.generators.registry import load_generator
     from syn2co.synthesis.sets.settings import SynthesisSettings
@@ -128,6 +151,31 @@ def _check_set(given: dict[str, Any]) -> None:
     settings = settings.with_settings(given["settings"])
     if ":" not in settings.generator:
         load_generator(settings.generator).options.parse(settings.options, under="options.")
+
+
+def unknown_settings(page: Path) -> list[str]:
+    """Return the settings (`queue.size`, `queue.size=64`) that a page names in backticks and that do not exist."""
+    known = _settings()
+    groups = {setting.partition(".")[0] for setting in known if "." in setting}
+    named = re.findall(r"`(?:--set )?'?([a-z_]+\.[\w.-]+)(?=[=`' ])", page.read_text(encoding="utf-8"))
+    return [
+        found
+        for found in named
+        if found.partition(".")[0] in groups
+        and found not in known
+        and not found.startswith("encoder.options.")  # timm's, not ours
+        and not found.endswith((".NAME", ".json", ".part", ".py"))
+        and not _exists(f"syn2co.{found}")
+    ]
+
+
+@cache
+def _settings() -> frozenset[str]:
+    from syn2co.reports.reference import settings
+    from syn2co.synthesis.sets.spec import BUILTIN
+
+    named = {setting.name for group in (None, "generate", "evaluate", "audit", *BUILTIN) for setting in settings(group)}
+    return frozenset(named | {name.rpartition(".")[0] for name in named})
 
 
 def unknown_names(page: Path) -> list[str]:

@@ -108,6 +108,10 @@ def test_without_a_kind_the_speed_is_that_of_real_steps_here(tiny: Tiny) -> None
         ({"images": 26, "kind": "h10"}, r"kind = h10: is no known kind of GPU; did you mean h100\?"),
         ({"images": 26, "gpus": 4}, "gpus = 4: must be at least 1, and more need their kind"),
         ({"images": 4, "kind": "h100"}, "training.batch = 8: is more than 4 images; set a smaller one"),
+        (
+            {"real": "builtin:digits:test", "kind": "h100", "settings": 'data.real=["photos"]'},
+            "--set data.real: the sources are named by --real too; name them there alone",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(tiny: Tiny, options: dict[str, object], sentence: str) -> None:

@@ -182,6 +182,10 @@ def test_run_and_generator_take_the_same_images(tmp_path: Path, broken: bool) ->
             "images x, seed 0: mix.then = 0.1: leaves less than one epoch of 2 steps",
         ),
         (Level(settings=("seed=7",)), "seed = 7: is set by the study, which runs seeds 0, 1, ..; leave it out"),
+        (
+            Level(settings=('data.synthetic=["clone"]',)),
+            "data.synthetic: is set by the study, from --real and the sources of its levels; leave it out",
+        ),
     ],
 )
 def test_a_cell_that_cannot_be_is_refused(one: Level, sentence: str) -> None:

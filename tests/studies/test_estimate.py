@@ -12,9 +12,11 @@ from syn2co.studies.estimate import estimate_study, expected_costs
 from syn2co.studies.run import begin, run_cells, run_one
 
 
-def test_a_few_steps_tell_the_cost_and_nothing_is_written(tmp_path: Path) -> None:
-    run = begin(tiny_study(LEVELS, seeds=2), tiny_inputs(tmp_path), tmp_path / "study", write=False)
+def test_a_few_steps_tell_the_cost_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = tiny_inputs(tmp_path, settings=("optimizer.warmup_epochs=7",))  # 14 steps, more than are timed
+    run = begin(tiny_study(LEVELS, seeds=2), inputs, tmp_path / "study", write=False)
     estimate = estimate_study(run)
+    assert "warmup_epochs" not in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
     assert (estimate.cells, estimate.finished, len(estimate.seconds)) == (6, 0, 6)
     by_text = dict(zip(estimate.first, estimate.seconds, strict=True))

@@ -2,10 +2,23 @@
 
 from collections.abc import Iterator
 
+from syn2co.audits.limits import ENOUGH
 from syn2co.audits.results import Results
 from syn2co.audits.separability import storage
 from syn2co.audits.thresholds import AUC_EASY, COVERED_SHARE, RECALLED_SHARE, VENDI_SHARE
 from syn2co.core.findings import Finding
+
+
+def not_measured(results: Results) -> Iterator[Finding]:
+    """Name the checks of sides that have too few images for features."""
+    checks = ["near evaluation"] * (results.against is not None and results.near_against is None)
+    if results.real is not None and results.compared is None:
+        checks += ["memorization", "diversity", "coverage", "separability", "storage"]
+    if checks:
+        names = {"against": "evaluation"}
+        few = [f"{len(side)} {names.get(side.role, side.role)} ones" for side in results.sides if len(side) < ENOUGH]
+        words = f"Not measured: {', '.join(checks)}. They take {ENOUGH} images of each side; here are {', '.join(few)}."
+        yield Finding("too few images", "info", words)
 
 
 def diversity(results: Results) -> Iterator[Finding]:

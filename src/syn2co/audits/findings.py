@@ -7,7 +7,7 @@ images are useful though nobody takes them for photographs.
 from collections import Counter
 from collections.abc import Iterator
 
-from syn2co.audits.comparisons import coverage, diversity, separability, storage_traces
+from syn2co.audits.comparisons import coverage, diversity, not_measured, separability, storage_traces
 from syn2co.audits.fidelity import TAIL
 from syn2co.audits.health import class_counts
 from syn2co.audits.results import Results
@@ -20,9 +20,8 @@ from syn2co.images.source import SyntheticSource
 def findings(results: Results) -> tuple[Finding, ...]:
     """Return all verdicts, in the order in which they matter."""
     defects = (_leak, _copies, _memorization, _dead, _duplicates, _classes)
-    return tuple(
-        finding for check in (*defects, diversity, coverage, separability, storage_traces) for finding in check(results)
-    )
+    comparisons = (diversity, coverage, separability, storage_traces, not_measured)
+    return tuple(finding for check in (*defects, *comparisons) for finding in check(results))
 
 
 def _leak(results: Results) -> Iterator[Finding]:
@@ -210,7 +209,8 @@ def _classes(results: Results) -> Iterator[Finding]:
         return
     least, most = min(counts.values()), max(counts.values())
     names = [name for name, number in counts.items() if number == least]
-    words = f"{len(counts)} classes with {least} to {most} images.{used}"
+    sizes = f"{least} to {most} images" if least < most else f"{_images(most)} each"
+    words = f"{len(counts)} classes with {sizes}.{used}"
     if least == 0 or most > UNEVEN * least:
         yield Finding("classes", "warn", words, advice=(f"Fewest: {', '.join(names[:3])}. Make more of them.",))
     else:

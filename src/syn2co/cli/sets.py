@@ -129,7 +129,7 @@ def generate(real: tuple[str, ...], out: Path, shard: str | None, dry_run: bool,
     done = run(settings, out, real=real, shard=shard, progress=launcher().local_rank == 0 and not quiet)
     again = "--set work.retry_skipped=8 tries them again"
     skipped = f", {done.skipped} skipped and listed in skipped.jsonl ({again})" if done.skipped else ""
-    state = "complete" if done.complete else f"{done.shards} shards done, others are missing"
+    state = "complete" if done.complete else f"{done.shards} shard{'s' * (done.shards != 1)} done, others are missing"
     click.echo(f"{out}: {done.images} of {done.planned} images{skipped}, {decimal(done.bytes)}, {state}")
 
 

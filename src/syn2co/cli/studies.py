@@ -75,7 +75,7 @@ def study(
         click.echo(f"note: {note}")
     click.echo(f"{out / 'study.html'}: the page with every number")
     if failed := len(answers.results.failed):
-        click.echo(f"{failed} cells failed; the page says why", err=True)
+        click.echo(f"{failed} cell{'s' * (failed != 1)} failed; the page says why", err=True)
         sys.exit(1)
 
 

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -67,8 +67,12 @@ class Settings(BaseModel):
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
-        if isinstance(value, bool) and {int, float} & kinds and bool not in kinds:
-            raise PydanticCustomError("number_type", "input should be a number")
+        several = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else ()
+        if {int, float} & kinds and bool not in kinds:
+            if isinstance(value, bool) and not {tuple, list, dict} & kinds:
+                raise PydanticCustomError("number_type", "input should be a number")
+            if any(isinstance(item, bool) for item in several):
+                raise PydanticCustomError("number_type", "input should be numbers, not true or false")
         return value
 
     @classmethod
@@ -87,7 +91,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise ConfigError(_sentence(error, setting_names(cls), under)) from None
+            raise ConfigError(_sentence(error, cls, under)) from None
         except UnicodeEncodeError as error:
             text = error.object[error.start : error.end]
             raise ConfigError(f"{text!a}: is half a character; give text that UTF-8 can hold") from None
@@ -109,10 +113,15 @@ class Settings(BaseModel):
         return self.parse(values)
 
 
-def _kinds(annotation: Any) -> set[Any]:
-    """Return the plain types that a setting may have."""
-    parts = get_args(annotation)
-    return set[Any]().union(*(_kinds(part) for part in parts)) if parts else {annotation}
+def _kinds(annotation: Any) -> set[type]:
+    """Return the plain types that a setting, or what it is a container of, may have."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return {type(part) for part in parts}
+    if origin is Annotated:
+        return _kinds(parts[0])
+    kinds = {kind for kind in (origin or annotation,) if isinstance(kind, type)}
+    return kinds.union(*(_kinds(part) for part in parts if not isinstance(part, list)))
 
 
 def _not_finite(values: Any, path: str) -> Iterator[tuple[str, float]]:
@@ -298,9 +307,9 @@ def _named_once(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]
     return once
 
 
-def _sentence(error: ValidationError, known: Sequence[str], under: str) -> str:
+def _sentence(error: ValidationError, kind: type[BaseModel], under: str) -> str:
     """Return one sentence for the first complaint of pydantic."""
-    first = error.errors()[0]
+    first, known = error.errors()[0], setting_names(kind)
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"{under}{path}: there is no such setting{nearest(under + path, [under + name for name in known])}"
@@ -308,11 +317,35 @@ def _sentence(error: ValidationError, known: Sequence[str], under: str) -> str:
     if first["type"] == "value_error":
         return f"{under}{path}: {message}" if path and not message.startswith(path.split(".")[0]) else under + message
     given = first.get("input")
-    plain = given is None or isinstance(given, str | int | float)
-    seen = {"None": "none", "True": "true", "False": "false"}.get(str(given), given) if plain else type(given).__name__
+    listed = "tuple" in message.lower() and first["type"] != "too_short"
+    if (listed or (first["type"] == "missing" and isinstance(first["loc"][-1], int))) and (
+        wanted := _list_wanted(kind, first["loc"])
+    ):
+        path, message = wanted
+        given = json.dumps(given, default=str) if isinstance(given, list | tuple) else given
+    plain = str(given).lower() if given is None or isinstance(given, bool) else given
+    seen = plain if isinstance(plain, str | int | float) else type(given).__name__
     inner = next((name for name in known if name.startswith(f"{path}.")), None)
     if first["type"] == "model_type" and inner:
         message = f"is a group of settings; name one of them, such as {under}{inner}"
-    if first["type"] == "tuple_type":
-        message += "; write it as a list, such as [1, 2]"
     return f"{under}{path} = {shortened(str(seen))}: {message[0].lower()}{message[1:]}"
+
+
+def _list_wanted(kind: type[BaseModel], location: Sequence[str | int]) -> tuple[str, str] | None:
+    """Return the name of the list of plain values in which an error lies, and how it is written, by its default."""
+    names, annotation, default = [], None, None
+    for name in location:
+        if name not in kind.model_fields:
+            break
+        field = kind.model_fields[str(name)]
+        names.append(str(name))
+        annotation, default = field.annotation, field.get_default(call_default_factory=True)
+        kind = _group(annotation) or BaseModel
+    kinds = _kinds(annotation)
+    for item, many, example in ((int, "numbers", (1, 2)), (float, "numbers", (0.5, 1)), (str, "texts", ("a", "b"))):
+        if item in kinds:
+            values = default or example
+            number = "" if "..." in str(annotation) else f"{len(values)} "
+            text = json.dumps(values[:5], separators=(",", ":"))
+            return ".".join(names), f"must be a list of {number}{many}, such as {text}"
+    return None

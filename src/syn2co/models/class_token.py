@@ -11,6 +11,9 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
+_USED = {"qkv", "q_norm", "k_norm", "norm", "proj", "attn_drop", "proj_drop"}
+"""What `_attend` knows of; dropout is refused. An attention with more, as a gate, is left alone."""
+
 
 class _ClassTokenBlock(Block):
     """timm's block, which in training returns the class token alone, [B, 1, d]."""
@@ -28,7 +31,7 @@ def _attend(layer: Attention, tokens: Float[Tensor, "B N d"]) -> Float[Tensor, "
     images, width = len(tokens), layer.proj.in_features
     weights = layer.qkv.weight.split((width, 2 * width))
     biases = (None, None) if layer.qkv.bias is None else layer.qkv.bias.split((width, 2 * width))
-    queries = linear(tokens[:, :1], weights[0], biases[0]).view(images, 1, 1, layer.num_heads, -1)
+    queries = linear(tokens[:, :1], weights[0], biases[0]).view(images, 1, 1, layer.num_heads, width // layer.num_heads)
     keys_values = linear(tokens, weights[1], biases[1]).view(images, -1, 2, layer.num_heads, width // layer.num_heads)
     (query,), (key, value) = (part.permute(2, 0, 3, 1, 4) for part in (queries, keys_values))  # [B, H, N, d/H] each
     query, key = layer.q_norm(query), layer.k_norm(key)
@@ -48,7 +51,7 @@ def use_class_token_block(module: nn.Module) -> None:
     for network in module.modules():
         if type(network) is VisionTransformer and network.global_pool == "token" and network.attn_pool is None:
             block = network.blocks[-1]
-            if type(block) is Block and type(block.attn) is Attention and block.attn.gate is None:
+            if type(block) is Block and type(block.attn) is Attention and block.attn._modules.keys() <= _USED:
                 block.__class__ = _ClassTokenBlock
 
 

@@ -11,14 +11,12 @@ from rich.filesize import decimal
 from syn2co.core.errors import ConfigError
 from syn2co.core.hints import nearest
 from syn2co.core.progress import clock
-from syn2co.core.settings import one_or_many
 from syn2co.data.mixing import choose_mode
 from syn2co.data.open import open_images
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.operations import StepCount, count_step
-from syn2co.pretraining.recipes import as_config
 from syn2co.pretraining.speed import STEPS, measure_speed
-from syn2co.pretraining.train import pretrain
+from syn2co.pretraining.train import pretrain, with_sources
 from syn2co.runtime.device import choose_device
 
 
@@ -138,7 +136,8 @@ def estimate(
         The estimate with its assumptions; `text()` is for the terminal.
 
     Raises:
-        ConfigError: on an unknown kind or setting, or if the number of images is not known.
+        ConfigError: on an unknown kind or setting, if the number of images is not known, or if `settings` name sources
+            beside `real`.
         DataError: if the images are missing.
 
     Example:
@@ -146,9 +145,9 @@ def estimate(
         >>> plan.steps, round(plan.gflops, 1)
         (750600, 68.6)
     """
-    config = as_config(config).with_settings(settings)
+    config = with_sources(config, real, (), settings)
     _check_kind(kind, gpus)
-    length = config.mix.epoch_images or images or _epoch_images(config, one_or_many(real))
+    length = config.mix.epoch_images or images or _epoch_images(config)
     per_epoch = length // config.training.batch
     if per_epoch < 1:
         raise ConfigError(f"training.batch = {config.training.batch}: is more than {length} images; set a smaller one")
@@ -193,7 +192,7 @@ def forecast(config: Config, out: Path) -> RunEstimate | None:
     batch = _trial_batch(config, count)
     if choose_device(config.machine.device).type == "cpu" and STEPS * batch * count.flops > MOST_TRIAL_FLOPS:
         return None
-    images = config.mix.epoch_images or _epoch_images(config, ())
+    images = config.mix.epoch_images or _epoch_images(config)
     steps = config.training.steps or config.training.epochs * (images // config.training.batch)
     if steps * config.training.batch < WORTH * STEPS * batch:
         return None
@@ -209,9 +208,9 @@ def _check_kind(kind: str | None, gpus: int) -> None:
         raise ConfigError(f"gpus = {gpus}: must be at least 1, and more need their kind, such as h100")
 
 
-def _epoch_images(config: Config, real: Sequence[str]) -> int:
+def _epoch_images(config: Config) -> int:
     """Return the slots of an epoch: all real images, with synthetic ones beside them (union) or alone."""
-    real, synthetic = tuple(real) or config.data.real, config.data.synthetic
+    real, synthetic = config.data.real, config.data.synthetic
     if not (real or synthetic):
         raise ConfigError("images: are not known; name their sources with --real, or give --images N")
     mode = choose_mode(config.mix, real=bool(real), synthetic=bool(synthetic))

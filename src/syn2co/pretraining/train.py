@@ -185,19 +185,29 @@ def resolved_config(
     settings: str | Sequence[str],
 ) -> Config:
     """Return the config with the given sources and settings; one without images is refused."""
-    config = as_config(config).with_settings(settings)
-    given = {"real": one_or_many(real), "synthetic": one_or_many(synthetic)}
-    assigned = {assignment.partition("=")[0].strip() for assignment in one_or_many(settings)}
-    for name in (name for name, sources in given.items() if sources and f"data.{name}" in assigned):
-        raise ConfigError(f"--set data.{name}: the sources are named by --{name} too; name them there alone")
-    data = config.data.model_copy(update={name: sources for name, sources in given.items() if sources})
-    config = config.model_copy(update={"data": data})
+    config = with_sources(config, real, synthetic, settings)
     if not (config.data.real or config.data.synthetic):
         raise ConfigError(
             "data.real: names no images; give folders, tar files or builtin:photos with --real, or synthetic ones with "
             "--synthetic"
         )
     return config
+
+
+def with_sources(
+    config: Config | str | Path,
+    real: str | Path | Sequence[str | Path],
+    synthetic: str | Path | Sequence[str | Path],
+    settings: str | Sequence[str],
+) -> Config:
+    """Return the config with the given sources and settings; sources that a setting names too are refused."""
+    config = as_config(config).with_settings(settings)
+    given = {"real": one_or_many(real), "synthetic": one_or_many(synthetic)}
+    assigned = {assignment.partition("=")[0].strip() for assignment in one_or_many(settings)}
+    for name in (name for name, sources in given.items() if sources and f"data.{name}" in assigned):
+        raise ConfigError(f"--set data.{name}: the sources are named by --{name} too; name them there alone")
+    data = config.data.model_copy(update={name: sources for name, sources in given.items() if sources})
+    return config.model_copy(update={"data": data})
 
 
 def _read_ahead(setup: PreparedRun, state: TrainingState) -> None:

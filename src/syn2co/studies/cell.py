@@ -95,6 +95,12 @@ def cell_job(cell: Cell, inputs: StudyInputs) -> CellJob:
     config = _config(cell, inputs)
     if config.seed != cell.seed:
         raise StudyError(f"seed = {config.seed}: is set by the study, which runs seeds 0, 1, ..; leave it out")
+    begun = recipe(cell.study.recipe).data
+    for name in ("real", "synthetic"):
+        if getattr(config.data, name) != getattr(begun, name):
+            raise StudyError(
+                f"data.{name}: is set by the study, from --real and the sources of its levels; leave it out"
+            )
     images, synthetic = None, ()
     if level.images in ("real", "untrained"):
         pass

@@ -14,13 +14,14 @@ from syn2co.evaluation.features import extract
 from syn2co.models.encoder import build_encoder
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.metrics import read_metrics
+from syn2co.pretraining.speed import EVERY, SHORT, STEPS
 from syn2co.pretraining.train import pretrain
 from syn2co.runtime.checkpoint import FOLDER
 from syn2co.studies.cell import CellJob
 from syn2co.studies.cell_run import RUN
 from syn2co.studies.run import StudyRun, expected_seconds
 
-STEPS, EVERY, IMAGES = 12, 4, 512
+IMAGES = 512
 BYTES_A_PIXEL = 2.0
 """Of a stored synthetic image: PNG of generated 32 px images took 1.7 to 2.4."""
 OWN = ("encoder", "heads", "queue", "negatives", "training", "views")
@@ -128,9 +129,7 @@ class _Speed:
 def _measure(job: CellJob, run: StudyRun) -> _Speed:
     """Take a few steps on the real images, and extract a few features."""
     short = [
-        f"training.steps={STEPS}", f"machine.log_steps={EVERY}", "machine.tensorboard=false", "negatives.start=0",
-        "negatives.stop=null", "online_knn.every_epochs=0", "online_knn.patience=null",
-        "mix.mode=real", "mix.max_synthetic=null", "mix.then=null",
+        f"training.steps={STEPS}", f"machine.log_steps={EVERY}", *SHORT, "mix.mode=real", "mix.max_synthetic=null",
         "mix.ratio=null", "mix.replace=null", "mix.max_real=null",
     ]  # fmt: skip
     config = job.config.with_settings(short)

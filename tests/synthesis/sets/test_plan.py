@@ -215,22 +215,26 @@ def test_synsets_with_their_names_in_any_unicode(encoding, own, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "names"),
+    ("text", "noted"),
     [
-        ("0 cat\n1 great owl\n", ["cat", "great owl"]),
-        ("1 001.Cat\n2 002.Owl\n", ["001.Cat", "002.Owl"]),  # CUB-200
-        ("0: cat\n1: owl\n", ["cat", "owl"]),
-        ("/a/airfield 0\n/b/bar 1\n", ["/a/airfield", "/b/bar"]),  # Places365
-        ("0 n03126707\n1 n02012849\n", ["n03126707", "n02012849"]),
-        ("3 cats\n2 owls\n", ["3 cats", "2 owls"]),
-        ("7 up\n", ["7 up"]),
-        ("0\n1\n", ["0", "1"]),
+        ("0 cat\n1 great owl\n", True),
+        ("1 001.Cat\n2 002.Owl\n", True),  # CUB-200
+        ("0: cat\n1: owl\n", True),
+        ("3 cats\n2 owls\n", False),
+        ("0\tzero\n1\tone\n", False),  # names with a gloss
+        ("grade 0\ngrade 1\n", False),
+        ("0.5 mm\n1.0 mm\n", False),
+        ("7 up\n", False),
+        ("0\n1\n", False),
     ],
 )
-def test_numbers_that_count_the_lines_are_no_part_of_a_name(text, names, own, tmp_path):
+def test_numbers_before_the_names_are_noted_and_kept(text, noted, own, tmp_path, capsys):
     (tmp_path / "c.txt").write_text(text)
-    jobs = plan(settings(own, classes=str(tmp_path / "c.txt")), count=len(names))
-    assert [job.class_name for job in jobs] == names
+    lines = text.splitlines()
+    jobs = plan(settings(own, classes=str(tmp_path / "c.txt")), count=len(lines))
+    assert [job.class_name for job in jobs] == [line.split("\t")[0] for line in lines]
+    said = "classes = c.txt: every line begins with its number, which is read as a part of the name"
+    assert (said in capsys.readouterr().err) is noted
 
 
 def test_comments_among_classes_are_refused(own, tmp_path):

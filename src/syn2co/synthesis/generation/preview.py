@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
+from syn2co.core.progress import clock
 from syn2co.synthesis.generation.disk_budget import bytes_of
 from syn2co.synthesis.generation.generator_factory import open_generator_for
 from syn2co.synthesis.generation.plan import open_real
@@ -104,6 +105,4 @@ def _job(job: Job) -> str:
 
 
 def _about(seconds: float, workers: int) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    clock = f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-    return f"about {clock} h in {max(1, workers)} process{'es' if workers > 1 else ''}"
+    return f"about {clock(seconds)} in {max(1, workers)} process{'es' if workers > 1 else ''}"

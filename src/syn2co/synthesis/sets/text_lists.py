@@ -16,17 +16,14 @@ import numpy as np
 
 from syn2co.core.errors import ConfigError, DataError
 from syn2co.core.json_files import parse_json
+from syn2co.core.progress import note
 
 COLUMNS = ("caption", "text")
 SYNSET = re.compile(r"n\d{8}")
 _NO_NAME = re.compile(r"""[\[{]\s*['"]|PK\x03\x04""")
 """Begin of a line of JSON, of a list of Python, and of a spreadsheet."""
 _NAMED_SYNSET = re.compile(r"n\d{8} +\S")
-_NUMBERED = (
-    re.compile(r"(?P<number>\d+)[\s,:.)]+(?P<name>.*\S)\s*"),
-    re.compile(r"(?P<name>.*\S)[\s,:]+(?P<number>\d+)\s*"),
-)
-"""Lines of a number and a name: before it, as CUB-200 has them, or behind it, as Places365 has them."""
+_NUMBER_AND_NAME = re.compile(r"\d+[:.),]? +\S")
 
 
 class ClassName(NamedTuple):
@@ -158,9 +155,9 @@ def read_classes(given: tuple[str, ...] | str) -> list[ClassName]:
     """Return classes from names, from a file of names or synsets, or those of "imagenet-1k".
 
     A line of a file is a name, a name and a gloss with a tab between them, or an ImageNet synset such as n01440764,
-    whose name and gloss come from timm; names behind a space in every line do not count, nor do numbers that count
-    the lines from 0 or 1. A file may also hold one JSON value: a list of names, an object from synsets to anything,
-    from names to their numbers, or from numbers to names (or to a synset and a name).
+    whose name and gloss come from timm; names behind a space in every line do not count. A number before every name is
+    noted and kept. A file may also hold one JSON value: a list of names, an object from synsets to anything, from names
+    to their numbers, or from numbers to names (or to a synset and a name).
 
     Raises:
         DataError: if a file is missing, a class is empty or given twice, or a JSON value has another form.
@@ -206,21 +203,19 @@ def _plain_lines(path: Path, lines: list[str]) -> list[str]:
         raise DataError(
             f'classes = {path.name}: is no list of names; write one class per line, or JSON such as ["cat", "dog"]'
         )
-    comment = next((number for number, line in enumerate(lines, 1) if line.lstrip().startswith("#")), None)
+    comment = next((number for number, line in enumerate(lines, 1) if line.lstrip().startswith("# ")), None)
     if comment:
         raise DataError(f"classes = {path.name}: line {comment} begins with #, and comments are not read; remove it")
     if all(map(_NAMED_SYNSET.match, lines)):
         return [line[:9] for line in lines]
-    return _without_numbers(lines)
-
-
-def _without_numbers(lines: list[str]) -> list[str]:
-    """Return the names of lines that are numbered from 0 or 1; other lines as they are."""
-    for form in _NUMBERED:
-        parts = [match for line in lines if (match := form.fullmatch(line))]
-        numbers = [int(part["number"]) for part in parts]
-        if len(parts) == len(lines) > 1 and numbers in (list(range(len(lines))), list(range(1, len(lines) + 1))):
-            return [part["name"] for part in parts]
+    words = [line.split(maxsplit=1) for line in lines]
+    counted = [[str(number) for number in range(start, start + len(lines))] for start in (0, 1)]
+    if (
+        len(lines) > 1
+        and all(map(_NUMBER_AND_NAME.match, lines))
+        and [word[0].rstrip(":.),") for word in words] in counted
+    ):
+        note(f"classes = {path.name}: every line begins with its number, which is read as a part of the name")
     return lines
 
 
