@@ -22,6 +22,7 @@ PAGE = FOLDER / "RESULTS.md"
 COMMANDS = {
     "objective": ["objective.py", "--cpu-time", "--threads", "1"],
     "step": ["step.py", "--threads", "1", "--profile"],
+    "start": ["start.py"],
     "views": ["views.py"],
     "reduced": ["views.py", "--reduced"],
     "extraction": ["extraction.py"],

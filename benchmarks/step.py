@@ -4,13 +4,13 @@
                               [--threads 2] [--lightly SITE_PACKAGES] [--profile] [--json]
 
 One step is both views through both branches, loss, backward pass, clipping and optimizer; views lie ready in memory.
-Ours is `pretraining.loop.train` with the six kinds of synthetic negatives. The plain step is MoBY in plain torch: two
-networks, each called once per view, one queue, AdamW, no negatives, no measurements. lightly's is made of its parts
-(projection head, loss with a memory bank, momentum update) around the same encoder. All have the allocator of our runs
-and take turns in one process; ratios are of the CPU seconds of the fastest turns, since a busy machine stretches wall
-time. The product rate is that of a square matrix product of the same dtype, in turn with them. Peak is the memory of a
-process of its own beyond what it held before the contender was built. The contenders work on any device: on a GPU
-`tools/gpu_bench.py` times them.
+Ours is `pretraining.loop.train` with the six kinds of synthetic negatives, and once with none. The plain step is MoBY
+in plain torch: two networks, each called once per view, one queue, AdamW, no negatives, no measurements. lightly's is
+made of its parts (projection head, loss with a memory bank, momentum update) around the same encoder. All have the
+allocator of our runs and take turns in one process; ratios are of the CPU seconds of the fastest turns, since a busy
+machine stretches wall time. The product rate is that of a square matrix product of the same dtype, in turn with them.
+Peak is the memory of a process of its own beyond what it held before the contender was built. The contenders work on
+any device: on a GPU `tools/gpu_bench.py` times them.
 """
 
 import argparse
@@ -87,6 +87,11 @@ def ours(config: Config, views: Tensor) -> Step:
             train(dataclasses.replace(run, total_steps=state.step + 1), state)
 
     return step
+
+
+def without_negatives(config: Config, views: Tensor) -> Step:
+    """Return our step without synthetic negatives: what these cost is the rest."""
+    return ours(config.with_settings("negatives=none"), views)
 
 
 class _Plain(nn.Module):
@@ -336,7 +341,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="a table of operators per case and precision")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args()
-    contenders: dict[str, Contender] = {"ours": ours, "plain MoBY": plain}
+    contenders: dict[str, Contender] = {"ours": ours, "ours, none": without_negatives, "plain MoBY": plain}
     if options.lightly:
         sys.path.append(options.lightly)
         contenders["lightly MoCo"] = lightly_moco
