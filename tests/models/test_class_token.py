@@ -12,9 +12,9 @@ from runs import assert_same_tensors, interrupt_at
 from timm.layers.attention import Attention
 from torch import nn
 
+from syn2co.models import class_token
 from syn2co.models.class_token import _ClassTokenBlock, use_class_token_block, use_whole_block
 from syn2co.models.drop_path import set_drop_path, use_keyed_drop_path
-from syn2co.pretraining import step
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.train import pretrain
 from syn2co.runtime.checkpoint import load_checkpoint, save_checkpoint
@@ -122,7 +122,7 @@ def test_a_run_from_before_it_ends_bit_for_bit_as_it_began(
 
     whole = run("whole")
     with monkeypatch.context() as patch:
-        patch.setattr(step, "use_class_token_block", lambda module: None)
+        patch.setattr(class_token, "use_class_token_block", lambda module: None)
         former = run("former")
         stopped("before")
     assert any(not torch.equal(former[name], whole[name]) for name in former)

@@ -8,7 +8,6 @@ from typing import NamedTuple, cast
 import torch
 from torch import nn
 
-from syn2co.models.class_token import use_class_token_block
 from syn2co.models.encoder import Encoder
 from syn2co.models.heads import build_branches, build_classifier
 from syn2co.pretraining.config import Config
@@ -43,6 +42,8 @@ def count_step(config: Config) -> StepCount:
     Raises:
         ConfigError: if the encoder cannot be built.
     """
+    from syn2co.models.class_token import use_class_token_block
+
     if config.training.objective == "supervised":
         return _count_supervised(config)
     online, target = build_branches(
@@ -70,6 +71,8 @@ def count_step(config: Config) -> StepCount:
 
 def _count_supervised(config: Config) -> StepCount:
     """Return what a step with labels costs: one branch, and no queues."""
+    from syn2co.models.class_token import use_class_token_block
+
     model = build_classifier(config.encoder_spec, CLASSES, drop_path=config.encoder.drop_path, seed=config.seed)
     use_class_token_block(model)
     activations, casts = _saved_bytes(model, config)

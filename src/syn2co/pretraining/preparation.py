@@ -14,7 +14,6 @@ from syn2co.core.progress import Stages, note
 from syn2co.core.versions import package_versions, python_version
 from syn2co.data.loader import Schedule
 from syn2co.data.training_data import TrainingData, open_training_data
-from syn2co.models.class_token import use_whole_block
 from syn2co.models.depthwise import use_plain_depthwise
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.initial_weights import begin_with, init_provenance, with_initial_weights
@@ -26,11 +25,9 @@ from syn2co.pretraining.run import Method, Schedules, TrainingState, long_warmup
 from syn2co.pretraining.run_folder import QUARANTINE, first_difference, prepare_run_folder, restore, write_mix
 from syn2co.pretraining.supervised import Supervised, unused_settings
 from syn2co.runtime import distributed
+from syn2co.runtime.checkpoint import Checkpoint
 from syn2co.runtime.determinism import describe
 from syn2co.runtime.optimizer import build_optimizer
-
-_FORMER_KERNELS = {"class_token_block": use_whole_block, "padded_depthwise": use_plain_depthwise}
-"""Fields of a checkpoint, each a kernel with other last bits than before; a run without one keeps the former."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +65,7 @@ def prepare_run(
     _check_window(config, schedule, total)
     labels = training_labels(data) if training.objective == "supervised" else None
     model = _build(config, labels, device)
-    kernels = {name: checkpoint is None or checkpoint.state.get(name, False) for name in _FORMER_KERNELS}
-    for name, use_former in _FORMER_KERNELS.items():
-        if not kernels[name]:
-            use_former(model)
+    kernels = _kernels(model, checkpoint)
     if weights is not None and checkpoint is None:
         begin_with(model, weights, folder)
     optimizer = build_optimizer(model.online, config.optimizer)
@@ -99,6 +93,18 @@ def prepare_run(
     online = distributed.wrap(model.online, device)
     state = TrainingState(model, online, optimizer, step, averages, scores, stopped)
     return PreparedRun(config, folder, data, schedule, total, knn, provenance), state
+
+
+def _kernels(model: torch.nn.Module, checkpoint: Checkpoint | None) -> dict[str, bool]:
+    """Return which kernels with other last bits than before the run has; one from before them keeps the former."""
+    from syn2co.models.class_token import use_whole_block
+
+    former = {"class_token_block": use_whole_block, "padded_depthwise": use_plain_depthwise}
+    kernels = {name: checkpoint is None or checkpoint.state.get(name, False) for name in former}
+    for name, use_former in former.items():
+        if not kernels[name]:
+            use_former(model)
+    return kernels
 
 
 def _refuse_unlike_ranks(config: Config) -> None:

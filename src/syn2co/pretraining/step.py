@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from syn2co.core.transfer import to_device
 from syn2co.data.batch import Batch
-from syn2co.models.class_token import use_class_token_block
 from syn2co.models.depthwise import use_padded_depthwise
 from syn2co.models.drop_path import drop_path_uniforms
 from syn2co.models.encoder import Encoder
@@ -60,6 +59,8 @@ def drop_uniforms(encoder: Encoder, batch: Batch, position: StepPosition, seed: 
 
 def place(module: nn.Module, precision: str, device: torch.device | str) -> None:
     """Move a model to its device and precision, in place."""
+    from syn2co.models.class_token import use_class_token_block  # imports timm, which takes two seconds
+
     if precision == "float64":
         module.double()
     module.to(device)
