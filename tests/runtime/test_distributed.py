@@ -113,8 +113,8 @@ def _talk(folder: str) -> None:
         ]
         distributed.barrier()
         group: Any = torch.distributed.group.WORLD
-        group._get_backend(torch.device("cpu"))._set_default_timeout(timedelta(seconds=0.5))
-        found["first"] = distributed.main_first(lambda: time.sleep(0 if me else 1.5) or time.monotonic())
+        group._get_backend(torch.device("cpu"))._set_default_timeout(timedelta(seconds=1))
+        found["first"] = distributed.main_first(lambda: time.sleep(0 if me else 2) or time.monotonic())
         (Path(folder) / f"{me}.json").write_text(json.dumps(found))
 
 

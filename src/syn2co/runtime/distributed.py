@@ -213,6 +213,7 @@ def _waiting_for_all() -> Iterator[None]:
         yield
     for other in range(world_size()):
         wait_for(store, f"{key} {other}", rank(), other=other)
+    largest(0)  # else rank 0 may leave, and its store with it, while others still look
 
 
 class _SumOverRanks(torch.autograd.Function):
