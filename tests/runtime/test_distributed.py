@@ -224,6 +224,18 @@ def test_a_rank_that_fetches_for_longer_than_the_time_out_is_waited_for(tmp_path
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["[1, 1]"] * 2
 
 
+def _look_late(folder: str) -> None:
+    me = int(os.environ["RANK"])
+    process_group._POLL = 0.8 if me == 1 else 0.05
+    with distributed.session("cpu"):
+        distributed.main_first(lambda: time.sleep(1 if me == 2 else 0))
+
+
+def test_no_rank_leaves_with_the_store_while_another_still_looks(tmp_path):
+    for process in start_ranks(3, _look_late, str(tmp_path)):
+        assert finish(process) == 0
+
+
 def _freeze_while_fetching(folder: str) -> None:
     process_group.TIME_OUT, process_group._SIGN = timedelta(seconds=1), 0.1
     with pytest.raises(TrainingError) as caught, distributed.session("cpu"):
