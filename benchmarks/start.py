@@ -76,7 +76,7 @@ def main() -> None:
             turn |= {f"two steps on {count:,} images": run(images) for count, images in sets.items()}
             for name, words in turn.items():
                 results.setdefault(name, []).append(measure(words, cache))
-    print(f"{'':42}   CPU s  median   MiB")
+    print(f"{'process':42}   CPU s  median   MiB")
     for name, values in results.items():
         seconds = [value for value, _ in values]
         print(f"{name:42}{min(seconds):8.2f}{median(seconds):8.2f}{max(memory for _, memory in values):6.0f}")

@@ -224,6 +224,23 @@ def test_a_rank_that_fetches_for_longer_than_the_time_out_is_waited_for(tmp_path
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["[1, 1]"] * 2
 
 
+def _miss_a_file(folder: str) -> None:
+    def make() -> None:
+        if os.environ["RANK"] == "1":
+            raise DataError("b.tar: no such file")
+
+    with pytest.raises(DataError) as caught, distributed.session("cpu"):
+        distributed.main_first(make)
+    (Path(folder) / os.environ["RANK"]).write_text(str(caught.value))
+
+
+def test_a_file_that_one_rank_alone_misses_ends_all(tmp_path):
+    for process in start_ranks(2, _miss_a_file, str(tmp_path)):
+        assert finish(process) == 0
+    said = [(tmp_path / rank).read_text() for rank in "01"]
+    assert said == ["another rank could not open its images or weights; it says why", "b.tar: no such file"]
+
+
 def _look_late(folder: str) -> None:
     me = int(os.environ["RANK"])
     process_group._POLL = 0.8 if me == 1 else 0.05

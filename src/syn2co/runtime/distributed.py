@@ -141,7 +141,8 @@ def main_first(make: Callable[[], T]) -> T:
     The ranks wait for each other as long as it takes: on another machine the cache may be empty.
 
     Raises:
-        Syn2CoError: on every rank, if rank 0's call does.
+        Syn2CoError: on every rank, if a rank's call does: rank 0's own everywhere, another's there, and a DataError on
+            the rest.
     """
     if not active():
         return make()
@@ -157,10 +158,17 @@ def main_first(make: Callable[[], T]) -> T:
         raise error
     with _waiting_for_all():
         try:
-            return cast(T, result) if is_main() else make()
+            result = result if is_main() else make()
         except Syn2CoError as raised:
-            raised.one_rank = True  # such as a file that only the first node has
-            raise
+            error = raised
+    # Together, else rank 0 may leave, and the store with it, while others still look.
+    failed = largest(FAILED if error else 0)
+    if error is not None:
+        error.one_rank = True  # such as a file that only the first node has
+        raise error
+    if failed:
+        raise DataError("another rank could not open its images or weights; it says why")
+    return cast(T, result)
 
 
 @contextlib.contextmanager
@@ -213,7 +221,6 @@ def _waiting_for_all() -> Iterator[None]:
         yield
     for other in range(world_size()):
         wait_for(store, f"{key} {other}", rank(), other=other)
-    largest(0)  # else rank 0 may leave, and its store with it, while others still look
 
 
 class _SumOverRanks(torch.autograd.Function):
