@@ -173,6 +173,45 @@ def interrupt_at(monkeypatch: Any, passage: int, number: int) -> None:
     monkeypatch.setattr(loop, "training_step", interrupted)
 
 
+class KernelRuns:
+    """Runs of one config, whole or stopped, with a newer kernel and as they were before it."""
+
+    def __init__(self, config: Any, folder: Path, monkeypatch: Any) -> None:
+        self.config, self.folder, self.monkeypatch = config, folder, monkeypatch
+
+    def run(self, name: str) -> dict[str, Any]:
+        """Train, or go on, in the folder of this name; return the tensors at the end."""
+        from syn2co.pretraining.train import pretrain
+        from syn2co.runtime.checkpoint import load_checkpoint
+
+        pretrain(self.config, out=self.folder / name, progress=False)
+        return load_checkpoint(self.folder / name).tensors
+
+    def stop(self, name: str) -> None:
+        """Start the run, and stop it in its first step."""
+        import pytest
+
+        with self.monkeypatch.context() as patch, pytest.raises(SystemExit):
+            interrupt_at(patch, 0, signal.SIGTERM)
+            self.run(name)
+
+    def check_former(self, field: str, owner: Any, switch: str) -> None:
+        """See that a run begun without the kernel, which `owner.switch` puts in, ends as one that never had it."""
+        from syn2co.runtime.checkpoint import load_checkpoint, save_checkpoint
+
+        whole = self.run("with the kernel")
+        with self.monkeypatch.context() as patch:
+            patch.setattr(owner, switch, lambda module: None)
+            former = self.run("former")
+            self.stop("before")
+        assert not all(_same(former[name], whole[name]) for name in former), "else this shows nothing"
+        begun = load_checkpoint(self.folder / "before")
+        state = {name: value for name, value in begun.state.items() if name not in (field, "format", "step")}
+        save_checkpoint(self.folder / "before", begun.state["step"], begun.tensors, state, keep=2)
+        self.stop("before")  # in the first step of the second start, which must not forget it
+        assert_same_tensors(self.run("before"), former)
+
+
 def train_and_die(config: str, out: str, point: str, number: int) -> None:
     """Train, and kill the own process at the `number`-th passage (from 1) of a named point."""
     _arm(point, number)

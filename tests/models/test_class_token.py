@@ -1,6 +1,5 @@
 """The last block that computes the class token alone: timm's features and gradients, and runs from before it."""
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from runs import assert_same_tensors, interrupt_at
+from runs import KernelRuns
 from timm.layers.attention import Attention
 from torch import nn
 
@@ -16,8 +15,6 @@ from syn2co.models import class_token
 from syn2co.models.class_token import _ClassTokenBlock, use_class_token_block, use_whole_block
 from syn2co.models.drop_path import set_drop_path, use_keyed_drop_path
 from syn2co.pretraining.config import Config
-from syn2co.pretraining.train import pretrain
-from syn2co.runtime.checkpoint import load_checkpoint, save_checkpoint
 
 SMALL = {"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 3, "num_classes": 0}
 
@@ -109,25 +106,5 @@ def test_scoring_and_masks_take_timms_block() -> None:
 def test_a_run_from_before_it_ends_bit_for_bit_as_it_began(
     tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny("training.steps=3", "negatives.start=0")
-
-    def run(name: str) -> dict[str, torch.Tensor]:
-        pretrain(config, out=tmp_path / name, progress=False)
-        return load_checkpoint(tmp_path / name).tensors
-
-    def stopped(name: str) -> None:
-        with monkeypatch.context() as patch, pytest.raises(SystemExit):
-            interrupt_at(patch, 0, signal.SIGTERM)
-            run(name)
-
-    whole = run("whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(class_token, "use_class_token_block", lambda module: None)
-        former = run("former")
-        stopped("before")
-    assert any(not torch.equal(former[name], whole[name]) for name in former)
-    begun = load_checkpoint(tmp_path / "before")
-    state = {name: value for name, value in begun.state.items() if name not in ("class_token_block", "format", "step")}
-    save_checkpoint(tmp_path / "before", begun.state["step"], begun.tensors, state, keep=2)
-    stopped("before")  # in the first step of the second start, which must not forget it
-    assert_same_tensors(run("before"), former)
+    runs = KernelRuns(tiny("training.steps=3", "negatives.start=0"), tmp_path, monkeypatch)
+    runs.check_former("class_token_block", class_token, "use_class_token_block")

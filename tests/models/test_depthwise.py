@@ -1,16 +1,12 @@
 """Depthwise convolutions of small maps: gradients against float64, and runs that began without them."""
 
-import signal
-
 import pytest
 import torch
-from runs import assert_same_tensors, interrupt_at
+from runs import KernelRuns, assert_same_tensors
 from torch import nn
 
 from syn2co.models.depthwise import use_padded_depthwise, use_plain_depthwise
 from syn2co.pretraining import step
-from syn2co.pretraining.train import pretrain
-from syn2co.runtime.checkpoint import load_checkpoint, save_checkpoint
 
 PYRAMID = (
     'encoder={"name":"pvt_v2_b0","options":{"embed_dims":[8,16,16],"depths":[1,1,1],"num_heads":[1,2,2],'
@@ -85,29 +81,10 @@ def test_only_depthwise_convolutions_of_3_x_3_are_changed_and_can_be_changed_bac
 
 
 def test_a_run_in_bfloat16_resumes_bit_for_bit_also_one_from_before_the_padding(tiny, tmp_path, monkeypatch):
-    config, padded = tiny(*PYRAMID), torch.nn.grad.conv2d_weight
+    padded = torch.nn.grad.conv2d_weight
     # So small a run may round to equal bits: here every padded gradient is another one.
     monkeypatch.setattr("syn2co.models.depthwise.conv2d_weight", lambda *a, **named: 2 * padded(*a, **named))
-
-    def run(name: str) -> dict[str, torch.Tensor]:
-        pretrain(config, out=tmp_path / name, progress=False)
-        return load_checkpoint(tmp_path / name).tensors
-
-    def stopped(name: str) -> None:
-        with monkeypatch.context() as patch, pytest.raises(SystemExit):
-            interrupt_at(patch, 0, signal.SIGTERM)
-            run(name)
-
-    whole = run("whole")
-    stopped("padded")
-    assert_same_tensors(run("padded"), whole)
-    with monkeypatch.context() as patch:
-        patch.setattr(step, "use_padded_depthwise", lambda module: None)
-        plain = run("plain")
-        stopped("before")
-    assert any(not torch.equal(plain[name], whole[name]) for name in plain)
-    begun = load_checkpoint(tmp_path / "before")
-    state = {name: value for name, value in begun.state.items() if name not in ("padded_depthwise", "format", "step")}
-    save_checkpoint(tmp_path / "before", begun.state["step"], begun.tensors, state, keep=2)
-    stopped("before")  # in the first step of the second start, which must not forget it
-    assert_same_tensors(run("before"), plain)
+    runs = KernelRuns(tiny(*PYRAMID), tmp_path, monkeypatch)
+    runs.stop("padded")
+    assert_same_tensors(runs.run("padded"), runs.run("whole"))
+    runs.check_former("padded_depthwise", step, "use_padded_depthwise")
