@@ -92,18 +92,29 @@ def ours(problem: Problem, workspace: Workspace, masks: bool) -> None:
 
 
 def released(problem: Problem) -> None:
-    """The released algorithm: every synthetic negative is a vector, multiplied by the query."""
-    losses = []
-    for query, key, queue in zip(problem.queries, problem.keys, problem.queues, strict=True):
-        real = query @ queue.keys.T
-        hard = real.detach().topk(problem.hardest, dim=1)[1]
-        synthetic = [
-            torch.einsum("bd,bsd->bs", query, vectors)
-            for vectors in _released_vectors(query.detach(), queue.keys, hard, problem.counts)
-        ]
-        logits = torch.cat([(query * key).sum(dim=1, keepdim=True), real, *synthetic], dim=1)
-        losses.append(cross_entropy(logits / T, torch.zeros(len(query), dtype=torch.int64)))
+    """The released algorithm: see `released_direction`."""
+    losses = [
+        released_direction(query, key, queue.keys, problem.counts, problem.hardest)
+        for query, key, queue in zip(problem.queries, problem.keys, problem.queues, strict=True)
+    ]
     torch.autograd.grad(losses[0] + losses[1], problem.queries)
+
+
+def released_direction(
+    query: Float[Tensor, "B D"],
+    key: Float[Tensor, "B D"],
+    queue: Float[Tensor, "K D"],
+    counts: NegativeCounts,
+    hardest: int,
+) -> Tensor:
+    """Return the loss of a direction as released: every synthetic negative is a vector, multiplied by the query."""
+    real = query @ queue.T
+    hard = real.detach().topk(hardest, dim=1)[1]
+    synthetic = [
+        torch.einsum("bd,bsd->bs", query, vectors) for vectors in _released_vectors(query.detach(), queue, hard, counts)
+    ]
+    logits = torch.cat([(query * key).sum(dim=1, keepdim=True), real, *synthetic], dim=1)
+    return cross_entropy(logits / T, torch.zeros(len(query), dtype=torch.int64))
 
 
 def _released_vectors(

@@ -22,6 +22,8 @@ PAGE = FOLDER / "RESULTS.md"
 COMMANDS = {
     "objective": ["objective.py", "--cpu-time", "--threads", "1"],
     "step": ["step.py", "--threads", "1", "--profile"],
+    "step of 32 images": ["step.py", "--threads", "1", "--cases", "deit-s", "--batch", "32", "--rounds", "2"],
+    "data wait": ["data_wait.py"],
     "start": ["start.py"],
     "views": ["views.py"],
     "reduced": ["views.py", "--reduced"],
@@ -78,14 +80,14 @@ def section(name: str, words: list[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="names of sections, separated by commas")
-    parser.add_argument("--lightly", help="folder of site-packages in which lightly lies, for the section step")
+    parser.add_argument("--lightly", help="folder of site-packages in which lightly lies, for the sections of steps")
     given = parser.parse_args()
     wanted = given.only.split(",") if given.only else list(COMMANDS)
     before = PAGE.read_text() if PAGE.exists() else ""
     parts = {part.splitlines()[0]: f"## {part}" for part in before.split("\n## ")[1:]}
     for name in wanted:
         words = list(COMMANDS[name])
-        if name == "step" and given.lightly:
+        if words[0] == "step.py" and given.lightly:
             words += ["--lightly", given.lightly]
         shown = [word for word in words if word != given.lightly]
         parts[name] = section(name, words).replace(" ".join(words), " ".join(shown))

@@ -5,7 +5,8 @@
 
 One step is both views through both branches, loss, backward pass, clipping and optimizer; views lie ready in memory.
 Ours is `pretraining.loop.train` with the six kinds of synthetic negatives, and once with none. The plain step is MoBY
-in plain torch: two networks, each called once per view, one queue, AdamW, no negatives, no measurements. lightly's is
+in plain torch: two networks, each called once per view, one queue, AdamW, no negatives, no measurements; "released" is
+the same with the released algorithm's negatives (see objective.py), in float32 whatever ours computes in. lightly's is
 made of its parts (projection head, loss with a memory bank, momentum update) around the same encoder. All have the
 allocator of our runs and take turns in one process; ratios are of the CPU seconds of the fastest turns, since a busy
 machine stretches wall time. The product rate is that of a square matrix product of the same dtype, in turn with them.
@@ -27,6 +28,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
+from objective import released_direction
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -36,6 +38,7 @@ from syn2co.data.batch import Batch
 from syn2co.data.loader import Schedule
 from syn2co.models.encoder import build_encoder
 from syn2co.models.settings import HeadSettings
+from syn2co.objective import NegativeCounts
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.loop import train
 from syn2co.pretraining.method import Syn2Co
@@ -116,11 +119,31 @@ def _head(inputs: int, heads: HeadSettings) -> nn.Module:
 
 def plain(config: Config, views: Tensor) -> Step:
     """Return a step of MoBY in plain torch."""
+    labels = torch.zeros(views.shape[1], device=choose_device(config.machine.device)).long()
+
+    def info_nce(query: Tensor, key: Tensor, queue: Tensor) -> Tensor:
+        logits = torch.cat([(query * key).sum(1, keepdim=True), query @ queue.T], dim=1)
+        return cross_entropy(logits / config.training.temperature, labels)
+
+    return _plain_step(config, views, info_nce)
+
+
+def released(config: Config, views: Tensor) -> Step:
+    """Return the plain step with the released algorithm's negatives, in float32 as the released code trains."""
+    counts, hardest = NegativeCounts(**config.negatives.counts), config.negatives.hardest
+
+    def loss(query: Tensor, key: Tensor, queue: Tensor) -> Tensor:
+        return released_direction(query, key, queue, counts, hardest)
+
+    return _plain_step(config.with_settings("training.precision=float32"), views, loss)
+
+
+def _plain_step(config: Config, views: Tensor, contrast: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Step:
+    """Return a step of two networks, called once per view; the loss of a direction is contrast(query, key, queue)."""
     one, two = _normalized(config, views)
     online = _Plain(config, _backbone(config, config.encoder.drop_path), predictor=True).to(one.device).train()
     target = _Plain(config, _backbone(config, 0.0), predictor=False).to(one.device).requires_grad_(False).train()
     queue = normalize(torch.randn(config.queue.size, config.heads.width)).to(one.device)
-    labels = torch.zeros(len(one), device=one.device).long()
     pairs = [(p, dict(online.named_parameters())[name]) for name, p in target.named_parameters()]
     pointer = 0
 
@@ -130,7 +153,7 @@ def plain(config: Config, views: Tensor) -> Step:
         with torch.no_grad():
             k1, k2 = target(one), target(two)
         with torch.autocast(one.device.type, enabled=False):
-            losses = [_info_nce(q, k, queue, labels, config.training.temperature) for q, k in ((q1, k2), (q2, k1))]
+            losses = [contrast(q, k, queue.clone()) for q, k in ((q1, k2), (q2, k1))]
         with torch.no_grad():
             rows = (pointer + torch.arange(2 * len(k1), device=one.device)) % len(queue)
             pointer = (pointer + len(rows)) % len(queue)
@@ -140,11 +163,6 @@ def plain(config: Config, views: Tensor) -> Step:
         return loss
 
     return _training(config, online, pairs, loss_of)
-
-
-def _info_nce(query: Tensor, key: Tensor, queue: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    logits = torch.cat([(query * key).sum(1, keepdim=True), query @ queue.clone().T], dim=1)
-    return cross_entropy(logits / temperature, labels)
 
 
 def lightly_moco(config: Config, views: Tensor) -> Step:
@@ -341,7 +359,9 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="a table of operators per case and precision")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args()
-    contenders: dict[str, Contender] = {"ours": ours, "ours, none": without_negatives, "plain MoBY": plain}
+    contenders: dict[str, Contender] = {
+        "ours": ours, "ours, none": without_negatives, "plain MoBY": plain, "released": released
+    }  # fmt: skip
     if options.lightly:
         sys.path.append(options.lightly)
         contenders["lightly MoCo"] = lightly_moco

@@ -32,8 +32,8 @@ def test_contenders_of_a_step_take_steps(tiny, monkeypatch):
     taken = list[str]()
     take = torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: taken.append("AdamW") or take(self))
-    for make in (module.ours, module.plain):
+    for make in (module.ours, module.plain, module.released):
         step = make(tiny("negatives.start=0"), views)
         step()
         step()
-    assert taken == ["AdamW"] * 4
+    assert taken == ["AdamW"] * 6

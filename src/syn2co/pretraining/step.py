@@ -59,7 +59,8 @@ def drop_uniforms(encoder: Encoder, batch: Batch, position: StepPosition, seed: 
 
 def place(module: nn.Module, precision: str, device: torch.device | str) -> None:
     """Move a model to its device and precision, in place."""
-    from syn2co.models.class_token import use_class_token_block  # imports timm, which takes two seconds
+    from syn2co.models.class_token import use_class_token_block  # these two import timm, which takes two seconds
+    from syn2co.models.recomputation import use_recomputation
 
     if precision == "float64":
         module.double()
@@ -67,6 +68,7 @@ def place(module: nn.Module, precision: str, device: torch.device | str) -> None
     use_class_token_block(module)
     if torch.device(device).type == "cpu":
         use_plain_attention(module)
+        use_recomputation(module)
         if precision == "bfloat16":
             use_padded_depthwise(module)
 
