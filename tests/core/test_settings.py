@@ -19,5 +19,5 @@ def test_true_is_a_value_where_a_setting_may_have_it_and_odd_annotations_are_no_
     changed = Options().with_settings(["weight=true", "edges=false"])
     assert changed.weight is True and changed.edges is False
     assert Options.parse({"measure": abs, "squares": [2]}).squares == (2,)
-    with pytest.raises(ConfigError, match=r"^squares = list: input should be numbers, not true or false$"):
+    with pytest.raises(ConfigError, match=r"^squares = \[true\]: input should be numbers, not true or false$"):
         Options.parse({"squares": [True]})

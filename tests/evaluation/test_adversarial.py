@@ -138,7 +138,7 @@ def test_bfloat16_and_classes_that_count_alike(folders, encoder):
     [
         ({"epsilons": [0]}, "adversarial.epsilons.0 = 0: input should be greater than 0"),
         ({"epsilons": [256]}, "adversarial.epsilons.0 = 256: input should be less than or equal to 255"),
-        ({"epsilons": []}, "adversarial.epsilons = list: tuple should have at least 1 item"),
+        ({"epsilons": []}, "adversarial.epsilons = \\[\\]: tuple should have at least 1 item"),
         ({"steps": 1}, "adversarial.steps = 1: input should be greater than or equal to 2"),
         ({"max_images": 0}, "adversarial.max_images = 0: input should be greater than or equal to 1"),
     ],

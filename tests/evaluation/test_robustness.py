@@ -219,7 +219,7 @@ def test_an_unknown_reference_is_refused_before_the_work(folders, encoder, monke
         ({"corruptions": ["fog", "fog"]}, "corruptions: fog is named twice and would count double; name it once"),
         ({"severities": [2, 2]}, "severities: 2 is named twice"),
         ({"severities": [6]}, "robustness.severities.0 = 6: input should be less than or equal to 5"),
-        ({"severities": []}, "robustness.severities = list: tuple should have at least 1 item"),
+        ({"severities": []}, "robustness.severities = \\[\\]: tuple should have at least 1 item"),
         ({"parameters": "cifar"}, "robustness.parameters = cifar: input should be 'auto', 'imagenet-c' or 'cifar-c'"),
         ({"max_images": 0}, "robustness.max_images = 0: input should be greater than or equal to 1"),
     ],

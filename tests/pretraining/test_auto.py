@@ -67,6 +67,7 @@ def test_a_run_says_what_was_chosen_and_keeps_it(
     run = pretrain(out=tmp_path / "run", real=image_folder, settings=SMALL, progress=False)
     said = capsys.readouterr().err
     assert "note: auto: 26 images, shorter side" in said and "note: auto: training.batch = 8: " in said
+    assert "note: auto: views.size=16: as you set it" in said and "auto: views.size = " not in said
     assert "note: auto: heads.hidden=32: as you set it" in said and "for 2 steps, by 12 steps that were timed" in said
     config = load_config(run.folder / "config.json")
     assert (config.recipe, config.training.batch, config.data.real) == ("auto", 8, (str(image_folder),))

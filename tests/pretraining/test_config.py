@@ -130,7 +130,7 @@ def test_later_assignments_win():
         ("queue.size=0", "queue.size = 0: input should be greater than 0"),
         ("queue.size=many", "queue.size = many: input should be a valid integer"),
         ("training.steps=true", "training.steps = true: input should be a number"),
-        ("optimizer.betas=[true,0.9]", "optimizer.betas = list: input should be numbers, not true or false"),
+        ("optimizer.betas=[true,0.9]", "optimizer.betas = \\[true, 0.9\\]: input should be numbers, not true or false"),
         ("optimizer.clip=false", "optimizer.clip = false: input should be a number"),
         ("queue.size=1.5", "queue.size = 1.5: input should be a valid integer"),
         ("optimizer.base_lr=NaN", "optimizer.base_lr = nan: input should be"),

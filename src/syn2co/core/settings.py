@@ -322,7 +322,7 @@ def _sentence(error: ValidationError, kind: type[BaseModel], under: str) -> str:
         wanted := _list_wanted(kind, first["loc"])
     ):
         path, message = wanted
-        given = json.dumps(given, default=str) if isinstance(given, list | tuple) else given
+    given = json.dumps(given, default=str) if isinstance(given, list | tuple) else given
     plain = str(given).lower() if given is None or isinstance(given, bool) else given
     seen = plain if isinstance(plain, str | int | float) else type(given).__name__
     inner = next((name for name in known if name.startswith(f"{path}.")), None)

@@ -102,7 +102,9 @@ def _loss(evidence: Evidence) -> str:
 
 def too_short(evidence: Evidence) -> Finding:
     """Return the note that there are too few steps or records to tell anything."""
-    reason = f"{evidence.step} steps and {len(evidence.phase)} metrics records; it takes {MIN_STEPS} and {MIN_RECORDS}"
+    records = len(evidence.phase)
+    reason = f"{evidence.step} steps and {records} metrics record{'s' * (records != 1)}; "
+    reason += f"it takes {MIN_STEPS} and {MIN_RECORDS}"
     advice = ()
     if evidence.finished:
         raised = max(10 * evidence.step, 1000)

@@ -195,9 +195,9 @@ def chosen_config(auto: Auto, data: DataSettings, settings: Sequence[str], *, tr
     if auto.budget is not None and not alone:
         raise ConfigError("budget: is timed in one process, not under torchrun; set training.steps instead")
     if launcher().rank == 0:
-        moot = ("training.epochs",) if auto.budget is not None else ()
-        moot = moot if decode == "reduced" else (*moot, "data.decode")
-        reasons = [line for line in choice.reasons if not line.startswith(moot)]
+        moot = [f"{line.partition('=')[0].strip()} = " for line in settings]  # said with the value that was set
+        moot += ["training.epochs"] * (auto.budget is not None) + ["data.decode"] * (decode != "reduced")
+        reasons = [line for line in choice.reasons if not line.startswith(tuple(moot))]
         for reason in (*reasons, *(f"{line}: as you set it" for line in settings)):
             note(f"auto: {reason}")
     return _timed(config, auto.budget, trial) if alone else config
