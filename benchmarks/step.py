@@ -308,6 +308,8 @@ def alone(function: Callable[..., Any], *arguments: object) -> Any:
 
 def peak(make: Contender, case: Case, threads: int) -> int:
     """Return the bytes that two steps take at their peak beyond those that this process holds now."""
+    import timm  # noqa: F401  contenders import it when they are built, and it is no part of their step
+
     torch.set_num_threads(threads)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = make(case.config, case.views())
