@@ -30,7 +30,7 @@
   }
   for (const mark of document.querySelectorAll(".mark, .stroke, .bar, .guide")) {
     if (!visible(mark)) continue;
-    const style = getComputedStyle(mark), hollow = mark.classList.contains("hollow");
+    const style = getComputedStyle(mark), hollow = ["hollow", "once"].some((name) => mark.classList.contains(name));
     const color = mark.classList.contains("mark") && !hollow ? style.fill : style.stroke;
     const ratio = contrast(parse(color), background(mark));
     if (ratio < 3) complaints.push(`contrast ${ratio.toFixed(2)} of ${mark.getAttribute("class")}`);

@@ -12,6 +12,7 @@ import study_pages
 from syn2co.reports.evaluation_page import write_evaluation_page
 from syn2co.reports.study_page import write_study_page
 from syn2co.studies.answers import answer
+from syn2co.studies.results import StudyResults
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -33,10 +34,12 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A study and an evaluation."""
+    """A study, one of which some cells and seeds are missing, and an evaluation."""
     folder, results = tmp_path_factory.mktemp("pages"), study_pages.results()
+    cells = [cell for cell in results.cells if cell.levels["real images"] != "8000" or cell.seed == 0]
     return {
         "study": write_study_page(answer(results), folder),
+        "partial": write_study_page(answer(StudyResults(results.study, tuple(cells))), folder / "partial.html"),
         "evaluation": write_evaluation_page(results.cells[0].report, folder),
     }
 
@@ -90,6 +93,36 @@ def test_the_keyboard_sorts_too_and_numbers_in_texts_count_as_numbers(opened: Ca
     assert _column(page, "#cells", 1) == ["500"] * 3 + ["2000"] * 4 + ["8000"] * 3
 
 
+def test_numbers_with_thousands_commas_sort_as_numbers(opened: Callable[..., "Page"]) -> None:
+    page = opened()
+    commas = """(rows) => rows.forEach((row) => {
+        row.cells[1].textContent = Number(row.cells[1].textContent).toLocaleString("en");
+    })"""
+    page.eval_on_selector_all("#cells tbody tr", commas)
+    button = page.locator("#cells th button").nth(1)
+    button.click()
+    assert _column(page, "#cells", 1) == ["500"] * 3 + ["2,000"] * 4 + ["8,000"] * 3
+    button.click()
+    assert _column(page, "#cells", 1) == ["8,000"] * 3 + ["2,000"] * 4 + ["500"] * 3
+
+
+@pytest.mark.parametrize(
+    ("title", "text"), [("p (Holm)", "not tested"), ("P(better)", "–"), ("smallest resolvable", "not known")]
+)
+def test_texts_without_a_value_sort_last_in_both_directions(
+    opened: Callable[..., "Page"], title: str, text: str
+) -> None:
+    page = opened("partial")
+    titles = page.locator("#contrasts .scroll").first.locator("th button").all_inner_texts()
+    column = titles.index(title)
+    button = page.locator("#contrasts .scroll").first.locator("th button").nth(column)
+    for _ in range(2):
+        button.click()
+        texts = page.locator("#contrasts .scroll").first.locator(f"tbody tr td:nth-child({column + 1})")
+        shown = texts.all_inner_texts()
+        assert len(shown) == 4 and [one == text for one in shown] == [False, False, False, True]
+
+
 def test_the_mouse_shows_a_tooltip_within_the_window_and_takes_it_away(opened: Callable[..., "Page"]) -> None:
     page = opened()
     point = page.locator("#figure .wide .point").nth(1)
@@ -120,7 +153,7 @@ def test_arrow_keys_read_every_point_of_a_chart(opened: Callable[..., "Page"]) -
     assert not tip.is_visible()
 
 
-@pytest.mark.parametrize("name", ["study", "evaluation"])
+@pytest.mark.parametrize("name", ["study", "partial", "evaluation"])
 def test_the_page_is_never_wider_than_the_window(opened: Callable[..., "Page"], name: str) -> None:
     page = opened(name)
     page.eval_on_selector_all("details", "(several) => several.forEach((one) => { one.open = true; })")
@@ -131,7 +164,7 @@ def test_the_page_is_never_wider_than_the_window(opened: Callable[..., "Page"], 
         assert page.locator(".box.narrow").first.is_visible() == (width <= 740)
 
 
-@pytest.mark.parametrize("name", ["study", "evaluation"])
+@pytest.mark.parametrize("name", ["study", "partial", "evaluation"])
 def test_everybody_can_read_it(opened: Callable[..., "Page"], name: str) -> None:
     page = opened(name, **LIGHT)
     page.eval_on_selector_all("details", "(several) => several.forEach((one) => { one.open = true; })")

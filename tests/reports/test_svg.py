@@ -1,5 +1,6 @@
 """Charts as SVG: numbers at their places, names escaped, points with tooltips."""
 
+import math
 import re
 from xml.etree import ElementTree
 
@@ -7,7 +8,7 @@ import pytest
 
 from syn2co.reports.line_chart import Guide, LineChart, Point, Series
 from syn2co.reports.row_chart import BarPart, ChartRow, Mark, RowChart
-from syn2co.reports.svg import HOLLOW, NARROW, WIDE, Axis, Scale, figure, shape
+from syn2co.reports.svg import HOLLOW, NARROW, ONCE, WIDE, Axis, Scale, figure, shape
 
 
 def test_a_logarithmic_scale_puts_the_geometric_mean_in_the_middle() -> None:
@@ -18,6 +19,36 @@ def test_a_logarithmic_scale_puts_the_geometric_mean_in_the_middle() -> None:
 def test_ticks_are_round_numbers_within_the_scale() -> None:
     scale = Scale.over([31.0, 69.0], (300, 0), Axis(), pad=0)
     assert [text for _, text in scale.ticks()] == ["35", "40", "45", "50", "55", "60", "65"]
+
+
+def test_values_that_are_not_finite_have_no_part_in_a_scale() -> None:
+    values = [math.nan, 1.0, math.inf, 3.0, -math.inf]
+    assert Scale.over(values, (0, 100), Axis(), pad=0) == Scale.over([1.0, 3.0], (0, 100), Axis(), pad=0)
+    assert list(Scale.over([math.nan], (0, 100), Axis(), pad=0).ticks())
+
+
+def test_a_curve_breaks_where_a_point_is_not_finite() -> None:
+    ys = [1.0, 2.0, math.nan, 3.0, 4.0, math.inf]
+    line = Series("a", [Point(x, y, tip=f"{x}") for x, y in enumerate(ys)])
+    image = ElementTree.fromstring(str(LineChart("t", "d", [line]).draw(WIDE, "one")))
+    (path,) = [part.attrib["d"] for part in image.iter("path") if "stroke" in part.attrib["class"].split()]
+    assert path.count("M") == 2 and path.count("L") == 2
+    assert [group.findtext("title") for group in image.iter("g")] == ["0", "1", "3", "4"]
+    assert line.end is not None and line.end.y == 4.0
+
+
+def test_what_one_seed_measured_is_hollow_and_dashed() -> None:
+    line = Series("a", [Point(0, 1.0, 0.5, 1.5), Point(1, 2.0, 1.5, 2.5, once=True)])
+    image = ElementTree.fromstring(str(LineChart("t", "d", [line]).draw(WIDE, "one")))
+    drawn = [part.attrib["class"] for part in image.iter("path")]
+    assert [name for name in drawn if name.endswith((" bar", " mark"))][:4] == [
+        "s0 bar", "s0 mark", "s0 once bar", "s0 once mark",
+    ]  # fmt: skip
+    rows = [ChartRow("b", [Mark(1.0, 0.0, 2.0, ONCE)]), ChartRow("c", [Mark(1.0, 0.0, 2.0, 3, once=True)])]
+    image = ElementTree.fromstring(str(RowChart("t", "d", rows).draw(WIDE, "one")))
+    bars = [part.attrib["class"] for part in image.iter("path") if part.attrib["class"].endswith("bar")]
+    assert bars == ["hollow once bar", "s3 once bar"]
+    assert shape(ONCE, 0, 0, 5) != shape(HOLLOW, 0, 0, 5)
 
 
 def test_equal_values_have_a_scale_too() -> None:

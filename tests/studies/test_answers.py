@@ -7,11 +7,11 @@ import pytest
 from studies import SCORES, study_results
 
 from syn2co.studies.answers import StudyAnswers, answer
-from syn2co.studies.comparisons import ContrastResult, exploratory_comparisons
+from syn2co.studies.comparisons import ContrastResult, MissingContrast, exploratory_comparisons
 from syn2co.studies.grid import Contrast
 from syn2co.studies.results import FailedCell, ScoreKey, StudyResults
 from syn2co.studies.sentences import axis_numbers
-from syn2co.studies.statistics import ONE_SEED, difference, holm
+from syn2co.studies.statistics import ONE_SEED, difference, holm, holm_levels
 
 KNN, LINEAR = ScoreKey("knn", "given"), ScoreKey("linear", "given")
 ROBUST, DIGITS = ScoreKey("robustness", "given"), ScoreKey("knn", "digits")
@@ -30,6 +30,12 @@ AT_8000 = Contrast(
 RATIO = Contrast(
     name="half of the images synthetic instead of none", question="ratio", one={"images": "half flow"}, other={}
 )
+
+AGAINST_RANDOM = Contrast(
+    name="real images against a random encoder", question="random", one={}, other={"images": "random encoder"}
+)
+ALL = [("half flow", 500, seed) for seed in range(3)]
+"""The cells of one side of `AT_500` and `RATIO`."""
 
 
 def first(answers: StudyAnswers, key: ScoreKey = KNN) -> ContrastResult:
@@ -108,14 +114,58 @@ def test_holm_is_over_the_primary_contrasts_of_one_score() -> None:
             assert all((one.low > 0 or one.high < 0) == one.resolved for one in family)
 
 
-def test_a_contrast_with_one_seed_takes_no_part_in_the_correction() -> None:
-    without = [("half flow", 2000, seed) for seed in (1, 2)]
-    answers = answer(study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500, AT_2000], without=without))
-    at_500, at_2000 = answers.contrasts[:2]
-    assert (at_500.adjusted_p, at_500.low) == (at_500.difference.p, at_500.difference.low)
+def test_a_contrast_without_a_p_counts_in_the_correction() -> None:
+    """Named defect: the family was the contrasts with two seeds or more, so that missing cells made claims stronger."""
+    contrasts = [AT_500, AT_2000, AT_8000]
+    without = [("half flow", 2000, 1), ("half flow", 2000, 2), *[("half flow", 8000, seed) for seed in range(3)]]
+    answers = answer(study_results({"half flow": [0.1, 0, 0]}, contrasts=contrasts, without=without))
+    at_500, at_2000 = (result for result in answers.contrasts if result.key == KNN)
+    p = [at_500.difference.p, 1, 1]
+    assert at_500.adjusted_p == holm(p)[0] == 3 * at_500.difference.p
+    assert (at_500.low, at_500.high) == at_500.difference.interval(holm_levels(p)[0])
+    assert at_500.low < at_500.difference.low
     assert (at_2000.adjusted_p, at_2000.difference.seeds, at_2000.resolved) == (1, 1, False)
-    assert "1 of 2 comparisons is resolved" in answers.sentences["enough"]
-    assert answers.sentences["enough"].partition(" Half flow")[0].endswith(f"; {ONE_SEED}.")
+    assert (at_2000.low, at_2000.high) == (at_2000.difference.low, at_2000.difference.high)  # is not tested
+
+
+def test_a_missing_cell_never_resolves_more() -> None:
+    gains = {"half flow": [0.03, 0.03, 0.03]}
+    contrasts = [AT_500, AT_2000, AT_8000]
+    whole = answer(study_results(gains, contrasts=contrasts))
+    without = [("half flow", 8000, seed) for seed in range(3)]
+    part = answer(study_results(gains, contrasts=contrasts, without=without))
+    for one, two in zip(whole.contrasts[:2], part.contrasts[:2], strict=True):
+        assert one.name == two.name and one.difference == two.difference
+        assert one.adjusted_p <= two.adjusted_p and one.resolved >= two.resolved
+
+
+def test_what_could_be_resolved_is_at_the_corrected_level() -> None:
+    """Named defect: the interval was corrected and "could have resolved" was not, so that the two contradicted."""
+    answers = answer(study_results({"half flow": [0, 0, 0]}, contrasts=[AT_500, AT_2000, AT_8000], seed_effect=0.02))
+    family = [result for result in answers.contrasts if result.key == KNN and result.primary]
+    for result, level in zip(family, holm_levels([result.difference.p for result in family]), strict=True):
+        change = result.difference
+        assert level > 0.98 and not result.resolved and change.smallest is not None
+        assert change.smallest == pytest.approx(float(change.spread.smallest(3, error=1 - level)))
+        assert abs(change.value) < (result.high - result.low) / 2 < change.smallest
+        seeds = change.seeds_for_one_point
+        assert seeds is not None and float(change.spread.smallest(seeds, error=1 - level)) <= 1
+    least = max(result.difference.smallest or 0 for result in family)
+    assert f"; 3 seeds could have resolved {least:.1f} points" in answers.sentences["enough"]
+
+
+def test_comparisons_with_one_seed_are_named_as_such() -> None:
+    """Named defect: "one seed" stood behind the list of all that are not resolved, whichever they were."""
+    without = [("half flow", 2000, seed) for seed in (1, 2)]
+    contrasts = [AT_500, AT_2000, AT_8000]
+    results = study_results({"half flow": [0.2, 0.1, 0]}, contrasts=contrasts, without=without, seeds=3, images=5000)
+    answers = answer(results)
+    at_500, at_2000, at_8000 = answers.contrasts[:3]
+    text = answers.sentences["enough"]
+    assert text.startswith(f"1 of 3 comparisons is resolved (points of k-NN). Resolved: {at_500.brief}. ")
+    assert f" Not resolved: {at_8000.brief}; 3 seeds could have resolved " in text
+    assert f". Not tested ({ONE_SEED}): {at_2000.brief}." in text
+    assert "better with 500 real images, not resolved with 8000, one seed with 2000." in text
 
 
 def test_several_comparisons_are_counted_and_told_apart() -> None:
@@ -166,8 +216,26 @@ def test_only_common_seeds_are_paired_and_a_note_says_so() -> None:
     results = study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500], without=[("half flow", 500, 1)])
     answers = answer(results)
     assert first(answers).difference.seeds == 2
-    expected = f"k-NN, {AT_500.name}: paired by seeds 0, 2; seed 1 is in one of the two cells alone and left out"
+    expected = f"{AT_500.name}: paired by seeds 0, 2; seed 1 is in one of the two cells alone and left out"
     assert expected in answers.notes
+
+
+def test_left_out_seeds_are_said_once_for_all_scores_and_comparisons() -> None:
+    gains, missing = {"half flow": [0.1, 0, 0]}, [("half flow", number, 1) for number in (500, 2000)]
+    results = study_results(gains, contrasts=[AT_500, AT_2000], without=missing)
+    notes = [note for note in answer(results).notes if "paired by" in note]
+    seeds = "paired by seeds 0, 2; seed 1 is in one of the two cells alone and left out"
+    assert notes == [f"{AT_500.name}, {AT_2000.name}: {seeds}"]
+
+
+def test_left_out_seeds_of_one_score_name_it() -> None:
+    results = study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500])
+    arm, cells = results.study.complete(AT_500.one), []
+    for cell in results.cells:
+        rows = [row for row in cell.report.rows if (cell.levels, cell.seed, row.protocol) != (arm, 1, "linear")]
+        cells.append(replace(cell, report=replace(cell.report, rows=tuple(rows))))
+    (note,) = [note for note in answer(replace(results, cells=tuple(cells))).notes if "paired by" in note]
+    assert note.startswith(f"{AT_500.name}: paired by seeds 0, 2; ") and note.endswith("left out (linear probe)")
 
 
 def test_missing_cells_are_no_answer_yet() -> None:
@@ -176,6 +244,28 @@ def test_missing_cells_are_no_answer_yet() -> None:
     assert f"Not run yet: {AT_500.name}." in answers.sentences["enough"]
     assert any(note.startswith("3 of 18 cells are not finished: ") for note in answers.notes)
     assert answers.estimate({"real images": "500", "images": "half flow"}, KNN) is None
+
+
+@pytest.mark.parametrize("reason", ["failed", "left out", "no such score", "no common seed", "not run yet"])
+def test_a_comparison_without_a_result_is_named_by_its_reason(reason: str) -> None:
+    """Named defect: all of them were "not run yet"."""
+    contrasts, without = [AT_500, AT_2000], ALL if reason in ("failed", "left out", "not run yet") else []
+    no_score = [(*cell, KNN) for cell in ALL] if reason == "no such score" else []
+    if reason == "no common seed":
+        without = [("half flow", 500, 0), ("half flow", 500, 1), ("real only", 500, 2)]
+    results = study_results({"half flow": [0, 0, 0]}, contrasts=contrasts, without=without, no_score=no_score)
+    every = study_results({"half flow": [0, 0, 0]}, contrasts=contrasts).of(results.study.complete(AT_500.one))
+    if reason == "failed":
+        failed = [FailedCell(cell.cell, cell.levels, cell.seed, "no memory") for cell in every.values()]
+        results = replace(results, failed=tuple(failed))
+    if reason == "left out":
+        results = replace(results, left_out=tuple(every.values()))
+    answers = answer(results)
+    assert answers.questions["enough"].missing == [MissingContrast(AT_500.name, reason)]
+    assert f" {reason[0].upper()}{reason[1:]}: {AT_500.name}." in answers.sentences["enough"]
+    assert ("Not run yet" in answers.sentences["enough"]) == (reason == "not run yet")
+    unfinished = [note for note in answers.notes if "cells are not finished" in note]
+    assert bool(unfinished) == (reason in ("not run yet", "no common seed"))
 
 
 def test_nothing_finished_is_no_crash() -> None:
@@ -301,6 +391,55 @@ def test_no_faking_can_be_the_best_ratio() -> None:
     assert "The best share of synthetic images is 0 % (" in text and text.count("against") == 1
 
 
+def test_a_planned_comparison_counts_in_whichever_direction() -> None:
+    """Named defect: with no faking as the best share, its neighbor's primary contrast was called exploratory."""
+    contrast = RATIO.model_copy(update={"one": {"images": "quarter flow"}})
+    gains = {"quarter flow": [-0.1, 0, 0], "half flow": [-0.2, 0, 0], "flow alone": [-0.3, 0, 0]}
+    answers = answer(study_results(gains, contrasts=[contrast], seeds=5))
+    result, text = first(answers), answers.sentences["ratio"]
+    low, high = result.number(-result.high), result.number(-result.low)
+    assert f"against 25 % {result.number(-result.difference.value)} [{low}, {high}], resolved." in text
+    assert "exploratory" not in text
+    assert (result.reverse.one, result.reverse.other, result.reverse.low) == (result.other, result.one, -result.high)
+    assert result.reverse.better and result.reverse.difference.improvement > 0.99
+
+
+def test_a_best_share_of_one_seed_says_so() -> None:
+    gains = {"quarter flow": [0.05, 0, 0], "half flow": [0.2, 0, 0], "flow alone": [-0.1, 0, 0]}
+    answers = answer(study_results(gains, contrasts=[RATIO], without=ALL[1:]))
+    text = answers.sentences["ratio"].partition("The best share")[2]
+    assert text.startswith(" of synthetic images is 50 % (k-NN ") and ", one seed; others have up to 3): " in text
+    assert text.count("], one seed") == 3 and "resolved" not in text and text.endswith(f"; {ONE_SEED}.")
+    text = answer(study_results(gains, contrasts=[RATIO])).sentences["ratio"]
+    assert " %, 3 seeds): against 0 % " in text and "one seed" not in text
+
+
+def test_a_best_share_without_a_common_seed_says_so() -> None:
+    """Named defect: the sentence ended in "(k-NN 59.6 %): ."."""
+    without = [("quarter flow", 500, 0), *[("real only", 500, seed) for seed in (1, 2)], ("half flow", 500, 0)]
+    gains = {"quarter flow": [0.05, 0, 0], "half flow": [0.2, 0, 0]}
+    text = answer(study_results(gains, contrasts=[RATIO], without=without)).sentences["ratio"]
+    assert f"No common seed: {RATIO.name}." in text
+    assert " %, 2 seeds): against 0 % no common seed; against 25 % " in text
+
+
+def test_the_random_encoder_stands_apart_on_other_images() -> None:
+    """Named defect: "measured -3.2 to +17.2 points" of faking, where +17.2 was the random encoder."""
+    contrasts, gains = [AGAINST_RANDOM, AT_500, AT_2000], {"half flow": [0, 0, 0], "random encoder": [-0.3] * 3}
+    answers = answer(study_results(gains, contrasts=contrasts, seeds=5))
+    for question, key in (("robust", ROBUST), ("transfers", DIGITS)):
+        one, random = answers.questions[question], first(answers, key)
+        assert random.name == AGAINST_RANDOM.name and random.resolved
+        assert [result.name for result in one.contrasts] == [AT_500.name, AT_2000.name]
+        assert one.said.startswith("None of 2 comparisons is resolved") and AGAINST_RANDOM.name not in one.said
+        assert one.more == random.sentence and answers.sentences[question] == f"{one.said} {one.more}"
+    alone = answer(study_results(gains, contrasts=[AGAINST_RANDOM])).questions["robust"]
+    assert (len(alone.contrasts), alone.more) == (1, "")
+    lacking = [("random encoder", 500, seed) for seed in range(3)]
+    lacking = answer(study_results(gains, contrasts=contrasts, without=lacking)).questions["robust"]
+    assert lacking.more == f"Not run yet: {AGAINST_RANDOM.name}." and not lacking.missing
+
+
 def test_corrupted_images_and_other_data_have_sentences() -> None:
     answers = answer(study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500], seeds=5))
     assert "points of accuracy on corrupted images [" in answers.sentences["robust"]
@@ -312,8 +451,17 @@ def test_the_study_s_first_protocol_is_the_headline() -> None:
     results = study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500])
     study = results.study.model_copy(update={"protocols": ("linear", "knn")})
     assert answer(replace(results, study=study)).headline == LINEAR
+    assert not any("which decides" in note for note in answer(replace(results, study=study)).notes)
     study = results.study.model_copy(update={"protocols": ("few-shot",)})
-    assert answer(replace(results, study=study)).headline == KNN
+    answers = answer(replace(results, study=study))
+    assert answers.headline == KNN
+    assert "no cell has numbers of few-shot, which decides; the answers are about k-NN instead" in answers.notes
+
+
+def test_a_cell_without_any_score_is_noted() -> None:
+    no_score = [("half flow", 500, 1, key) for key in SCORES]
+    answers = answer(study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500], no_score=no_score))
+    assert "real images 500, images half flow, seed 1: finished without any score" in answers.notes
 
 
 def test_estimates_are_found_and_the_best_is_named() -> None:

@@ -109,8 +109,11 @@ def test_a_set_is_made_of_the_real_images_of_its_cell_alone() -> None:
     for name in (HALF, "then", "flow", "synthetic"):
         images = job_of(name, seed=3).images
         assert images is not None and (images.max_real, images.seed) == (12, 3)
-    images = job_of("flow").images
-    assert images is not None and images.vary and images.per_subject == 1 and images.work.count is None
+    for number in (1, 3):  # named defect: the generator's own count was that of the variations too
+        generators = {"flow": {"work": {"count": 99}}}
+        images = job_of("flow", tiny_study(EVERY, generators=generators, variations=number)).images
+        assert images is not None and images.vary and images.per_subject == number
+        assert images.work.count == 12 * number
     images = job_of(HALF).images
     assert images is not None and images.work.count == 12 and images.size == 32
 

@@ -110,6 +110,7 @@ def test_another_format_is_left_out_and_named(tmp_path: Path) -> None:
         ({"shared": {**SHARED, "settings": "queue.size=9"}}, (), "has other settings than most cells"),
         ({}, (score(protocol_hash="x"), score("linear")), "knn has another form of the protocol than most cells"),
         ({}, (score(), score("linear", data_fingerprint="x")), "linear has another test or training images than most"),
+        ({}, (score(n_test=19), score("linear")), "knn has another test or training images than most"),
     ],
 )
 def test_a_cell_of_another_kind_is_left_out_and_named(
@@ -120,7 +121,8 @@ def test_a_cell_of_another_kind_is_left_out_and_named(
     assert kept(results) == others(f"{HALF} 1") and results.missing == [f"images {HALF}, seed 1"]
     (note,) = results.notes
     assert note.startswith(f"images {HALF}, seed 1: is left out ({reason}")
-    assert note in answer(results).notes
+    assert note in answer(results).notes and [one.cell for one in results.left_out] == [odd.cell]
+    assert not any("not finished" in one for one in answer(results).notes)
 
 
 def test_a_cell_that_was_run_again_takes_the_place_of_the_old(tmp_path: Path) -> None:
@@ -131,6 +133,7 @@ def test_a_cell_that_was_run_again_takes_the_place_of_the_old(tmp_path: Path) ->
     results = read_study([tmp_path / "old", tmp_path / "new"])
     assert kept(results) == others() and results.of({"images": HALF})[1].version == new[0].version
     assert results.notes == (f"images {HALF}, seed 1: is left out (made by version 0, most are by 1)",)
+    assert results.left_out == ()
 
 
 def test_a_missing_score_is_counted(tmp_path: Path) -> None:
@@ -173,6 +176,37 @@ def test_parts_with_more_seeds_merge(tmp_path: Path) -> None:
     assert read_study([few, more]).study.seeds == read_study([more, few]).study.seeds == 3
     assert len(read_study(few).missing) == 2
     assert len(read_study(write(tmp_path / "few", cell(HALF, 4), study=tiny_study(seeds=1))).missing) == 13
+
+
+def test_a_cell_that_stands_in_two_folders_with_other_scores_is_named(tmp_path: Path) -> None:
+    """Named defect: the order of the folders decided between them, without a word."""
+    one = write(tmp_path / "one", *ALL)
+    other = write(tmp_path / "other", cell(HALF, 1, score(value=60.0), score("linear")), study=tiny_study(seeds=5))
+    results = read_study([one, other])
+    assert results.of({"images": HALF})[1].report.rows[0].value == 50
+    assert results.notes == (f"images {HALF}, seed 1: stands here twice with other scores; the first is taken",)
+    assert results.study.seeds == read_study([other, one]).study.seeds == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"training_seconds": float("nan")}, "finite"), ({"images_made": "many"}, "images_made"),
+        ({"queries": 1}, "queries"), ({"processors": None}, "processors"),
+    ],
+)  # fmt: skip
+def test_an_impossible_cost_or_seed_leaves_a_cell_out_by_name(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    """Named defect: the page ended in a traceback, for these and for a seed of a billion."""
+    folder = write(tmp_path / "s", *ALL)
+    path = sorted(folder.glob("cells/*/cell.json"))[0]
+    body = json.loads(path.read_text())
+    for broken in ({**body, "cost": {**body["cost"], **changes}}, {**body, "seed": 10**9}):
+        path.write_text(json.dumps(broken))
+        (note,) = read_study(folder).notes
+        assert f"{path.parent.name}/cell.json: cannot be read" in note and note.endswith("; it is left out")
+        assert broken["seed"] or reason in note
 
 
 def test_parts_of_other_images_or_settings_are_not_averaged(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -287,15 +287,20 @@ def budgeted(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     clock = {"now": 0.0}
     one = fake(run, BUDGET, ran=ran)
 
+    fails: set[str] = set()
+
     def timed(run: StudyRun, job: Any, *, progress: bool) -> str:
+        if job.cell.levels["images"] in fails:
+            return f"{job.cell.text}: failed (no disk)"
         clock["now"] += BUDGET[job.cell.levels["images"]]
         return one(run, job, progress=progress)
 
     monkeypatch.setattr(module, "run_one", timed)
     monkeypatch.setattr(module.time, "monotonic", lambda: clock["now"])
 
-    def call(budget: float) -> list[str]:
+    def call(budget: float, failing: Collection[str] = ()) -> list[str]:
         ran.clear()
+        fails.update(failing)
         run_cells(run, budget=budget, progress=False)
         return list(ran)
 
@@ -311,6 +316,12 @@ def test_a_budget_leaves_whole_comparisons(budgeted: Any) -> None:
     assert budgeted(49) == ["real 1", "a 1"], "b takes 30 seconds, of which 29 are left"
     assert budgeted(0) == []
     assert budgeted(1e9) == ["b 1", "c 0", f"{UNTRAINED} 0", "c 1", f"{UNTRAINED} 1"]
+
+
+def test_a_cell_that_failed_takes_nothing_more_of_the_budget(budgeted: Any) -> None:
+    """Named defect: failed cells were counted as still to come, and the rest of a study was left out."""
+    assert budgeted(1) == ["real 0", "a 0"]
+    assert budgeted(41, failing=["b"]) == ["real 1", "a 1", "c 0", f"{UNTRAINED} 0", "c 1", f"{UNTRAINED} 1"]
 
 
 def test_an_untrained_cell_says_nothing_of_trained_ones(finished: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def nearest(name: str, known: Iterable[str], *, most: int = 1, separator: str = 
 
 
 def first_names(names: Collection[object], most: int = 5) -> str:
-    """Return the first names and how many more there are.
+    """Return the first names and how many more there are; semicolons part names of which one has a comma.
 
     Args:
         names: anything that `str` takes, in order.
@@ -48,9 +48,12 @@ def first_names(names: Collection[object], most: int = 5) -> str:
     Example:
         >>> first_names(["cat", "dog", "owl"], 2)
         'cat, dog and 1 more'
+        >>> first_names(["cat, seed 0", "dog, seed 0"])
+        'cat, seed 0; dog, seed 0'
     """
-    rest = len(names) - most
-    return ", ".join(map(str, islice(names, most))) + (f" and {rest} more" if rest > 0 else "")
+    rest, shown = len(names) - most, list(map(str, islice(names, most)))
+    separator = "; " if any(", " in name for name in shown) else ", "
+    return separator.join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
 def shortened(text: str, most: int = 80) -> str:

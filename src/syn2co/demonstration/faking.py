@@ -8,9 +8,9 @@ import numpy as np
 from syn2co.core.cpus import available_cpus
 from syn2co.core.keyed_rng import permutation
 from syn2co.data.open import open_images
-from syn2co.demonstration.pretraining import TEST, TRAIN, neighbors_figure
+from syn2co.demonstration.pretraining import TEST, TRAIN, demo_neighbors
 from syn2co.reports.figures import image_rows, png, save
-from syn2co.reports.study_page import write_study_page
+from syn2co.reports.study_pictures import store_pictures, write_page_with_pictures
 from syn2co.studies.answers import StudyAnswers, answer
 from syn2co.studies.cell_run import RUN
 from syn2co.studies.grid import Contrast, Level, Study
@@ -96,7 +96,8 @@ def faking_demo(out: Path, *, settings: Sequence[str], protocols: Sequence[str],
     inputs = StudyInputs(real=(TRAIN,), train=(LABELED,), test=(TEST,), settings=(*machine, *settings))
     run = begin(study, inputs, out)
     answers = answer(run_cells(run, jobs=min(MOST_JOBS, available_cpus()), progress=progress))
-    write_study_page(answers, out, pictures=_pictures(run, out))
+    store_pictures(out, _pictures(run, out))
+    write_page_with_pictures(answers, out, [out])
     return answers
 
 
@@ -111,7 +112,7 @@ def _pictures(run: StudyRun, out: Path) -> dict[str, bytes]:
         images = open_images([source])
         rows[name] = [images.read(int(i)) for i in permutation(len(images), "demo pictures", name)[:12]]
     run_folder = run.cell_folder(job) / RUN
-    figures = {CAPTION: image_rows(rows), NEIGHBORS: neighbors_figure(LABELED, TEST, run_folder)}
+    figures = {CAPTION: image_rows(rows), NEIGHBORS: demo_neighbors(LABELED, TEST, run_folder)}
     for name, figure in zip(("synthetic.png", "neighbors.png"), figures.values(), strict=True):
         save(figure, out / name)
     return {caption: png(figure) for caption, figure in figures.items()}

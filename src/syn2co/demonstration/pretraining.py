@@ -3,23 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from syn2co.core.keyed_rng import permutation
 from syn2co.data.open import open_images
 from syn2co.data.views import two_views
-from syn2co.evaluation.features import extract
-from syn2co.evaluation.protocols.knn import neighbors
 from syn2co.evaluation.results import EvaluationReport
-from syn2co.models.load import load_encoder
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.metrics import read_metrics
 from syn2co.pretraining.recipes import recipe
 from syn2co.pretraining.train import pretrain
 from syn2co.reports.demo_page import write_page
 from syn2co.reports.evaluation import evaluate
-from syn2co.reports.figures import bars, loss_curve, nearest_neighbors, save, view_grid
+from syn2co.reports.figures import bars, loss_curve, save, view_grid
+from syn2co.reports.study_pictures import neighbors_figure
 
 RUN = "syn2co"  # the folder, and the name in the tables
 TRAIN, TEST = "builtin:photos:train", "builtin:photos:test"
@@ -56,18 +53,11 @@ def draw(config: Config, report: EvaluationReport, out: Path, run: str) -> None:
     save(view_grid(shown), out / "views.png")
     save(loss_curve(read_metrics(out / run)), out / "loss.png")
     save(bars(report.rows), out / "scores.png")
-    save(neighbors_figure(TRAIN, TEST, out / run), out / "neighbors.png")
+    save(demo_neighbors(TRAIN, TEST, out / run), out / "neighbors.png")
 
 
-def neighbors_figure(train: str, test: str, run: Path) -> Figure:
+def demo_neighbors(train: str, test: str, run: Path) -> Figure:
     """Return test patches beside their nearest labeled ones in the features of a run."""
-    bank, queries, encoder = open_images([train]), open_images([test]), load_encoder(run)
-    chosen = sorted(permutation(len(queries), "demo neighbours", 0)[:8])
-    some = queries.subset(chosen)
-    _, neighbor_rows = neighbors(extract(encoder, bank), extract(encoder, some), 6)
-    return nearest_neighbors(
-        [some.read(i) for i in range(len(some))],
-        [[bank.read(int(j)) for j in row] for row in neighbor_rows],
-        np.array([some.classes[label] for label in some.labels]),
-        np.array([[bank.classes[bank.labels[j]] for j in row] for row in neighbor_rows]),
-    )
+    queries = open_images([test])
+    some = queries.subset(sorted(permutation(len(queries), "demo neighbours", 0)[:8]))
+    return neighbors_figure(open_images([train]), some, run, 6)

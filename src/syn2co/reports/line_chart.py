@@ -20,17 +20,24 @@ class Point:
     low: float | None = None
     high: float | None = None
     tip: str = ""
+    once: bool = False
+    """Whether one seed alone has measured it."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A curve; `style` is its color and shape."""
+    """A curve; `style` is its color and shape. A point whose y is not finite is a gap."""
 
     name: str
     points: Sequence[Point]
     style: int = 0
     dashed: bool = False
     marked: bool = True
+
+    @property
+    def end(self) -> Point | None:
+        """The last point that is no gap."""
+        return next((point for point in reversed(self.points) if math.isfinite(point.y)), None)
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class LineChart:
     def _ys(self) -> list[float]:
         points = [point for line in self.series for point in line.points]
         values = [value for item in (*points, *self.guides) for value in (item.y, item.low, item.high)]
-        return [value for value in values if value is not None]
+        return [value for value in values if value is not None and math.isfinite(value)]
 
     @property
     def _longest(self) -> int:
@@ -132,9 +139,9 @@ class LineChart:
 
     def _draw_names(self, pen: "Pen", y: "Scale", right: float) -> None:
         ends = [
-            (y.at(line.points[-1].y), line.name, DASHED if line.dashed else line.style)
+            (y.at(line.end.y), line.name, DASHED if line.dashed else line.style)
             for line in self.series
-            if line.points
+            if line.end is not None
         ]
         ends += [(y.at(guide.y), guide.name, DASHED) for guide in self.guides]
         for (_, name, style), height in zip(sorted(ends), _spread([end for end, *_ in sorted(ends)]), strict=True):
@@ -155,16 +162,26 @@ def _spread(heights: Sequence[float], gap: float = 16.0) -> list[float]:
 
 
 def _draw_series(pen: "Pen", line: Series, x: Scale, y: Scale, shift: float) -> None:
-    style, path = style_class(line.style), [f"{x.at(point.x) + shift:.1f} {y.at(point.y):.1f}" for point in line.points]
-    if len(path) > 1:
-        pen.add('<path class="{}" d="M{}"/>', "guide" if line.dashed else f"{style} stroke", "L".join(path))
+    runs: list[list[str]] = [[]]
     for point in line.points:
-        with pen.point(point.tip):
-            left, height = x.at(point.x) + shift, y.at(point.y)
-            if point.low is not None and point.high is not None:
-                pen.add('<path class="{} bar" d="M{} {}V{}M{} {}h6M{} {}h6"/>', style, left, y.at(point.low),
-                        y.at(point.high), left - 3, y.at(point.low), left - 3, y.at(point.high))  # fmt: skip
-            if line.marked:
-                pen.add('<path class="{} mark" d="{}"/>', style, shape(line.style, left, height, 5))
-            if point.tip:
-                pen.add('<circle class="hit" cx="{}" cy="{}" r="12"/>', left, height)
+        if math.isfinite(point.y):
+            runs[-1].append(f"{x.at(point.x) + shift:.1f} {y.at(point.y):.1f}")
+        elif runs[-1]:
+            runs.append([])
+    if path := "M".join("L".join(run) for run in runs if len(run) > 1):
+        pen.add('<path class="{}" d="M{}"/>', "guide" if line.dashed else f"{style_class(line.style)} stroke", path)
+    for point in line.points:
+        if math.isfinite(point.y):
+            _draw_point(pen, line, point, x.at(point.x) + shift, y)
+
+
+def _draw_point(pen: "Pen", line: Series, point: Point, left: float, y: Scale) -> None:
+    style, height = style_class(line.style, once=point.once), y.at(point.y)
+    with pen.point(point.tip):
+        if point.low is not None and point.high is not None:
+            pen.add('<path class="{} bar" d="M{} {}V{}M{} {}h6M{} {}h6"/>', style, left, y.at(point.low),
+                    y.at(point.high), left - 3, y.at(point.low), left - 3, y.at(point.high))  # fmt: skip
+        if line.marked:
+            pen.add('<path class="{} mark" d="{}"/>', style, shape(line.style, left, height, 5))
+        if point.tip:
+            pen.add('<circle class="hit" cx="{}" cy="{}" r="12"/>', left, height)

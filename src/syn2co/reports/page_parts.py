@@ -1,10 +1,11 @@
 """Parts that all pages share: tables, numbers in words, names without paths, and the page's file."""
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from syn2co.core.errors import FileError
@@ -16,6 +17,7 @@ LARGEST = 5_000_000
 """Bytes that a page may have."""
 PARTS = ("training", "generation", "evaluation")
 """Parts of the cost of a run."""
+_MINUS = re.compile(r"(?<![\w.)-])-(?=[\d.])")
 _PATH = re.compile(r"(?<![\w.:/<~-])(?:~|[A-Za-z]:)?[/\\](?:[\w.+@=-]+[/\\])*(?=[\w.])")
 
 
@@ -28,13 +30,17 @@ class Column:
 
 
 class Item(NamedTuple):
-    """A cell of a table: its text, the number that it is sorted by, its interval, and its mark in words and class."""
+    """A cell of a table: its text, the number that it is sorted by, its interval, and its mark in words and class.
+
+    `last`: its text says that there is no value, and sorts below all values in both directions.
+    """
 
     text: str
     sort: float | None = None
     interval: str = ""
     tag: str = ""
     mark: str = ""
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,23 @@ class PageTable:
     rows: Sequence[Sequence[Item]]
 
 
-def finite(value: float | None) -> float | None:
-    """Return the number, None in place of nan and infinity."""
-    return None if value is None or not math.isfinite(value) else value
+def finite(value: object) -> float | None:
+    """Return the number, None in place of nan, infinity and what is no number; files that others wrote hold any.
+
+    Example:
+        >>> finite(2), finite(float("nan")), finite("many")
+        (2, None, None)
+    """
+    if not isinstance(value, int | float):
+        return None
+    return value if abs(value) <= sys.float_info.max else None
+
+
+def mean(values: Iterable[object]) -> float | None:
+    """Return the mean, None of nothing or if a value is not finite."""
+    several = [finite(value) for value in values]
+    known = [value for value in several if value is not None]
+    return fmean(known) if known and len(known) == len(several) else None
 
 
 def duration(seconds: float) -> str:
@@ -61,6 +81,16 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def signed(text: str) -> str:
+    """Return a text with the minus sign of the charts' axes before its negative numbers.
+
+    Example:
+        >>> signed("k-NN -5.0 [-7.7, +2.3]")
+        'k-NN −5.0 [−7.7, +2.3]'
+    """
+    return _MINUS.sub("−", text)
 
 
 def plural(count: int, noun: str) -> str:

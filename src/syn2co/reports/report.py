@@ -12,7 +12,7 @@ from syn2co.pretraining.run_folder import CONFIG
 from syn2co.reports.evaluation_page import write_evaluation_page
 from syn2co.reports.run_page import write_run_page
 from syn2co.reports.run_summary import EVALUATION
-from syn2co.reports.study_page import write_study_page
+from syn2co.reports.study_pictures import write_page_with_pictures
 from syn2co.studies.answers import answer
 from syn2co.studies.results import STUDY, read_definition, read_study
 
@@ -25,7 +25,8 @@ def report(paths: str | Path | Sequence[str | Path], *, out: str | Path | None =
     """Write one page of HTML for each run, study, audit and evaluation, and return their paths.
 
     Folders that hold parts of one study become one page. A folder that holds a run and its evaluation gets both pages.
-    The page of an audit is the one that `audit` wrote, because it shows images that the folder does not keep.
+    The page of an audit is the one that `audit` wrote, because it shows images that the folder does not keep. Pictures
+    on the page of a study are those that `study` keeps in its folder.
 
     Args:
         paths: folders of `pretrain`, `study`, `audit --out` and `evaluate --out`, in any order.
@@ -102,7 +103,7 @@ def _grid(folder: Path) -> str:
 
 
 def _study(folders: Sequence[Path], where: Path) -> Path:
-    return write_study_page(answer(read_study(folders)), where)
+    return write_page_with_pictures(answer(read_study(folders)), where, folders)
 
 
 def _evaluation(folders: Sequence[Path], where: Path) -> Path:

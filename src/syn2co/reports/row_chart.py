@@ -20,6 +20,8 @@ class Mark:
     high: float | None = None
     style: int = 0
     tip: str = ""
+    once: bool = False
+    """Whether one seed alone has measured it."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _step(row: ChartRow) -> float:
 
 
 def _draw_mark(pen: "Pen", mark: Mark, x: Scale, height: float) -> None:
-    style, middle = style_class(mark.style), x.at(mark.value)
+    style, middle = style_class(mark.style, once=mark.once), x.at(mark.value)
     with pen.point(mark.tip):
         if mark.low is not None and mark.high is not None:
             left, right = x.at(mark.low), x.at(mark.high)

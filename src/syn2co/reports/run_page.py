@@ -21,7 +21,7 @@ from syn2co.reports.line_chart import LineChart
 from syn2co.reports.page_parts import Column, Item, PageTable, page_file, public_text, write_page
 from syn2co.reports.run_summary import RunSummary, read_run
 from syn2co.reports.svg import Axis, figure
-from syn2co.reports.training_figures import curve, loss_chart, negatives_charts
+from syn2co.reports.training_figures import curve, gaps, loss_chart, negatives_charts
 
 _VIEWS = 6
 _BADGES = {
@@ -88,7 +88,9 @@ def _loss(summary: RunSummary) -> Markup | None:
     if not summary.records:
         return None
     metric = "loss" if summary.config.training.objective == "supervised" else "real_loss"
-    return figure(loss_chart(summary.name, {summary.name: summary.records}, metric=metric, height=360), "loss")
+    runs = {summary.name: summary.records}
+    chart = loss_chart(summary.name, runs, metric=metric, height=360)
+    return figure(chart, "loss", caption=gaps(runs, metric))
 
 
 def _knn(summary: RunSummary) -> Markup | None:
@@ -104,10 +106,10 @@ def _by_source(summary: RunSummary) -> Markup | None:
     """Return the loss of real and of synthetic rows in a mixed run."""
     names = ("real", "synthetic")
     lines = [curve(name, summary.records, f"loss/{name}", number) for number, name in enumerate(names)]
-    lines = [line for line in lines if line.points]
+    lines = [line for line in lines if line.end is not None]
     if not lines:
         return None
-    spoken = "; ".join(line.points[-1].tip for line in lines)
+    spoken = "; ".join(line.end.tip for line in lines if line.end)
     chart = LineChart("Loss by source", spoken, lines, Axis("steps", reach=(0.0,)), Axis("loss (nats)"), height=260)
     return figure(chart, "sources")
 
@@ -116,8 +118,8 @@ def _measurements(summary: RunSummary) -> list[tuple[str, Markup]]:
     panels = []
     for metric, title in _MEASUREMENTS.items():
         line = curve(title, summary.records, metric, 0)
-        if line.points:
-            chart = LineChart(title, line.points[-1].tip, [line], Axis("steps", reach=(0.0,)), Axis(), height=220)
+        if line.end is not None:
+            chart = LineChart(title, line.end.tip, [line], Axis("steps", reach=(0.0,)), Axis(), height=220)
             panels.append((title, figure(chart, metric.replace("_", "-"), small=True)))
     return panels
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from syn2co.core.errors import StudyError
 from syn2co.core.paths import user_path
-from syn2co.reports.study_page import write_study_page
+from syn2co.reports.study_pictures import draw_pictures, store_pictures, stored_pictures, write_page_with_pictures
 from syn2co.studies.answers import StudyAnswers, answer
 from syn2co.studies.cluster import run_on_cluster
 from syn2co.studies.estimate import expected_costs
@@ -28,7 +28,8 @@ def study(
     """Run the cells of a study that its folder lacks, and write study.html, which answers its questions.
 
     Each cell is a run of `pretrain` and its scores. A finished cell never runs twice, a killed one resumes, a failed
-    one is named with its reason while the rest goes on; the same call goes on where it was stopped.
+    one is named with its reason while the rest goes on; the same call goes on where it was stopped. Thumbnails of some
+    real and synthetic images are kept in pictures.json, for this page and those of `report`.
 
     Args:
         study: a `Study`, the name of a shipped one (small, enough, ratio, negatives, views, paper), or the path of a
@@ -72,6 +73,7 @@ def study(
     """
     out = user_path(out)
     run = begin(load_study(study), inputs, out, shard=shard)
+    unfinished = bool(run.open_jobs)
     if cluster is None:
         expected = {} if budget is None else expected_costs(run)
         results = run_cells(run, budget=budget, expected=expected, jobs=jobs or 1, progress=progress)
@@ -83,5 +85,7 @@ def study(
         options = cluster.model_dump(exclude={"kind"})
         results = run_on_cluster(run, cluster.kind, jobs=jobs, progress=progress, **options)
     answers = answer(results)
-    write_study_page(answers, out)
+    if (unfinished or not stored_pictures(out)) and (pictures := draw_pictures(run)):
+        store_pictures(out, pictures)
+    write_page_with_pictures(answers, out, [out])
     return answers

@@ -1,17 +1,18 @@
 """Figures of a study's page: the headline, contrasts, corruptions, curves of training, synthetic negatives."""
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from markupsafe import Markup
 
 from syn2co.reports.line_chart import Guide, LineChart, Point, Series
-from syn2co.reports.page_parts import PARTS, duration, finite
+from syn2co.reports.page_parts import PARTS, duration, finite, mean, plural, signed
+from syn2co.reports.robustness_figures import mean_details, usable_details
 from syn2co.reports.row_chart import BarPart, ChartRow, Mark, RowChart
 from syn2co.reports.study_labels import StudyLabels
-from syn2co.reports.svg import DASHED, HOLLOW, STYLES, Axis, figure, legend
-from syn2co.reports.training_figures import loss_chart, losses
+from syn2co.reports.svg import DASHED, HOLLOW, ONCE, STYLES, Axis, figure, legend
+from syn2co.reports.training_figures import gaps, loss_chart, losses
 from syn2co.studies.comparisons import CellEstimate
 from syn2co.studies.grid import Cell, Levels
 from syn2co.studies.results import ScoreKey
@@ -33,7 +34,7 @@ def headline(answers: "StudyAnswers", labels: StudyLabels) -> Markup | None:
         return _cells(answers, labels, key)
     levels = study.factors[study.axis]
     positions = {name: at for name in levels if (at := _position(name, levels[name].real_images)) is not None}
-    curves, guides = _curves(answers, labels, key, positions)
+    curves, guides, drawn = _curves(answers, labels, key, positions)
     if not curves or len(positions) < len(levels):  # a level that is no number has no place on the axis
         return _cells(answers, labels, key)
     used = sorted({point.x for curve in curves for point in curve.points})
@@ -45,14 +46,19 @@ def headline(answers: "StudyAnswers", labels: StudyLabels) -> Markup | None:
         y=Axis(labels.score(key)),
         guides=guides,
     )
-    return figure(chart, "headline", caption=_caption(answers))
+    return figure(chart, "headline", caption=_caption(drawn))
 
 
-def _caption(answers: "StudyAnswers") -> str:
-    seeds = max((one.estimate.seeds for one in answers.estimates), default=0)
-    if seeds < 2:
+def _caption(drawn: Sequence[CellEstimate]) -> str:
+    seeds = [one.estimate.seeds for one in drawn]
+    if max(seeds) < 2:
         return "Bars are 95 % intervals over test images alone: one seed says nothing about training."
-    return f"Means over the finished seeds, at most {seeds}; bars are 95 % intervals over seeds and test images."
+    text = f"Means over the finished seeds, at most {max(seeds)}; bars are 95 % intervals over seeds and test images."
+    if min(seeds) > 1:
+        return text
+    return (
+        f"{text} Hollow with dashed bars, or so named: one seed, over test images alone; says nothing about training."
+    )
 
 
 def _position(level: str, real_images: int | None) -> float | None:
@@ -66,11 +72,11 @@ def _position(level: str, real_images: int | None) -> float | None:
 
 def _curves(
     answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey, positions: Mapping[str, float]
-) -> tuple[list[Series], list[Guide]]:
-    """Return a curve per level of `versus`, and a guide for each that has no second point along the axis."""
+) -> tuple[list[Series], list[Guide], list[CellEstimate]]:
+    """Return a curve per level of `versus`, a guide for each that has no second point along the axis, and all cells."""
     study = answers.results.study
     assert study.axis is not None and study.versus is not None
-    curves, guides = list[Series](), list[Guide]()
+    curves, guides, drawn = list[Series](), list[Guide](), list[CellEstimate]()
     for name in study.factors[study.versus]:
         several: list[tuple[float, CellEstimate]] = []
         for level, at in positions.items():
@@ -79,6 +85,7 @@ def _curves(
                 several.append((at, estimate))
         if not several:
             continue
+        drawn += [estimate for _, estimate in several]
         images = Cell(study, several[0][1].levels, 0).level.images
         if images == "untrained" or (images == "synthetic" and len(several) == 1 and len(positions) > 1):
             guides.append(_guide("random encoder" if images == "untrained" else name, several[0][1]))
@@ -89,21 +96,29 @@ def _curves(
                 estimate.estimate.value,
                 *_ends(estimate),
                 f"{name}, {labels.level(study.axis, f'{at:,.6g}')}: {interval(estimate)}",
+                _once(estimate),
             )
             for at, estimate in sorted(several, key=lambda pair: pair[0])
         ]
         curves.append(Series(name, points, len(curves)))
-    return curves, guides or _random(answers, labels, key)
+    random = _random(answers, labels, key) if not guides else []
+    guides += [_guide("random encoder", cell) for cell in random]
+    return curves, guides, drawn + random
 
 
 def _guide(name: str, estimate: CellEstimate) -> Guide:
-    return Guide(name, estimate.estimate.value, *_ends(estimate), f"{name}: {interval(estimate)}")
+    shown = f"{name}, one seed" if _once(estimate) else name
+    return Guide(shown, estimate.estimate.value, *_ends(estimate), f"{name}: {interval(estimate)}")
 
 
-def _random(answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey) -> list[Guide]:
-    """Return the guide of the random encoder if any cell is one."""
+def _random(answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey) -> list[CellEstimate]:
+    """Return the random encoder if any cell is one."""
     cells = (answers.estimate(levels, key) for levels in labels.combinations if labels.untrained(levels))
-    return [_guide("random encoder", cell) for cell in cells if cell is not None][:1]
+    return [cell for cell in cells if cell is not None][:1]
+
+
+def _once(estimate: CellEstimate) -> bool:
+    return estimate.estimate.seeds == 1
 
 
 def _ends(estimate: CellEstimate) -> tuple[float | None, float | None]:
@@ -115,7 +130,7 @@ def interval(estimate: CellEstimate) -> str:
     form, unit = (".1f", " %") if estimate.percent else (".3g", "")
     value, (low, high) = estimate.estimate, _ends(estimate)
     ends = "" if low is None or high is None else f" [{low:{form}}, {high:{form}}]"
-    return f"{value.value:{form}}{unit}{ends}, {value.seeds} seed{'' if value.seeds == 1 else 's'}"
+    return signed(f"{value.value:{form}}{unit}{ends}, {plural(value.seeds, 'seed')}")
 
 
 def _spoken(curves: Sequence[Series], guides: Sequence[Guide]) -> str:
@@ -125,20 +140,21 @@ def _spoken(curves: Sequence[Series], guides: Sequence[Guide]) -> str:
 
 
 def _cells(answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey) -> Markup:
-    rows = []
+    rows, drawn = list[ChartRow](), list[CellEstimate]()
     for levels in labels.combinations:
         if (estimate := answers.estimate(levels, key)) is None:
             continue
+        drawn.append(estimate)
         style, tip = (6 if labels.untrained(levels) else 0), f"{labels.cell(levels)}: {interval(estimate)}"
-        mark = Mark(estimate.estimate.value, *_ends(estimate), style, tip)
+        mark = Mark(estimate.estimate.value, *_ends(estimate), style, tip, _once(estimate))
         rows.append(ChartRow(labels.cell(levels), [mark], text=_short(estimate.estimate.value, estimate.percent)))
     spoken = "; ".join(row.marks[0].tip for row in rows)
     title = f"{labels.score(key)} of every cell"
-    return figure(RowChart(title, spoken, rows, Axis(labels.score(key))), "headline", caption=_caption(answers))
+    return figure(RowChart(title, spoken, rows, Axis(labels.score(key))), "headline", caption=_caption(drawn))
 
 
 def _short(value: float, percent: bool) -> str:
-    return f"{value:.1f}" if percent else f"{value:.3g}"
+    return signed(f"{value:.1f}" if percent else f"{value:.3g}")
 
 
 def forest(answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey, name: str) -> Markup | None:
@@ -146,10 +162,12 @@ def forest(answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey, name: st
     contrasts = [one for one in answers.contrasts if one.key == key and one.primary]
     if not contrasts:
         return None
+    planned, once_only = len(answers.results.study.contrasts), sum(one.difference.seeds == 1 for one in contrasts)
     rows = []
     for one in contrasts:
-        style = HOLLOW if not one.resolved else 0 if one.better else 1
-        text = f"{one.number(one.difference.value)} {one.ends}"
+        once = one.difference.seeds == 1
+        style = ONCE if once else HOLLOW if not one.resolved else 0 if one.better else 1
+        text = signed(f"{one.number(one.difference.value)} {one.ends}")
         mark = Mark(one.difference.value, finite(one.low), finite(one.high), style, f"{one.name}: {text}")
         rows.append(ChartRow(one.name, [mark], text=text))
     sides = ("worse", "better") if contrasts[0].higher_is_better else ("better", "worse")
@@ -160,37 +178,45 @@ def forest(answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey, name: st
         rows=rows,
         x=Axis(f"← {sides[0]} · {unit} · {sides[1]} →"),
         zero=True,
-        names=[("better", 0), ("worse", 1), ("not resolved", HOLLOW)],
+        names=[("better", 0), ("worse", 1), ("not resolved", HOLLOW), *([("one seed", ONCE)] if once_only else [])],
     )
-    return figure(chart, name, caption="Intervals are corrected for the number of primary contrasts (Holm).")
+    return figure(chart, name, caption=_forest_caption(len(contrasts) - once_only, once_only, planned))
 
 
-def corruption_details(answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey) -> dict[str, dict[str, Any]]:
-    """Return the accuracy under corruptions of the cells that the contrasts compare, by their names."""
-    several = ((labels.cell(levels), _corruptions(answers, levels, key)) for levels in compared(answers, labels))
-    return {name: details for name, details in several if details}
+def _forest_caption(tested: int, once: int, planned: int) -> str:
+    alone = "95 % over the test images alone and not corrected: one seed says nothing about training."
+    if not tested:
+        return f"Intervals are {alone}"
+    text = f"Intervals are corrected for all {planned} primary contrasts that were planned (Holm)."
+    return f"{text} Diamonds: {plural(once, 'contrast')} with one seed, {alone}" if once else text
+
+
+T = TypeVar("T")
+
+
+def first_drawn(cells: Mapping[str, T]) -> tuple[dict[str, T], str]:
+    """Return the first cells, as many as there are styles, and a sentence if that leaves some out."""
+    kept = dict(islice(cells.items(), STYLES))
+    rest = f"The first {len(kept)} of {len(cells)} cells: the baseline, those of the primary contrasts, then others."
+    return kept, rest if len(cells) > len(kept) else ""
 
 
 def compared(answers: "StudyAnswers", labels: StudyLabels) -> list[Levels]:
-    """Return the levels that primary contrasts compare, else all; at most as many as there are styles."""
-    sides = [side for one in answers.contrasts if one.primary for side in (one.other, one.one)]
-    complete = [answers.results.study.complete(side) for side in sides]
-    chosen = [levels for levels in labels.combinations if levels in complete] or labels.combinations
-    return chosen[:STYLES]
+    """Return the levels of every cell: the baseline, those of the primary contrasts in their order, then the others."""
+    return [cell.levels for cell in answers.results.study.cells([0]) if cell.levels in labels.combinations]
 
 
-def _corruptions(answers: "StudyAnswers", levels: Levels, key: ScoreKey) -> dict[str, Any]:
-    """Return the accuracy in percent on clean images and by corruption and severity, means over seeds; {} if none."""
-    scores = [cell.score(*key) for cell in answers.results.of(levels).values()]
-    details = [score.details for score in scores if score is not None and "accuracy" in score.details]
-    if not details:
-        return {}
-    names = list(details[0]["accuracy"])
-    table = {
-        name: [fmean(several) for several in zip(*(one["accuracy"][name] for one in details), strict=True)]
-        for name in names
-    }
-    return {"accuracy": table, "clean": fmean(one["clean"] for one in details), "severities": details[0]["severities"]}
+def corruption_details(answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey) -> tuple[dict[str, Any], str]:
+    """Return accuracies under corruptions by the names of the cells, and a sentence on runs without usable ones."""
+    cells, damaged = dict[str, Any](), 0
+    for levels in compared(answers, labels):
+        scores = [cell.score(*key) for cell in answers.results.of(levels).values()]
+        given = [score.details for score in scores if score is not None and "accuracy" in score.details]
+        usable = usable_details(given)
+        damaged += len(given) - len(usable)
+        if usable:
+            cells[labels.cell(levels)] = mean_details(usable)
+    return cells, f"Without {plural(damaged, 'run')} whose accuracies by corruption are damaged." if damaged else ""
 
 
 def training_curves(answers: "StudyAnswers", labels: StudyLabels) -> list[tuple[str, Markup]]:
@@ -203,7 +229,10 @@ def training_curves(answers: "StudyAnswers", labels: StudyLabels) -> list[tuple[
     reach = [loss for _, runs in trained for records in runs.values() for loss in losses(records)]
     ends = (min(reach), max(reach)) if reach else ()
     return [
-        (name, figure(loss_chart(name, runs, reach=ends), f"curve-{number}", small=True, keyed=False))
+        (
+            name,
+            figure(loss_chart(name, runs, reach=ends), f"curve-{number}", caption=gaps(runs), small=True, keyed=False),
+        )
         for number, (name, runs) in enumerate(trained)
     ]
 
@@ -221,10 +250,11 @@ def cost_chart(answers: "StudyAnswers", labels: StudyLabels) -> Markup:
         costs = [cell.cost for cell in answers.results.of(levels).values()]
         bars = []
         for style, part in enumerate(PARTS):
-            seconds = fmean(getattr(cost, f"{part}_seconds") for cost in costs)
+            if (seconds := mean(getattr(cost, f"{part}_seconds") for cost in costs)) is None:
+                continue
             bars.append(BarPart(seconds / 3600, style, f"{labels.cell(levels)}, {part}: {duration(seconds)}"))
         total = duration(3600 * sum(bar.value for bar in bars))
-        rows.append(ChartRow(labels.cell(levels), bars=bars, text=total))
+        rows.append(ChartRow(labels.cell(levels), bars=bars, text=total if len(bars) == len(PARTS) else "not known"))
     spoken = "; ".join(bar.tip for row in rows for bar in row.bars)
     names = [(part, style) for style, part in enumerate(PARTS)]
     return figure(

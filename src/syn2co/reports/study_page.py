@@ -1,16 +1,18 @@
 """The page of a study: its answers, the figure behind them, every number, and what repeats it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from syn2co.reports.page_parts import PARTS, duration, page_file, plural, public_text, write_page
+from syn2co.reports.page_parts import PARTS, duration, finite, page_file, plural, public_text, signed, write_page
 from syn2co.reports.robustness_figures import corruption_table, severity_chart
 from syn2co.reports.study_figures import (
     compared,
     corruption_details,
     cost_chart,
     curve_legend,
+    first_drawn,
     forest,
     headline,
     training_curves,
@@ -23,13 +25,12 @@ from syn2co.reports.study_tables import (
     health_tables,
     provenance_table,
 )
-from syn2co.reports.training_figures import negatives_charts
-from syn2co.studies.comparisons import ContrastResult, primary_comparisons
-from syn2co.studies.results import ScoreKey
-from syn2co.studies.sentences import robustness_scores, summary, transfer_scores
+from syn2co.reports.training_figures import has_negatives, negatives_charts
+from syn2co.studies.comparisons import ContrastResult
 
 if TYPE_CHECKING:
     from syn2co.studies.answers import StudyAnswers
+    from syn2co.studies.sentences import QuestionAnswer
 
 QUESTIONS = {
     "random": "Does pretraining beat a random encoder?",
@@ -42,8 +43,9 @@ QUESTIONS = {
     "transfers": "Does it transfer to other data?",
 }
 """Questions of the page in their order."""
-ON_OTHER_IMAGES = ("robust", "transfers")
-"""Those that all primary contrasts answer, by scores on other test images."""
+_LACKING = {"no common seed": "with no common seed", "no such score": "with no such score"}
+FORESTS = 6
+"""Most scores on other data whose differences are drawn."""
 
 
 class Verdict(NamedTuple):
@@ -93,9 +95,11 @@ def _sections(answers: "StudyAnswers", labels: StudyLabels) -> dict[str, Any]:
     explored = [contrast for contrast in answers.contrasts if not contrast.primary]
     others = [key for key in labels.plain if key != first]
     main = [key for key in labels.robust if key.protocol == "robustness"][:1]
-    corrupted = corruption_details(answers, labels, main[0]) if main else {}
+    corrupted, damaged = corruption_details(answers, labels, main[0]) if main else ({}, "")
+    corrupted, cut = first_drawn(corrupted)
     runs = {labels.cell(levels): [cell.curves for cell in answers.results.of(levels).values()]
             for levels in compared(answers, labels)}  # fmt: skip
+    runs, runs_cut = first_drawn({name: several for name, several in runs.items() if has_negatives(several)})
     return {
         "cells": cells_table(answers, labels, labels.plain, "Scores of every cell on the given test images"),
         "forest": first and forest(answers, labels, first, "contrasts"),
@@ -103,17 +107,19 @@ def _sections(answers: "StudyAnswers", labels: StudyLabels) -> dict[str, Any]:
         "other_contrasts": contrasts_table(labels, primary, others, "Primary contrasts on the other scores"),
         "explored": contrasts_table(labels, explored, [first] if first else [], "Exploratory differences"),
         "robust": cells_table(answers, labels, labels.robust, "Scores on changed test images"),
-        "severities": severity_chart(corrupted),
-        "corruptions": corruption_table(corrupted),
+        "severities": severity_chart(corrupted, " ".join(filter(None, [cut, damaged]))),
+        "corruptions": corruption_table(corrupted, cut),
         "robust_contrasts": contrasts_table(labels, primary, labels.robust, "Contrasts on changed test images"),
         "transfer": cells_table(answers, labels, labels.transfer, "Scores on other data sets"),
-        "transfer_forests": [figure for number, key in enumerate(labels.transfer[:6])
+        "transfer_forests": [figure for number, key in enumerate(labels.transfer[:FORESTS])
                              if (figure := forest(answers, labels, key, f"transfer-{number}"))],
+        "forests_cut": f"The first {FORESTS} of {len(labels.transfer)} scores." * (len(labels.transfer) > FORESTS),
         "transfer_contrasts": contrasts_table(labels, primary, labels.transfer, "Contrasts on other data sets"),
         "curves": training_curves(answers, labels),
         "trained": len({tuple(cell.levels.values()) for cell in results.cells if cell.curves}),
         "seeds": curve_legend(answers),
         "negatives": negatives_charts(runs),
+        "negatives_cut": runs_cut,
         "health": health_tables(answers, labels),
         "cost": cost_table(answers, labels),
         "cost_chart": cost_chart(answers, labels),
@@ -121,6 +127,7 @@ def _sections(answers: "StudyAnswers", labels: StudyLabels) -> dict[str, Any]:
         "provenance": provenance_table(answers, labels),
         "commands": [(labels.cell(cell.levels), cell.seed, [public_text(line) for line in cell.commands])
                      for cell in results.cells if cell.commands],
+        "untrained": sum(labels.untrained(cell.levels) and not cell.commands for cell in results.cells),
         "protocols": _protocols(answers),
         "shared": list(dict.fromkeys((name, public_text(value)) for cell in results.cells
                                      for name, value in cell.shared.items())),
@@ -131,58 +138,41 @@ def verdicts(answers: "StudyAnswers", labels: StudyLabels) -> list[Verdict]:
     """Return the questions that the study answers in the order of the page."""
     several = []
     for question, title in QUESTIONS.items():
-        if full := answers.sentences.get(question):
-            contrasts = _deciding(answers, labels, question)
-            pairs = primary_comparisons(answers.results.study)
-            asked = [pair.name for pair in pairs if pair.question == question or question in ON_OTHER_IMAGES]
-            keys = _keys(labels, question)
-            lacking = len(asked) * len(keys) - len({(contrast.name, contrast.key) for contrast in contrasts})
-            lead, more, text = map(public_text, _texts(contrasts, full, asked, lacking))
-            several.append(Verdict(title, lead, more, text, *_badge(contrasts, lacking)))
+        if answer := answers.questions.get(question):
+            lead, more, full = (signed(public_text(part)) for part in _texts(answer))
+            several.append(Verdict(title, lead, more, full, *_badge(answer.contrasts, len(answer.missing))))
     return several
 
 
-def _deciding(answers: "StudyAnswers", labels: StudyLabels, question: str) -> list[ContrastResult]:
-    """Return the primary contrasts on whose resolution an answer rests."""
-    keys = _keys(labels, question)
-    primary = [contrast for contrast in answers.contrasts if contrast.primary and contrast.key in keys]
-    return [one for one in primary if one.question == question or question in ON_OTHER_IMAGES]
-
-
-def _keys(labels: StudyLabels, question: str) -> list[ScoreKey]:
-    """Return the scores that an answer is about, those of its full sentence."""
-    if question not in ON_OTHER_IMAGES:
-        return [] if labels.first is None else [labels.first]
-    rows = {key: labels.row(key) for key in labels.results.scores}
-    return robustness_scores(rows) if question == "robust" else transfer_scores(rows, labels.results.study.protocols[0])
-
-
-def _texts(contrasts: Sequence[ContrastResult], full: str, asked: Sequence[str], lacking: int) -> tuple[str, str, str]:
+def _texts(answer: "QuestionAnswer") -> tuple[str, str, str]:
     """Return an answer in a line, what the study says beyond its comparisons, and the full text if it says more."""
-    if len(contrasts) < 2:
-        return full, "", ""
-    said = summary(contrasts, asked)
-    return _lead(contrasts, lacking), full.removeprefix(said).strip() if full.startswith(said) else "", full
+    if len(answer.contrasts) < 2:
+        return answer.said, answer.more, ""
+    return _lead(answer), answer.more, answer.text
 
 
-def _lead(contrasts: Sequence[ContrastResult], lacking: int) -> str:
-    """Return several comparisons in one line, and how many have no cells yet."""
+def _lead(answer: "QuestionAnswer") -> str:
+    """Return several comparisons in one line, and how many have no result and why."""
+    contrasts = answer.contrasts
     parts = {
         "better": [one for one in contrasts if one.resolved and one.better],
         "worse": [one for one in contrasts if one.resolved and not one.better],
-        "not resolved": [one for one in contrasts if not one.resolved],
+        "not resolved": [one for one in contrasts if one.tested and not one.resolved],
+        "one seed": [one for one in contrasts if not one.tested],
     }
     parts = {word: several for word, several in parts.items() if several}
-    if list(parts) == ["not resolved"]:
-        one_seed = " (one seed)" if all(one.difference.seeds == 1 for one in contrasts) else ""
-        open_ones = f", {lacking} not run yet" if lacking else ""
-        return f"None of {len(contrasts)} comparisons is resolved{one_seed}: measured {_range(contrasts)}{open_ones}."
+    counts = Counter(missing.reason for missing in answer.missing)
+    lacking = "".join(f", {count} {_LACKING.get(reason, reason)}" for reason, count in counts.items())
+    if not parts.keys() & {"better", "worse"}:
+        once = len(parts.get("one seed", ()))
+        one_seed = "" if not once else " (one seed)" if once == len(contrasts) else f" ({once} with one seed)"
+        return f"None of {len(contrasts)} comparisons is resolved{one_seed}: measured {_range(contrasts)}{lacking}."
     total = f" of {len(contrasts)} comparisons" if len(parts) > 1 else " comparisons"
     said = []
     for word, several in parts.items():
         count = f"{len(several)}{'' if said else total}" if len(parts) > 1 else f"all {len(several)}{total}"
         said.append(f"{word} in {count}{f' ({_range(several)})' if several[0].resolved else ''}")
-    text = ", ".join([*said, *([f"{lacking} not run yet"] if lacking else [])])
+    text = ", ".join(said) + lacking
     return f"{text[:1].upper()}{text[1:]}."
 
 
@@ -196,7 +186,7 @@ def _range(contrasts: Sequence[ContrastResult]) -> str:
 def _badge(contrasts: Sequence[ContrastResult], lacking: int) -> tuple[str, str]:
     if not contrasts:
         return "once", "no comparison yet"
-    if all(contrast.difference.seeds == 1 for contrast in contrasts):
+    if not any(contrast.tested for contrast in contrasts):
         return "once", "one seed"
     resolved, count = sum(contrast.resolved for contrast in contrasts), len(contrasts) + lacking
     if resolved == count:
@@ -220,7 +210,8 @@ def _contents(answers: "StudyAnswers", labels: StudyLabels, pictures: bool) -> l
         ("cells", "All cells", bool(results.cells)), ("robustness", "Robustness", bool(labels.robust)),
         ("transfer", "Transfer", bool(labels.transfer)),
         ("training", "Training", any(cell.curves for cell in results.cells)),
-        ("health", "Health", any(cell.health for cell in results.cells)), ("pictures", "Pictures", pictures),
+        ("health", "Health", any(cell.health for cell in results.cells)),
+        ("pictures", "Pictures", pictures or bool(results.cells)),
         ("cost", "Cost", bool(results.cells)), ("repeat", "Repeat it", bool(results.cells)),
     ]  # fmt: skip
     return [(anchor, name) for anchor, name, shown in parts if shown]
@@ -228,9 +219,13 @@ def _contents(answers: "StudyAnswers", labels: StudyLabels, pictures: bool) -> l
 
 def _total(answers: "StudyAnswers") -> str:
     costs = [cell.cost for cell in answers.results.cells]
-    parts = {part: sum(getattr(cost, f"{part}_seconds") for cost in costs) for part in PARTS}
+    names = [*(f"{part}_seconds" for part in PARTS), "images_made"]
+    known = [cost for cost in costs if all(finite(getattr(cost, name)) is not None for name in names)]
+    parts = {part: sum(getattr(cost, f"{part}_seconds") for cost in known) for part in PARTS}
     words = ", ".join(f"{duration(seconds)} {part}" for part, seconds in parts.items())
-    return f"{duration(sum(parts.values()))} in all: {words}; {sum(cost.images_made for cost in costs):,} images made."
+    lacking = f" Without {plural(len(costs) - len(known), 'run')} of unknown cost." if len(known) < len(costs) else ""
+    made = sum(cost.images_made for cost in known)
+    return f"{duration(sum(parts.values()))} in all: {words}; {made:,} images made.{lacking}"
 
 
 def _protocols(answers: "StudyAnswers") -> list[tuple[str, str, str, str]]:

@@ -1,12 +1,22 @@
 """Tables of a study's page: cells, contrasts, corruptions, health, cost, and what repeats each number."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from statistics import fmean
 from typing import TYPE_CHECKING
 
-from syn2co.reports.page_parts import PARTS, Column, Item, PageTable, duration, finite, plural, public_text
+from syn2co.reports.page_parts import (
+    PARTS,
+    Column,
+    Item,
+    PageTable,
+    duration,
+    finite,
+    mean,
+    plural,
+    public_text,
+    signed,
+)
 from syn2co.reports.study_labels import StudyLabels
 from syn2co.studies.comparisons import CellEstimate, ContrastResult, ScoreTable
 from syn2co.studies.results import CellResult, ScoreKey
@@ -15,7 +25,7 @@ from syn2co.studies.statistics import LEVEL, holm
 if TYPE_CHECKING:
     from syn2co.studies.answers import StudyAnswers
 
-_TAGS = {"tied": "not resolved", "best": "best", "once": "one seed"}
+_TAGS = {"tied": "not resolved", "best": "best"}
 
 
 def cells_table(
@@ -27,6 +37,8 @@ def cells_table(
     columns = [Column(factor) for factor in labels.factors]
     columns += [Column(labels.score(key), descending=labels.row(key).higher_is_better) for key in keys]
     marks = {key: against_best(answers, labels, key) for key in keys}
+    best = {key: answers.estimate(answers.best(key) or {}, key) for key in keys}
+    once = {key: cell is not None and cell.estimate.seeds == 1 for key, cell in best.items()}
     rows = []
     for number, levels in enumerate(labels.combinations):
         scores = [answers.estimate(levels, key) for key in keys]
@@ -34,27 +46,33 @@ def cells_table(
             continue
         names = [Item(levels[factor]) for factor in labels.factors]
         seeds = answers.results.study.seeds
-        items = [_score(cell, marks[key].get(number, ""), seeds) for key, cell in zip(keys, scores, strict=True)]
+        marked = zip(scores, (marks[key].get(number, "") for key in keys), (once[key] for key in keys), strict=True)
+        items = [_score(cell, mark, seeds, best_once=best) for cell, mark, best in marked]
         rows.append([*names, *items])
     return PageTable(caption, columns, rows)
 
 
-def _score(cell: CellEstimate | None, mark: str, seeds: int) -> Item:
+def _score(cell: CellEstimate | None, mark: str, seeds: int, *, best_once: bool = False) -> Item:
     if cell is None:
-        return Item("none")
+        return Item("none", last=True)
     form, value = (".1f" if cell.percent else ".3g"), cell.estimate
     low, high = finite(value.low), finite(value.high)
-    ends = "" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
-    tags = [_TAGS[mark]] if mark else []
-    if value.seeds < seeds:
+    ends = "" if low is None or high is None else signed(f"[{low:{form}}, {high:{form}}]")
+    if mark == "once":
+        why = "one seed" if value.seeds == 1 else "the best has one seed" if best_once else "less than two common seeds"
+        tags = [f"not compared: {why}"]
+    else:
+        tags = [_TAGS[mark]] if mark else []
+    if value.seeds < seeds and not (mark == "once" and value.seeds == 1):
         tags.append(f"{value.seeds} of {plural(seeds, 'seed')}")
-    return Item(f"{value.value:{form}}", value.value, ends, ", ".join(tags), mark)
+    return Item(signed(f"{value.value:{form}}"), value.value, ends, ", ".join(tags), mark)
 
 
 def against_best(answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey) -> dict[int, str]:
     """Return, by the cell's place in `labels.combinations`, "best", "tied" if it is not resolved against it, or "once".
 
-    Paired by seed and test image; Holm over the cells. "once": the two have less than two seeds in common.
+    Paired by seed and test image; Holm over the cells. "once": the two have less than two seeds in common, so that
+    nothing can be said.
     """
     best, scored = answers.best(key), [one for one in answers.estimates if one.key == key]
     if best is None or len(scored) < 2:
@@ -62,10 +80,12 @@ def against_best(answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey) ->
     table, p = ScoreTable(answers.results, key), dict[int, float]()
     marks = {labels.combinations.index(best): "best"}
     for number, levels in enumerate(labels.combinations):
-        change = None if levels == best else table.difference(best, levels)
-        if change is not None and change.seeds == 1:
+        if levels == best or answers.estimate(levels, key) is None:
+            continue
+        change = table.difference(best, levels)
+        if change is None or change.seeds == 1:
             marks[number] = "once"
-        elif change is not None:
+        else:
             p[number] = change.p
     adjusted = zip(p, holm(list(p.values())), strict=True)
     return {number: "tied" for number, value in adjusted if value > 1 - LEVEL} | marks
@@ -83,14 +103,16 @@ def contrasts_table(
     rows = []
     for one in (contrast for contrast in contrasts if contrast.key in keys):
         change = one.difference
-        p = "not tested" if change.seeds == 1 else "< 0.001" if one.adjusted_p < 0.001 else f"{one.adjusted_p:.3f}"
+        once = change.seeds == 1
+        p = "not tested" if once else "< 0.001" if one.adjusted_p < 0.001 else f"{one.adjusted_p:.3f}"
+        better = "–" if once else f"{100 * change.improvement:.0f} %"
         rows.append(
             [
                 Item(one.name),
                 *([Item(labels.score(one.key))] if len(keys) > 1 else []),
-                Item(f"{one.number(change.value)} {one.ends}", change.value, plural(change.seeds, "seed")),
-                Item(p, one.adjusted_p),
-                Item(f"{100 * change.improvement:.0f} %", change.improvement),
+                Item(signed(f"{one.number(change.value)} {one.ends}"), change.value, plural(change.seeds, "seed")),
+                Item(p, one.adjusted_p, last=once),
+                Item(better, change.improvement, last=once),
                 Item(_verdict(one)),
                 _smallest(one),
                 _seeds(one),
@@ -108,7 +130,7 @@ def _verdict(contrast: ContrastResult) -> str:
 def _smallest(contrast: ContrastResult) -> Item:
     smallest = contrast.difference.smallest
     if smallest is None:
-        return Item("not known")
+        return Item("not known", last=True)
     return Item(f"{smallest:.1f}" if contrast.percent else f"{smallest:.2g}", smallest)
 
 
@@ -116,8 +138,8 @@ def _seeds(contrast: ContrastResult) -> Item:
     """Return how many seeds one point takes; nothing where the unit has no points."""
     count = contrast.difference.seeds_for_one_point
     if not contrast.percent or contrast.difference.smallest is None:
-        return Item("" if not contrast.percent else "not known")
-    return Item("none: too few test images") if count is None else Item(f"{count:,}", count)
+        return Item("" if not contrast.percent else "not known", last=True)
+    return Item("none: too few test images", last=True) if count is None else Item(f"{count:,}", count)
 
 
 def health_tables(answers: "StudyAnswers", labels: StudyLabels) -> tuple[str, list[PageTable]]:
@@ -162,24 +184,29 @@ def cost_table(answers: "StudyAnswers", labels: StudyLabels) -> PageTable:
     rows = []
     for levels in labels.combinations:
         costs = [cell.cost for cell in answers.results.of(levels).values()]
-        seconds = [fmean(getattr(cost, f"{part}_seconds") for cost in costs) for part in PARTS]
-        images = fmean(cost.images_made for cost in costs)
-        row = [Item(labels.cell(levels)), *(Item(duration(value), value) for value in seconds)]
-        row += [Item(f"{images:,.0f}", images), Item(", ".join(dict.fromkeys(cost.processors for cost in costs)))]
+        seconds = [mean(getattr(cost, f"{part}_seconds") for cost in costs) for part in PARTS]
+        images = mean(cost.images_made for cost in costs)
+        row = [Item(labels.cell(levels)), *(_known(value, duration) for value in seconds)]
+        row += [_known(images, "{:,.0f}".format), Item(", ".join(dict.fromkeys(cost.processors for cost in costs)))]
         rows.append(row + ([_score(answers.estimate(levels, labels.first), "", 0)] if labels.first else []))
     return PageTable("Wall time per run, mean over seeds", columns, rows)
 
 
+def _known(value: float | None, form: Callable[[float], str]) -> Item:
+    return Item("not known", last=True) if value is None else Item(form(value), value)
+
+
 def provenance_table(answers: "StudyAnswers", labels: StudyLabels) -> PageTable:
-    """Return what determines each cell: hashes of cell, settings and encoder, fingerprint of the data, versions."""
-    columns = [Column(name) for name in ("cell", "seed", "cell hash", "settings", "encoder", "data", "version")]
+    """Return what determines each cell: hashes of cell, settings, set and encoder, fingerprint of the data, version."""
+    names = ("cell", "seed", "cell hash", "settings of the run", "set made for it", "encoder", "data", "version")
+    columns = [Column(name) for name in names]
     rows = []
     for cell in answers.results.cells:
         encoders = dict.fromkeys(row.encoder_hash for row in cell.report.rows)
         data = dict.fromkeys(row.data_fingerprint for row in cell.report.rows)
         rows.append(
             [Item(labels.cell(cell.levels)), Item(str(cell.seed), cell.seed), Item(cell.cell),
-             Item(_settings_hash(cell)), Item(", ".join(encoders)), Item(", ".join(data)),
+             Item(_settings_hash(cell)), Item(_set_hash(cell)), Item(", ".join(encoders)), Item(", ".join(data)),
              Item(cell.version)]
         )  # fmt: skip
     return PageTable("Hashes and fingerprints of each cell", columns, rows)
@@ -187,5 +214,13 @@ def provenance_table(answers: "StudyAnswers", labels: StudyLabels) -> PageTable:
 
 def _settings_hash(cell: CellResult) -> str:
     """Return a hash of the resolved settings that the cell's file holds; empty if it holds none."""
-    body = json.dumps(cell.config, sort_keys=True)
-    return blake2b(body.encode(), digest_size=8).hexdigest() if cell.config else ""
+    return _hash(json.dumps(cell.config, sort_keys=True)) if cell.config else ""
+
+
+def _set_hash(cell: CellResult) -> str:
+    """Return a hash of the settings of the synthetic images, which the first command writes; empty if none are made."""
+    return next((_hash(line) for line in cell.commands[:1] if line.startswith("echo ")), "")
+
+
+def _hash(text: str) -> str:
+    return blake2b(text.encode(), digest_size=8).hexdigest()

@@ -15,8 +15,8 @@ WIDE, NARROW = 900, 340
 """Widths in px at which charts are drawn."""
 STYLES = 8
 """Colors, and shapes, before both repeat in another combination."""
-DASHED, HOLLOW = -1, -2
-"""Styles of a guide, and of a mark that is not told apart."""
+DASHED, HOLLOW, ONCE = -1, -2, -3
+"""Styles of a guide, of a mark that is not told apart, and of one that one seed has measured."""
 LETTER = 7.2  # px, a letter of 14 px on average
 _TAU = math.tau
 
@@ -85,8 +85,8 @@ def key(style: int) -> Markup:
     inner = (
         Markup('<path class="guide" d="M1 7H21"/>')
         if style == DASHED
-        else Markup('<path class="{} stroke" d="M0 7H22"/><path class="{} mark" d="{}"/>').format(
-            style_class(style), style_class(style), shape(style, 11, 7, 4.5)
+        else Markup('<path class="{} {}" d="M0 7H22"/><path class="{} mark" d="{}"/>').format(
+            style_class(style), "bar" if style == ONCE else "stroke", style_class(style), shape(style, 11, 7, 4.5)
         )
     )
     return Markup('<svg class="key" width="22" height="14" viewBox="0 0 22 14" aria-hidden="true">{}</svg>').format(
@@ -109,7 +109,8 @@ class Scale:
         cls, values: Sequence[float], ends: tuple[float, float], axis: Axis, *, pad: float, zero: bool = False
     ) -> "Scale":
         change = math.log10 if axis.log else float
-        several = [change(value) for value in (*values, *axis.ticks, *axis.reach)] + ([0.0] if zero else [])
+        finite = (value for value in (*values, *axis.ticks, *axis.reach) if math.isfinite(value))
+        several = [change(value) for value in finite] + ([0.0] if zero else [])
         low, high = (min(several), max(several)) if several else (0.0, 1.0)
         width = (high - low) or abs(high) or 1.0
         low_pad = 0.0 if low == 0 and (zero or axis.reach) else pad
@@ -147,14 +148,16 @@ def _round_step(step: float) -> float:
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= step * 0.999)
 
 
-def style_class(style: int) -> str:
-    """Return the class by which the page's CSS colors a style."""
-    return "hollow" if style == HOLLOW else f"s{style % STYLES}"
+def style_class(style: int, *, once: bool = False) -> str:
+    """Return the classes by which the page's CSS draws a style; what one seed has measured is hollow and dashed."""
+    color = "hollow" if style in (HOLLOW, ONCE) else f"s{style % STYLES}"
+    return f"{color} once" if once or style == ONCE else color
 
 
 def shape(style: int, x: float, y: float, radius: float) -> str:
     """Return the path of a style's shape; shapes move on by one where colors begin again."""
-    return _SHAPES[(style + style // STYLES) % STYLES if style >= 0 else 0](x, y, radius)
+    number = (style + style // STYLES) % STYLES if style >= 0 else 3 if style == ONCE else 0
+    return _SHAPES[number](x, y, radius)
 
 
 def _circle(x: float, y: float, radius: float) -> str:

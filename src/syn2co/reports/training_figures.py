@@ -1,5 +1,6 @@
 """Figures of training: the loss with its uninformative line and window, and the negatives by kind."""
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -8,6 +9,7 @@ from markupsafe import Markup
 
 from syn2co.objective.counts import KINDS
 from syn2co.reports.line_chart import LineChart, Point, Series
+from syn2co.reports.page_parts import finite, plural
 from syn2co.reports.row_chart import ChartRow, Mark, RowChart
 from syn2co.reports.svg import Axis, figure
 
@@ -16,8 +18,14 @@ Records = Sequence[Mapping[str, Any]]
 
 
 def losses(records: Records) -> list[float]:
-    """Return the losses over real negatives that are among the records."""
-    return [record["real_loss"] for record in records if record.get("real_loss") is not None]
+    """Return the finite losses over real negatives that are among the records."""
+    return [loss for record in records if (loss := finite(record.get("real_loss"))) is not None]
+
+
+def gaps(runs: Mapping[str, Records], metric: str = "real_loss") -> str:
+    """Return a sentence on the records whose metric is not finite; empty if there are none."""
+    count = sum(metric in record and finite(record[metric]) is None for records in runs.values() for record in records)
+    return f"Gaps: {plural(count, 'record')} without a finite value." if count else ""
 
 
 def loss_chart(
@@ -43,14 +51,16 @@ def loss_chart(
     longest = max(runs.values(), key=len)
     line = curve("uninformative", longest, "uninformative", 0)
     series.append(Series(line.name, line.points, 0, dashed=True, marked=False))
-    ends = "; ".join(f"{one.name} ends at {one.points[-1].y:.2f}" for one in series if one.points)
-    opened = [record["step"] for record in longest if record.get("synthetic")]
+    ends = "; ".join(f"{one.name} ends at {one.end.y:.2f}" for one in series if one.end is not None)
+    opened = [
+        step for record in longest if record.get("synthetic") and (step := finite(record.get("step"))) is not None
+    ]
     window = (min(opened), max(opened)) if opened else None
     shaded = f"; synthetic negatives from step {window[0]} to {window[1]} (shaded)" if window else ""
     words = "Loss over real negatives" if metric == "real_loss" else "Cross-entropy"
     return LineChart(
         title=f"{words}, {title}",
-        description=f"In nats against steps. {ends}{shaded}",
+        description=f"In nats against steps. {ends}{shaded}. {gaps(runs, metric)}".strip(),
         series=series,
         x=Axis("steps", reach=(0.0,)),
         y=Axis(f"{words.lower()} (nats)", reach=reach),
@@ -60,14 +70,22 @@ def loss_chart(
 
 
 def curve(name: str, records: Records, metric: str, style: int, *, marked: bool = False) -> Series:
-    """Return a metric over the steps; the last point has a tooltip, each one if they are marked."""
-    values = [(record["step"], record[metric]) for record in records if record.get(metric) is not None]
-    told = 0 if marked else len(values) - 1
+    """Return a metric over the steps, a gap where it is not finite; the last point has a tooltip, or each if marked."""
+    steps = [(step, record) for record in records if (step := finite(record.get("step"))) is not None]
+    values = [(step, finite(record[metric])) for step, record in steps if metric in record]
+    told = 0 if marked else max((number for number, (_, value) in enumerate(values) if value is not None), default=0)
     points = [
-        Point(step, value, tip=f"{name}, step {step:,}: {value:.4g}" if number >= told else "")
+        Point(step, math.nan)
+        if value is None
+        else Point(step, value, tip=f"{name}, step {step:,}: {value:.4g}" if number >= told else "")
         for number, (step, value) in enumerate(values)
     ]
     return Series(name, points, style, marked=marked)
+
+
+def has_negatives(several: Sequence[Records]) -> bool:
+    """Return whether the records of some seeds hold mass or hardness of a kind of synthetic negative."""
+    return any(_late(records, metric) for records in several for metric in ("mass", "hardness"))
 
 
 def negatives_charts(runs: Mapping[str, Sequence[Records]]) -> list[Markup]:
@@ -102,7 +120,7 @@ def _late(records: Records, metric: str) -> dict[str, float]:
     """Return the late mean of a metric by kind."""
     late = {}
     for kind in KINDS:
-        values = [record[f"{metric}/{kind}"] for record in records if record.get(f"{metric}/{kind}") is not None]
+        values = [value for record in records if (value := finite(record.get(f"{metric}/{kind}"))) is not None]
         if values:
             late[kind] = fmean(values[-max(1, len(values) // 4) :])
     return late

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from syn2co.core.hints import first_names
 from syn2co.studies.comparisons import (
+    GIVEN,
     CellEstimate,
     ContrastResult,
     ScoreTable,
@@ -12,9 +13,9 @@ from syn2co.studies.comparisons import (
     primary_comparisons,
     shown,
 )
-from syn2co.studies.grid import Levels, text
+from syn2co.studies.grid import Levels, Study, text
 from syn2co.studies.results import ScoreKey, StudyResults
-from syn2co.studies.sentences import StudyEvidence, sentences
+from syn2co.studies.sentences import QuestionAnswer, StudyEvidence, question_answers
 from syn2co.studies.statistics import ONE_SEED
 
 __all__ = ["CellEstimate", "ContrastResult", "StudyAnswers", "answer"]
@@ -28,8 +29,8 @@ class StudyAnswers:
     estimates: list[CellEstimate]
     contrasts: list[ContrastResult]
     """The primary ones of each score, then its exploratory differences."""
-    sentences: dict[str, str]
-    """One text per question: those of the contrasts, "robust" and "transfers"."""
+    questions: dict[str, QuestionAnswer]
+    """One answer per question: those of the contrasts, "robust" and "transfers"."""
     notes: list[str]
     """Sentences on whatever is missing, failed, left out or measured with one seed."""
     headline: ScoreKey | None = None
@@ -39,6 +40,11 @@ class StudyAnswers:
     def __post_init__(self) -> None:
         by_cell = {(frozenset(one.levels.items()), one.key): one for one in self.estimates}
         object.__setattr__(self, "_by_cell", by_cell)
+
+    @property
+    def sentences(self) -> dict[str, str]:
+        """The text of each answer."""
+        return {question: one.text for question, one in self.questions.items()}
 
     def estimate(self, levels: Mapping[str, str], key: ScoreKey) -> CellEstimate | None:
         """Return the estimate of one cell, None if no seed of it has that score."""
@@ -58,8 +64,8 @@ def answer(results: StudyResults) -> StudyAnswers:
         results: cells that may be averaged, as `read_study` gives them.
 
     Returns:
-        Estimates and contrasts of every score; Holm's correction is over the primary contrasts of one score, and by
-        itself over the exploratory differences of one score.
+        Estimates and contrasts of every score; Holm's correction is over all planned primary contrasts of a score, and
+        by itself over its exploratory differences.
     """
     study = results.study
     tables = {key: ScoreTable(results, key) for key in results.scores}
@@ -76,20 +82,27 @@ def answer(results: StudyResults) -> StudyAnswers:
         for table in tables.values()
         for result in (*table.compare(planned, primary=True), *table.compare(explored, primary=False))
     ]
-    evidence = StudyEvidence(study, tables, contrasts)
-    notes = [*results.notes, *_unfinished(results), *_one_seed(results)]
-    notes += [note for table in tables.values() for note in table.notes]
+    evidence = StudyEvidence(results, tables, contrasts)
+    headline = evidence.headline if tables else None
+    notes = [
+        *results.notes,
+        *_unfinished(results),
+        *_one_seed(results),
+        *_unscored(results),
+        *_replaced(study, headline),
+    ]
+    notes += [note for table in tables.values() for note in table.notes] + _unpaired(tables)
     notes += [f"{shown(key)}: is kept without a value per test image, so nothing can be said of it"
               for key in results.scores if key not in tables]  # fmt: skip
-    headline = evidence.headline if tables else None
-    return StudyAnswers(results, estimates, contrasts, sentences(evidence), list(dict.fromkeys(notes)), headline)
+    return StudyAnswers(results, estimates, contrasts, question_answers(evidence), list(dict.fromkeys(notes)), headline)
 
 
 def _unfinished(results: StudyResults) -> list[str]:
     """Return sentences on failed cells, and on planned ones that are not finished."""
     failed = {f"{text(cell.levels)}, seed {cell.seed}": cell.reason for cell in results.failed}
     notes = [f"{name}: failed ({reason})" for name, reason in failed.items()]
-    missing = [name for name in results.missing if name not in failed]
+    left_out = {f"{text(cell.levels)}, seed {cell.seed}" for cell in results.left_out}
+    missing = [name for name in results.missing if name not in failed and name not in left_out]
     planned = len(results.study.cells())
     return notes + ([f"{len(missing)} of {planned} cells are not finished: {first_names(missing)}"] if missing else [])
 
@@ -98,3 +111,30 @@ def _one_seed(results: StudyResults) -> list[str]:
     """Return a sentence on the cells that have one seed."""
     names = [text(levels) for levels in results.study.combinations() if len(results.of(levels)) == 1]
     return [f"{first_names(names)}: {ONE_SEED}"] if names else []
+
+
+def _unscored(results: StudyResults) -> list[str]:
+    """Return a sentence on the cells that are finished without any score."""
+    names = [f"{text(cell.levels)}, seed {cell.seed}" for cell in results.cells if not cell.report.rows]
+    return [f"{first_names(names)}: finished without any score"] if names else []
+
+
+def _unpaired(tables: Mapping[ScoreKey, ScoreTable]) -> list[str]:
+    """Return a sentence per set of seeds that are left out, with the comparisons, and the scores unless it is all."""
+    scores: dict[tuple[str, str], list[str]] = {}
+    for key, table in tables.items():
+        for pair in table.unpaired.items():
+            scores.setdefault(pair, []).append(shown(key))
+    names: dict[tuple[str, str], list[str]] = {}
+    for (name, seeds), several in scores.items():
+        where = "" if len(several) == len(tables) else f" ({', '.join(several)})"
+        names.setdefault((seeds, where), []).append(name)
+    return [f"{first_names(several)}: {seeds}{where}" for (seeds, where), several in names.items()]
+
+
+def _replaced(study: Study, headline: ScoreKey | None) -> list[str]:
+    """Return a sentence if the answers are about another score than the one that the study decides by."""
+    first = ScoreKey(study.protocols[0], "")
+    if headline is None or (headline.data in GIVEN and headline.protocol.startswith(first.protocol)):
+        return []
+    return [f"no cell has numbers of {shown(first)}, which decides; the answers are about {shown(headline)} instead"]

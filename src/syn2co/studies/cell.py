@@ -174,6 +174,9 @@ def _images(cell: Cell, generator: str, config: Config) -> SynthesisSettings:
             raise StudyError(
                 f"{cell.text}: {generator} makes no variations of real images, as replace takes; name flow"
             )
-        return settings.model_copy(update={"vary": True, "per_subject": study.variations, "max_real": real})
+        count = None if real is None else study.variations * real  # not the generator's, which is of unconditional sets
+        work = settings.work.model_copy(update={"count": count})
+        changes = {"vary": True, "per_subject": study.variations, "max_real": real, "work": work}
+        return settings.model_copy(update=changes)
     work = settings.work.model_copy(update={"count": settings.work.count or study.generated})
     return settings.model_copy(update={"max_real": real, "work": work})

@@ -37,7 +37,8 @@ class CellEstimate:
 class ContrastResult:
     """The difference of two cells in one score, one - other, in points of percent if `percent`.
 
-    `difference.improvement` is the probability that `one` is better, whichever direction is.
+    `difference.improvement` is the probability that `one` is better, whichever direction is; what could be resolved is
+    at the level of the corrected interval.
     """
 
     name: str
@@ -49,9 +50,10 @@ class ContrastResult:
     primary: bool
     difference: Difference
     adjusted_p: float
-    """By Holm's procedure, over the primary contrasts of the score or over its exploratory differences."""
+    """By Holm's procedure, over all primary contrasts of the score or all its exploratory differences; one that has
+    no p, for it lacks cells or has one seed, counts with p = 1."""
     low: float
-    """Lower end of the corrected interval."""
+    """Lower end of the corrected interval; with one seed, of the 95 % interval over the test images."""
     high: float
     resolved: bool
     """Whether the corrected interval leaves zero; never with one seed."""
@@ -60,9 +62,32 @@ class ContrastResult:
     sentence: str = ""
 
     @property
+    def tested(self) -> bool:
+        """Whether it has a p: two seeds or more."""
+        return self.difference.seeds > 1
+
+    @property
     def better(self) -> bool:
         """Whether `one` is the better cell, resolved or not."""
         return (self.difference.value > 0) == self.higher_is_better
+
+    @property
+    def reverse(self) -> "ContrastResult":
+        """The same with the two cells exchanged, other - one; its name and sentence are left empty."""
+        change = self.difference
+        turned = replace(
+            change, value=-change.value, low=-change.high, high=-change.low, improvement=1 - change.improvement
+        )
+        return replace(
+            self,
+            name="",
+            one=self.other,
+            other=self.one,
+            difference=turned,
+            low=-self.high,
+            high=-self.low,
+            sentence="",
+        )
 
     @property
     def brief(self) -> str:
@@ -75,8 +100,8 @@ class ContrastResult:
         return f"[{self.number(self.low)}, {self.number(self.high)}]"
 
     def number(self, value: float) -> str:
-        """Return a signed number with as many digits as the score has."""
-        return f"{value:+.1f}" if self.percent else f"{value:+.2g}"
+        """Return a signed number with as many digits as the score has; there is no -0.0."""
+        return f"{round(value, 1) + 0.0:+.1f}" if self.percent else f"{value + 0.0:+.2g}"
 
 
 class CellPair(NamedTuple):
@@ -99,6 +124,14 @@ def shown(key: ScoreKey) -> str:
     return name if key.data in GIVEN else f"{name} on {key.data}"
 
 
+class MissingContrast(NamedTuple):
+    """A planned comparison without a result in one score, and why."""
+
+    name: str
+    reason: str
+    """"not run yet", "failed", "left out", "no such score" or "no common seed"."""
+
+
 class ScoreTable:
     """One score of every cell that has it: a number per seed and test image."""
 
@@ -106,6 +139,7 @@ class ScoreTable:
         self.key, self.study = key, results.study
         self.values: dict[frozenset[tuple[str, str]], dict[int, Float[np.ndarray, " M"]]] = {}
         self.notes: list[str] = []
+        self.unpaired: dict[str, str] = {}  # by the name of the comparison, which seeds are left out
         lacking: list[str] = []
         for cell in sorted(results.cells, key=lambda cell: cell.seed):
             row = cell.score(*key)
@@ -144,9 +178,9 @@ class ScoreTable:
         seeds = [seed for seed in first if seed in second]
         alone = sorted(first.keys() ^ second.keys())
         if name and seeds and alone:
-            self.notes.append(
-                f"{shown(self.key)}, {name}: paired by {_seeds(seeds)}; {_seeds(alone)} "
-                f"{'is' if len(alone) == 1 else 'are'} in one of the two cells alone and left out"
+            are = "is" if len(alone) == 1 else "are"
+            self.unpaired[name] = (
+                f"paired by {_seeds(seeds)}; {_seeds(alone)} {are} in one of the two cells alone and left out"
             )
         if not seeds:
             return None
@@ -156,25 +190,38 @@ class ScoreTable:
         return result.times(self.scale)
 
     def compare(self, comparisons: Sequence[CellPair], *, primary: bool) -> list[ContrastResult]:
-        """Return the comparisons that have cells, corrected over those with two seeds or more."""
-        pairs = [(pair, self.difference(pair.one, pair.other, name=pair.name)) for pair in comparisons]
-        known = [(pair, result) for pair, result in pairs if result is not None]
-        tested = [result for _, result in known if result.seeds > 1]
-        p = [result.p for result in tested]
-        corrected = dict(zip(map(id, tested), zip(holm(p), holm_levels(p), strict=True), strict=True))
-        return [self._result(pair, result, primary, *corrected.get(id(result), (1.0, LEVEL))) for pair, result in known]
+        """Return the comparisons that have cells, corrected over all; one without a p counts with p = 1."""
+        changes = [self.difference(pair.one, pair.other, name=pair.name) for pair in comparisons]
+        p = [1.0 if change is None or change.seeds == 1 else change.p for change in changes]
+        return [
+            self._result(pair, change, primary, adjusted, LEVEL if change.seeds == 1 else level)
+            for pair, change, adjusted, level in zip(comparisons, changes, holm(p), holm_levels(p), strict=True)
+            if change is not None
+        ]
 
     def _result(
         self, pair: CellPair, result: Difference, primary: bool, adjusted: float, level: float
     ) -> ContrastResult:
         low, high = result.interval(level)
-        resolved = result.seeds > 1 and not low <= 0 <= high
-        row = self.some
+        resolved, row = result.seeds > 1 and not low <= 0 <= high, self.some
+        result = result.resolvable_at(level, point=0.01 * self.scale)
         contrast = ContrastResult(
             pair.name, pair.question, self.key, pair.one, pair.other, primary, result, adjusted, low, high, resolved,
             row.percent, row.higher_is_better,
         )  # fmt: skip
         return replace(contrast, sentence=sentence(contrast))
+
+
+def why_missing(results: StudyResults, pair: CellPair, table: ScoreTable | None) -> str:
+    """Return why two cells have no difference in a score, as `MissingContrast.reason`; None is a score of no cell."""
+    sides = [levels for levels in (pair.one, pair.other) if table is None or not table.of(levels)]
+    if not sides:
+        return "no common seed"
+    reasons = {"no such score": results.cells, "failed": results.failed, "left out": results.left_out}
+    for reason, cells in reasons.items():
+        if any(cell.levels in sides for cell in cells):
+            return reason
+    return "not run yet"
 
 
 def primary_comparisons(study: Study) -> list[CellPair]:
@@ -224,7 +271,7 @@ def sentence(result: ContrastResult) -> str:
     """Return the comparison in words: resolved, or what could have been."""
     name, change, drawn = result.name[:1].upper() + result.name[1:], result.difference, _measured(result)
     name += "" if result.primary else " (exploratory)"
-    if change.seeds == 1:
+    if not result.tested:
         return f"{name}: {drawn} {result.ends} over the test images; {ONE_SEED}."
     if result.resolved:
         worse = "" if result.better else ", for the worse"

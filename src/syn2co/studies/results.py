@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from syn2co.core.errors import ConfigError, EvaluationError, StudyError
 from syn2co.core.files import write_atomically
@@ -111,6 +111,8 @@ class StudyResults:
     failed: tuple[FailedCell, ...] = ()
     notes: tuple[str, ...] = ()
     """Sentences on whatever is missing, left out or different."""
+    left_out: tuple[CellResult, ...] = ()
+    """Finished cells that must not be averaged with the others."""
 
     def of(self, levels: Mapping[str, str]) -> dict[int, CellResult]:
         """Return the finished cells of these levels by seed, in order."""
@@ -153,15 +155,26 @@ def read_study(folders: str | Path | Sequence[str | Path]) -> StudyResults:
             )
     notes: list[str] = []
     results = [_parse_noted(path, notes) for folder, _ in studies for path in _files(folder)]
-    cells: dict[tuple[str, str], CellResult] = {}
-    for one in results:
-        if isinstance(one, CellResult):
-            cells.setdefault((one.cell, one.version), one)
-    kept = _comparable(list(cells.values()), study, notes)
-    finished = {_key(cell) for cell in cells.values()}
+    cells = _distinct([one for one in results if isinstance(one, CellResult)], notes)
+    kept = _comparable(cells, study, notes)
+    finished = {_key(cell) for cell in cells}
     failed = {_key(one): one for one in results if isinstance(one, FailedCell) and _key(one) not in finished}
-    most = max([study.seeds, *(cell.seed + 1 for cell in kept)])
-    return StudyResults(study.model_copy(update={"seeds": most}), kept, tuple(failed.values()), tuple(notes))
+    averaged = {_key(cell) for cell in kept}
+    left_out = tuple(cell for cell in cells if _key(cell) not in averaged)
+    most = max([*(other.seeds for _, other in studies), *(cell.seed + 1 for cell in kept)])
+    study = study.model_copy(update={"seeds": most})
+    return StudyResults(study, kept, tuple(failed.values()), tuple(notes), left_out)
+
+
+def _distinct(cells: Sequence[CellResult], notes: list[str]) -> list[CellResult]:
+    """Return each cell once, the first of those that stand in several folders."""
+    firsts: dict[tuple[str, str], CellResult] = {}
+    for cell in cells:
+        first = firsts.setdefault((cell.cell, cell.version), cell)
+        if first is not cell and first.report.to_json() != cell.report.to_json():
+            name = f"{text(cell.levels)}, seed {cell.seed}"
+            notes.append(f"{name}: stands here twice with other scores; the first is taken")
+    return list(firsts.values())
 
 
 def _files(folder: Path) -> list[Path]:
@@ -268,14 +281,25 @@ class _FailedFile(BaseModel):
     reason: str
 
 
+class _CostFile(BaseModel):
+    """JSON of a cell's cost."""
+
+    model_config = ConfigDict(extra="forbid")
+    training_seconds: FiniteFloat
+    generation_seconds: FiniteFloat
+    evaluation_seconds: FiniteFloat
+    images_made: int
+    processors: str
+
+
 class _CellFile(BaseModel):
     """JSON of a finished cell, without its format; the scores are `report_of`'s."""
 
     cell: str
     levels: dict[str, str]
-    seed: int
+    seed: int = Field(ge=0, lt=10_000)  # a study plans all seeds up to the largest
     evaluation: dict[str, Any]
-    cost: dict[str, float | str]
+    cost: _CostFile
     steps: int
     health: dict[str, Any]
     curves: list[dict[str, Any]]
@@ -321,7 +345,10 @@ def _commonest(values: Iterable[Any]) -> Any:
 
 
 def _forms(cell: CellResult) -> dict[ScoreKey, tuple[str, str]]:
-    return {ScoreKey(row.protocol, row.data): (row.protocol_hash, row.data_fingerprint) for row in cell.report.rows}
+    return {
+        ScoreKey(row.protocol, row.data): (row.protocol_hash, f"{row.data_fingerprint} {row.n_test}")
+        for row in cell.report.rows
+    }
 
 
 def _odd(cell: CellResult, version: str, usual: Mapping[ScoreKey, tuple[str, str]], shared: Mapping[str, str]) -> str:

@@ -156,11 +156,14 @@ class _Queue:
         self.run, self.waiting, self.budget, self.jobs, self.expected = run, list(waiting), budget, jobs, expected
         self.started, self.lock = time.monotonic(), threading.Lock()
         self.begun: list[CellJob] = []
+        self.ended: list[CellJob] = []
         self.left_out = 0
 
     def __iter__(self) -> Iterator[CellJob]:
         while (job := self.next()) is not None:
             yield job
+            with self.lock:
+                self.ended.append(job)  # finished, failed, or run elsewhere: it takes no more time
 
     def next(self) -> CellJob | None:
         """Return the next cell, None if there is none or the budget is used up."""
@@ -168,9 +171,9 @@ class _Queue:
             if not self.waiting:
                 return None
             job = self.waiting[0]
-            if self.budget is not None and not any(job is cell for cell in self.begun):
+            if self.budget is not None and not _among(self.begun, job):
                 group = self._comparison(job)
-                pledged = [cell for cell in self.begun if not self.run.is_done(cell)]
+                pledged = [cell for cell in self.begun if not _among(self.ended, cell)]
                 left = self.budget - (time.monotonic() - self.started) - self._seconds(pledged)
                 if self._seconds(group) > left:
                     self.left_out, self.waiting = len(self.waiting), []
@@ -196,6 +199,10 @@ class _Queue:
             if cell.levels in sides:
                 return [one for one in self.waiting if one.cell.seed == cell.seed and one.cell.levels in sides]
         return [job]
+
+
+def _among(cells: Sequence[CellJob], job: CellJob) -> bool:
+    return any(job is cell for cell in cells)
 
 
 def expected_seconds(run: StudyRun, job: CellJob) -> float:

@@ -11,13 +11,15 @@ from syn2co.studies.comparisons import (
     CellEstimate,
     CellPair,
     ContrastResult,
+    MissingContrast,
     ScoreTable,
     primary_comparisons,
     resolvable,
     shown,
+    why_missing,
 )
 from syn2co.studies.grid import Cell, Levels, Study
-from syn2co.studies.results import ScoreKey
+from syn2co.studies.results import ScoreKey, StudyResults
 from syn2co.studies.statistics import ONE_SEED
 
 ROBUST = ("robustness", "corrupt", "imagenet")
@@ -28,9 +30,13 @@ ROBUST = ("robustness", "corrupt", "imagenet")
 class StudyEvidence:
     """All comparisons of a study, and its scores by name."""
 
-    study: Study
+    results: StudyResults
     tables: Mapping[ScoreKey, ScoreTable]
     contrasts: Sequence[ContrastResult]
+
+    @property
+    def study(self) -> Study:
+        return self.results.study
 
     @property
     def headline(self) -> ScoreKey:
@@ -40,65 +46,115 @@ class StudyEvidence:
         exact = [key for key in keys if key.protocol == first]
         return (exact or keys or list(self.tables))[0]
 
-    def primary(self, key: ScoreKey) -> list[ContrastResult]:
-        return [result for result in self.contrasts if result.primary and result.key == key]
+    def primary(self, key: ScoreKey | None, pairs: Sequence[CellPair]) -> list[ContrastResult]:
+        """Return the results of some planned comparisons in one score; None is a score of no cell."""
+        names = {pair.name for pair in pairs}
+        return [result for result in self.contrasts if result.primary and result.key == key and result.name in names]
+
+    def missing(self, key: ScoreKey | None, pairs: Sequence[CellPair]) -> list[MissingContrast]:
+        """Return those planned comparisons that have no result in one score."""
+        table, known = None if key is None else self.tables[key], {one.name for one in self.primary(key, pairs)}
+        lacking = [pair for pair in pairs if pair.name not in known]
+        return [MissingContrast(pair.name, why_missing(self.results, pair, table)) for pair in lacking]
 
     def between(self, key: ScoreKey, one: Levels, other: Levels) -> ContrastResult | None:
-        """Return the comparison of two cells, the primary one before an exploratory one."""
-        pairs = [result for result in self.contrasts if (result.key, result.one, result.other) == (key, one, other)]
-        return next((result for result in pairs if result.primary), next(iter(pairs), None))
+        """Return the comparison of two cells, whichever was planned as the first; the primary one before the others."""
+        results = [result for result in self.contrasts if result.key == key]
+        pairs = [result for result in results if (result.one, result.other) == (one, other)]
+        pairs += [result.reverse for result in results if (result.other, result.one) == (one, other)]
+        return min(pairs, key=lambda result: not result.primary, default=None)
 
 
-def sentences(evidence: StudyEvidence) -> dict[str, str]:
+@dataclass(frozen=True)
+class QuestionAnswer:
+    """What a study says to one question."""
+
+    contrasts: Sequence[ContrastResult]
+    """The comparisons on whose resolution it rests, of one score or several."""
+    missing: Sequence[MissingContrast]
+    """The planned ones among them that have no result, by score."""
+    said: str
+    """All of them in words."""
+    more: str
+    """What else is known; empty if nothing is."""
+
+    @property
+    def text(self) -> str:
+        """The whole answer."""
+        return f"{self.said} {self.more}".strip()
+
+
+def question_answers(evidence: StudyEvidence) -> dict[str, QuestionAnswer]:
     """Return the answer to each question that the study asks or has scores for."""
-    results = evidence.primary(evidence.headline) if evidence.tables else []
-    answers: dict[str, str] = {}
-    for question in dict.fromkeys(contrast.question for contrast in evidence.study.contrasts):
-        asked = [pair.name for pair in primary_comparisons(evidence.study) if pair.question == question]
-        answers[question] = summary([result for result in results if result.question == question], asked)
+    pairs, first = primary_comparisons(evidence.study), evidence.headline if evidence.tables else None
+    answers: dict[str, QuestionAnswer] = {}
     more: dict[str, Callable[[StudyEvidence], list[str]]] = {"enough": _enough, "ratio": _ratio}
-    for question in answers.keys() & more.keys() if evidence.tables else ():
-        answers[question] = " ".join([answers[question], *more[question](evidence)])
+    for question in dict.fromkeys(contrast.question for contrast in evidence.study.contrasts):
+        texts = more[question](evidence) if question in more and evidence.tables else []
+        answers[question] = _answer(evidence, [first], [pair for pair in pairs if pair.question == question], texts)
     rows = {key: table.some for key, table in evidence.tables.items()}
     transfer = transfer_scores(rows, evidence.study.protocols[0])
+    trained = [pair for pair in pairs if pair.question != "random"] or pairs
+    untrained = [pair for pair in pairs if pair not in trained]
     for question, keys in (("robust", robustness_scores(rows)), ("transfers", transfer)):
-        if keys and evidence.study.contrasts:
-            asked = [pair.name for pair in primary_comparisons(evidence.study)]
-            answers[question] = " ".join(summary(evidence.primary(key), asked) for key in keys)
+        if keys and pairs:
+            apart = [text for key in keys if (text := _one_by_one(evidence, key, untrained))]
+            answers[question] = _answer(evidence, keys, trained, apart)
     return answers
 
 
-def summary(results: Sequence[ContrastResult], asked: Sequence[str]) -> str:
-    """Return the comparisons of one score in words: which are resolved, which not, which have no cells yet.
+def _answer(
+    evidence: StudyEvidence, keys: Sequence[ScoreKey | None], pairs: Sequence[CellPair], more: Sequence[str]
+) -> QuestionAnswer:
+    by_key = [(evidence.primary(key, pairs), evidence.missing(key, pairs)) for key in keys]
+    return QuestionAnswer(
+        [result for results, _ in by_key for result in results],
+        [one for _, missing in by_key for one in missing],
+        " ".join(summary(results, missing) for results, missing in by_key),
+        " ".join(more),
+    )
 
-    Args:
-        results: those that have cells.
-        asked: names of all that were planned.
-    """
-    missing = [name for name in asked if name not in {result.name for result in results}]
-    rest = f" Not run yet: {'; '.join(missing)}." if missing else ""
+
+def _one_by_one(evidence: StudyEvidence, key: ScoreKey, pairs: Sequence[CellPair]) -> str:
+    """Return a sentence for each comparison; those with a random encoder say nothing of the ways to train."""
+    said = [result.sentence for result in evidence.primary(key, pairs)]
+    return " ".join([*said, *_lacking(evidence.missing(key, pairs))])
+
+
+def _lacking(missing: Sequence[MissingContrast]) -> list[str]:
+    """Return a sentence per reason for which comparisons have no result."""
+    reasons = dict.fromkeys(one.reason for one in missing)
+    names = {reason: "; ".join(one.name for one in missing if one.reason == reason) for reason in reasons}
+    return [f"{reason[:1].upper()}{reason[1:]}: {several}." for reason, several in names.items()]
+
+
+def summary(results: Sequence[ContrastResult], missing: Sequence[MissingContrast]) -> str:
+    """Return the comparisons of one score in words: which are resolved, which not, which have no result and why."""
+    rest = "".join(f" {text}" for text in _lacking(missing))
     if len(results) < 2:
         return (results[0].sentence if results else "No answer yet.") + rest
     score, first = shown(results[0].key), results[0]
     lower = "" if first.higher_is_better else ", where lower is better"
     unit = f"points of {score}" if first.percent else score
     better, worse = ([one for one in results if one.resolved and one.better is side] for side in (True, False))
-    open_ones = [result for result in results if not result.resolved]
-    parts = [(better, "resolved"), (worse, "resolved, for the worse"), (open_ones, "not resolved")]
-    said = (f"{title}: {'; '.join(one.brief for one in several)}" for several, title in parts if several)
+    open_ones = [result for result in results if result.tested and not result.resolved]
+    once = [result for result in results if not result.tested]
+    parts = {"Resolved": better, "Resolved, for the worse": worse, "Not resolved": open_ones,
+             f"Not tested ({ONE_SEED})": once}  # fmt: skip
+    said = [f"{title}: {'; '.join(one.brief for one in several)}{_closing(several) if several is open_ones else ''}."
+            for title, several in parts.items() if several]  # fmt: skip
     count = len(better) + len(worse)
-    text = f"{count or 'None'} of {len(results)} comparisons {'is' if count < 2 else 'are'} resolved ({unit}{lower}). "
-    return text + ". ".join(part[:1].upper() + part[1:] for part in said) + f"{_closing(open_ones)}.{rest}"
+    text = f"{count or 'None'} of {len(results)} comparisons {'is' if count < 2 else 'are'} resolved ({unit}{lower})."
+    return " ".join([text, *said]) + rest
 
 
 def _closing(results: Sequence[ContrastResult]) -> str:
     """Return what those that are not resolved could have shown at best, by the one that was measured worst."""
     known = [result for result in results if result.difference.smallest is not None]
-    one_seed = f"; {ONE_SEED}" if any(result.difference.seeds == 1 for result in results) else ""
     if not known:
-        return one_seed
+        return ""
     worst = max(known, key=lambda result: result.difference.smallest or 0)
-    return f"; {resolvable(worst)}{' (the least certain one)' if len(known) > 1 else ''}{one_seed}"
+    return f"; {resolvable(worst)}{' (the least certain one)' if len(known) > 1 else ''}"
 
 
 class CurvePoint(NamedTuple):
@@ -151,9 +207,11 @@ def axis_numbers(study: Study) -> dict[str, float]:
 def _where(level: str, known: Mapping[str, ContrastResult], helped: Sequence[str], axis: str) -> str:
     """Return at which numbers of real images a curve is better than real images alone."""
     worse = [name for name, result in known.items() if result.resolved and not result.better]
-    open_ones = [name for name in known if name not in (*helped, *worse)]
+    once = [name for name, result in known.items() if not result.tested]
+    open_ones = [name for name in known if name not in (*helped, *worse, *once)]
     parts = [f"better with {_list(helped)} {axis}"]
     parts += [f"not resolved with {_list(open_ones)}"] if open_ones else []
+    parts += [f"one seed with {_list(once)}"] if once else []
     parts += [f"worse with {_list(worse)}"] if worse else []
     primary = all(known[name].primary for name in (*helped, *worse))
     return f"{level[:1].upper() + level[1:]}: {', '.join(parts)}{'' if primary else ' (exploratory)'}."
@@ -221,18 +279,26 @@ def _ratio(evidence: StudyEvidence) -> list[str]:
         dict.fromkeys(index for index in (0, best - 1, best + 1) if 0 <= index < len(cells) and index != best)
     )
     pairs = [CellPair(_percent(cells[index][0]), None, cells[best][1], cells[index][1]) for index in others]
-    planned = [evidence.between(key, pair.one, pair.other) for pair in pairs]
     explored = {result.name: result for result in table.compare(pairs, primary=False)}
-    compared = []
-    for pair, result in zip(pairs, planned, strict=True):
-        if (result := result if result is not None and result.primary else explored.get(pair.name)) is None:
-            continue
-        verdict = "resolved" if result.resolved else "not resolved"
-        how = "" if result.primary else ", exploratory"
-        compared.append(f"against {pair.name} {result.number(result.difference.value)} {result.ends}, {verdict}{how}")
+    results = [evidence.between(key, pair.one, pair.other) or explored.get(pair.name) for pair in pairs]
+    compared = [_against(pair.name, result) for pair, result in zip(pairs, results, strict=True)]
+    seeds = [len(table.of(cell)) for _, cell in cells]
+    if seeds[best] == 1 or any(result is not None and not result.tested for result in results):
+        compared.append(ONE_SEED)
     value, share = _value(table.estimate(cells[best][1])), _percent(cells[best][0])
     number = f"{value:.1f} %" if table.some.percent else f"{value:.3g}"
+    number += f", {'one seed' if seeds[best] == 1 else f'{seeds[best]} seeds'}"
+    number += f"; others have up to {max(seeds)}" if max(seeds) > seeds[best] else ""
     return [f"The best share of synthetic images is {share} ({shown(key)} {number}): {'; '.join(compared)}."]
+
+
+def _against(name: str, result: ContrastResult | None) -> str:
+    """Return the difference to one other share in words."""
+    if result is None:
+        return f"against {name} no common seed"
+    verdict = "resolved" if result.resolved else "not resolved" if result.tested else "one seed"
+    how = "" if result.primary else ", exploratory"
+    return f"against {name} {result.number(result.difference.value)} {result.ends}, {verdict}{how}"
 
 
 def _percent(share: float) -> str:

@@ -62,13 +62,12 @@ class Spread(NamedTuple):
             low, high = np.where(leaves_zero, low, middle), np.where(leaves_zero, middle, high)
         return np.exp(high)
 
-    def smallest(self, seeds: int) -> _Numbers:
-        """Return the smallest difference that as many seeds would resolve at 5 %, with a power of 80 %."""
-        share = self.seeds / seeds
+    def smallest(self, seeds: int, *, error: float = 1 - LEVEL) -> _Numbers:
+        """Return the smallest difference that as many seeds would resolve at this error rate, with a power of 80 %."""
+        share, of_test = self.seeds / seeds, _noncentrality(self.images - 1, error)
         of_seeds = np.maximum(self.of_seeds, self.residual) * share
-        both = _noncentrality(seeds - 1) ** 2 * of_seeds + _noncentrality(self.images - 1) ** 2 * self.of_images
-        images = _noncentrality(self.images - 1) ** 2 * (self.of_images + self.residual * share)
-        return np.sqrt(np.maximum(both, images))
+        both = _noncentrality(seeds - 1, error) ** 2 * of_seeds + of_test**2 * self.of_images
+        return np.sqrt(np.maximum(both, of_test**2 * (self.of_images + self.residual * share)))
 
     def times(self, factor: float) -> "Spread":
         """Return the spread of values that are as many times as large."""
@@ -102,16 +101,16 @@ def spread(values: Float[np.ndarray, "*B S M"]) -> Spread:
 
 
 @lru_cache(maxsize=4096)
-def _noncentrality(freedom: int) -> float:
-    """Return the true difference, in standard errors, that a two-sided t test at 5 % finds with a power of 80 %."""
+def _noncentrality(freedom: int, error: float) -> float:
+    """Return the true difference, in standard errors, that a two-sided t test finds with a power of 80 %."""
     from scipy.optimize import brentq
     from scipy.stats import nct
 
     freedom = max(freedom, 1)
-    quantile = -float(stdtrit(freedom, (1 - LEVEL) / 2))
+    quantile = -float(stdtrit(freedom, error / 2))
     if freedom > 100:
         return quantile + float(stdtrit(freedom, POWER))
-    root: Any = brentq(lambda shift: nct.sf(quantile, freedom, shift) - POWER, 1, 40)
+    root: Any = brentq(lambda shift: nct.sf(quantile, freedom, shift) - POWER, quantile, 2 * quantile + 10)
     return float(root)
 
 
@@ -145,8 +144,8 @@ class Difference:
     improvement: float
     """P(true difference > 0): 1 - p/2 for a positive difference, p/2 for a negative one."""
     smallest: float | None
-    """Smallest true difference that this design would have resolved at 5 % with a power of 80 %; None if it is not
-    known: one seed, or no spread at all."""
+    """Smallest true difference that this design would have resolved at the level with a power of 80 %; None if it is
+    not known: one seed, or no spread at all."""
     seeds_for_one_point: int | None
     """Seeds with which one point would be the smallest; None: no number of seeds does, the test images are too few, or
     it is not known."""
@@ -158,6 +157,13 @@ class Difference:
         """Return the ends of the interval of another level."""
         half = float(self.spread.half(1 - level))
         return self.value - half, self.value + half
+
+    def resolvable_at(self, level: float, *, point: float = 0.01) -> "Difference":
+        """Return the same with the smallest difference and the seeds for one point of another level."""
+        if self.smallest is None:
+            return self
+        smallest = float(self.spread.smallest(self.seeds, error=1 - level))
+        return replace(self, smallest=smallest, seeds_for_one_point=_seeds_for(point, self.spread, 1 - level))
 
     def times(self, factor: float) -> "Difference":
         """Return the same in another unit, such as percent."""
@@ -196,7 +202,7 @@ def difference(
     Args:
         one: one number per seed and test image.
         other: those of the other cell, the same seeds and images in the same order.
-        level: share of the intervals that hold the true difference.
+        level: share of the intervals that hold the true difference; what could be resolved is of this level too.
         point: what "one point" is in the unit of the values.
 
     Raises:
@@ -216,16 +222,16 @@ def difference(
     return Difference(
         mean, mean - half, mean + half, p,
         improvement=float(1 + np.sign(mean) * (1 - p)) / 2,
-        smallest=float(parts.smallest(parts.seeds)) if known else None,
-        seeds_for_one_point=_seeds_for(point, parts) if known else None,
+        smallest=float(parts.smallest(parts.seeds, error=1 - level)) if known else None,
+        seeds_for_one_point=_seeds_for(point, parts, 1 - level) if known else None,
         seeds=parts.seeds, images=parts.images, spread=parts,
     )  # fmt: skip
 
 
-def _seeds_for(point: float, parts: Spread) -> int | None:
+def _seeds_for(point: float, parts: Spread, error: float) -> int | None:
     """Return the smallest number of seeds, 2 at least, that resolves a difference; None if none of 10,000 does."""
     numbers = range(2, MOST_SEEDS + 1)
-    index = bisect_left(numbers, True, key=lambda seeds: bool(parts.smallest(seeds) <= point))
+    index = bisect_left(numbers, True, key=lambda seeds: bool(parts.smallest(seeds, error=error) <= point))
     return numbers[index] if index < len(numbers) else None
 
 

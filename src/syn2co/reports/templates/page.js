@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const number = (text) => (text === "" ? NaN : Number(text));
+  const plain = (text) => text.replace(/(\d),(?=\d{3}(?!\d))/g, "$1");
   const compare = (one, two) => {
     const [a, b] = [number(one), number(two)];
     return Number.isNaN(a) || Number.isNaN(b) ? one.localeCompare(two, "en", { numeric: true }) : a - b;
@@ -11,7 +12,7 @@
     const order = head.getAttribute("aria-sort") === first ? other : first;
     for (const one of head.parentNode.cells) one.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", order);
-    const value = (row) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();
+    const value = (row) => row.cells[column].dataset.sort ?? plain(row.cells[column].textContent.trim());
     const sign = order === "ascending" ? 1 : -1;
     const rows = [...body.rows].sort((a, b) => {
       const [one, two] = [value(a), value(b)];
