@@ -84,7 +84,24 @@ def test_images_that_are_gone_take_no_answer(folder: Path, tmp_path: Path) -> No
     shutil.rmtree(copy / "sets")
     (copy / PICTURES).unlink()
     study(TINY, StudyInputs(real=DIGITS, train=DIGITS, test=("builtin:digits:test",)), out=copy, progress=False)
-    assert [caption.split(" ")[0] for caption in stored_pictures(copy)] == ["Test"]
+    assert [caption.split(" of ")[0] for caption in stored_pictures(copy)] == [
+        "Real images", "Test images and their nearest",
+    ]  # fmt: skip
+
+
+def test_cells_without_their_runs_leave_the_pictures_to_the_others(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Named defect: in a folder that held some cells as cell.json alone, the first of them cost both pictures."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    runs = {run.parent.name.split("-")[0]: run for run in copy.glob("cells/*/run")}
+    for name, left in (("half", 2), ("real", 1)):  # the mixed one is taken while it is there, then the other
+        (copy / PICTURES).unlink()
+        shutil.rmtree(runs[name])
+        study(TINY, StudyInputs(real=DIGITS, train=DIGITS, test=("builtin:digits:test",)), out=copy, progress=False)
+        assert len(stored_pictures(copy)) == left
+    assert "a picture of the page is missing (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

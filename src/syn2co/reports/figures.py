@@ -61,7 +61,7 @@ def image_rows(rows: Mapping[str, Sequence[Image]]) -> Figure:
     """Return a figure with one row of thumbnails for each name, captioned at the left."""
     assert rows and all(rows.values()), "no images to show"
     columns = max(map(len, rows.values()))
-    figure = blank_figure(1.1 + _CELL * columns, 0.2 + _CELL * len(rows))
+    figure = blank_figure(1.5 + _CELL * columns, 0.2 + _CELL * len(rows))
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, images) in zip(grid, rows.items(), strict=True):
         for axes in line[len(images) :]:
@@ -70,7 +70,7 @@ def image_rows(rows: Mapping[str, Sequence[Image]]) -> Figure:
             _show(axes, image)
         line[0].set_ylabel(short_name(name, 16), rotation=0, ha="right", va="center", labelpad=8, color=INK)
     width, height = figure.get_size_inches()
-    figure.subplots_adjust(1.05 / width, 0.08 / height, 1 - 0.05 / width, 1 - 0.08 / height, 0.06, 0.06)
+    figure.subplots_adjust(1.45 / width, 0.08 / height, 1 - 0.05 / width, 1 - 0.08 / height, 0.06, 0.06)
     return figure
 
 

@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import BaseModel
 
-from syn2co.core.errors import FileError
+from syn2co.core.errors import FileError, Syn2CoError
 from syn2co.core.files import write_atomically
 from syn2co.core.json_files import JsonError, read_json
 from syn2co.core.keyed_rng import permutation
+from syn2co.core.progress import note
 from syn2co.data.open import open_images
 from syn2co.evaluation.features import extract
 from syn2co.evaluation.protocols.knn import neighbors
@@ -95,8 +96,8 @@ def draw_pictures(run: StudyRun) -> dict[str, bytes]:
         try:
             caption, figure = draw(run, jobs)
             pictures[public_text(caption)] = small_png(figure)
-        except Exception:  # whatever keeps a picture from being drawn must not take the answers; the page says so
-            continue
+        except (Syn2CoError, OSError, ValueError) as error:  # must not take the answers
+            note(f"a picture of the page is missing ({error})")
     return {caption: data for caption, data in pictures.items() if len(data) <= LARGEST}
 
 
@@ -107,7 +108,8 @@ def _beside(run: StudyRun, jobs: Sequence[CellJob]) -> tuple[str, Figure]:
         vary = job.images is not None and job.images.vary
         name = f"{job.cell.level.source}{' variations' if vary else ''}"
         made = job.config.data.synthetic if job.images is None else (str(job.set_folder(run.folder)),)
-        if made and len(sources) <= MOST_SETS:
+        stored = job.images is None or Path(made[0]).is_dir()  # of merged folders, or after a clearing, some are not
+        if made and stored and len(sources) <= MOST_SETS:
             sources.setdefault(name, made)
     rows = {name: _some(open_images(list(specs), check=False), name) for name, specs in sources.items()}
     kinds = "Real and synthetic images" if len(rows) > 1 else "Real images"
@@ -120,6 +122,7 @@ def _some(images: ImageSet, name: str) -> list[Image]:
 
 def _nearest(run: StudyRun, jobs: Sequence[CellJob]) -> tuple[str, Figure]:
     """Return test images beside their nearest labeled ones in the features of a run, a mixed one if there is any."""
+    jobs = [job for job in jobs if (run.cell_folder(job) / RUN).is_dir()] or jobs
     job = next((job for job in jobs if job.cell.level.images != "real"), jobs[0])
     sides = [open_images(list(specs), check=False) for specs in (job.inputs.train, job.inputs.test)]
     labeled = [images.subset(np.flatnonzero(images.labels >= 0)) for images in sides]
