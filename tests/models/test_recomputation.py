@@ -84,6 +84,23 @@ def test_features_and_gradients_keep_their_bits(name: str, options: dict[str, An
     assert after < 0.9 * before
 
 
+def test_other_weights_get_their_own_gradients() -> None:
+    """Named defect: the backward pass of `functional_call` came after it, and computed with the layer's own weights."""
+    backbone = network("vit_tiny_patch16_224", depth=1)
+    images = torch.randn(2, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    others = {name: (2 * part).detach().requires_grad_() for name, part in backbone.named_parameters()}
+
+    def gradients() -> list[torch.Tensor]:
+        features = torch.func.functional_call(backbone, others, (images,))
+        return list(torch.autograd.grad(features.square().sum(), list(others.values())))
+
+    backbone.requires_grad_(False)
+    wanted = gradients()
+    use_recomputation(backbone)
+    assert changed(backbone) == [_Attention, _Mlp]
+    assert all(torch.equal(*pair) for pair in zip(gradients(), wanted, strict=True))
+
+
 def test_every_block_of_a_vision_transformer_does_it() -> None:
     backbone = network("vit_tiny_patch16_224")
     use_recomputation(backbone)

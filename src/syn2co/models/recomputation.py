@@ -9,6 +9,7 @@ from jaxtyping import Float
 from timm.layers.attention import Attention
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 
@@ -32,10 +33,9 @@ class _Mlp(Mlp):
     def forward(self, x: Tensor) -> Tensor:
         if not _trains(self):
             return super().forward(x)
-        return checkpoint(self._activate, self.fc1(x), use_reentrant=False, preserve_rng_state=False)
-
-    def _activate(self, hidden: Tensor) -> Tensor:
-        return self.fc2(self.norm(self.act(hidden)))
+        # The weights are arguments: whoever calls the layer with others, by functional_call, gets their gradients.
+        hidden, weight, bias = self.fc1(x), self.fc2.weight, self.fc2.bias
+        return checkpoint(_activate, self.act, hidden, weight, bias, use_reentrant=False, preserve_rng_state=False)
 
 
 def _trains(layer: nn.Module) -> bool:
@@ -46,6 +46,15 @@ def _attend(
     query: Float[Tensor, "B H N d/H"], key: Float[Tensor, "B H N d/H"], value: Float[Tensor, "B H N d/H"]
 ) -> Float[Tensor, "B H N d/H"]:
     return (query @ key.transpose(-2, -1)).softmax(-1) @ value
+
+
+def _activate(act: nn.Module, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return linear(act(hidden), weight, bias)
+
+
+def _is_bare(layer: Mlp) -> bool:
+    """Return whether there is nothing but an activation without weights between the two layers."""
+    return isinstance(layer.norm, nn.Identity) and not [*layer.act.parameters()]
 
 
 def use_recomputation(module: nn.Module) -> None:
@@ -64,5 +73,5 @@ def use_recomputation(module: nn.Module) -> None:
             continue
         if type(layer) is Attention and layer.gate is None:
             layer.__class__ = _Attention
-        elif type(layer) is Mlp:
+        elif type(layer) is Mlp and type(layer.fc2) is nn.Linear and _is_bare(layer):
             layer.__class__ = _Mlp
