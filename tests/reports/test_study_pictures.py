@@ -10,6 +10,7 @@ import study_pages
 from PIL import Image
 
 from syn2co.core import keyed_rng
+from syn2co.reports import study_pictures
 from syn2co.reports.figures import image_rows
 from syn2co.reports.report import report
 from syn2co.reports.study import study
@@ -102,6 +103,22 @@ def test_cells_without_their_runs_leave_the_pictures_to_the_others(
         study(TINY, StudyInputs(real=DIGITS, train=DIGITS, test=("builtin:digits:test",)), out=copy, progress=False)
         assert len(stored_pictures(copy)) == left
     assert "a picture of the page is missing (" in capsys.readouterr().err
+
+
+def test_no_error_of_a_picture_takes_the_answers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / PICTURES).unlink()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(study_pictures, "_beside", fail)
+    study(TINY, StudyInputs(real=DIGITS, train=DIGITS, test=("builtin:digits:test",)), out=copy, progress=False)
+    assert len(stored_pictures(copy)) == 1 and (copy / "study.html").exists()
+    assert "a picture of the page is missing (no memory)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

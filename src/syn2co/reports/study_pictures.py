@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import BaseModel
 
-from syn2co.core.errors import FileError, Syn2CoError
+from syn2co.core.errors import FileError
 from syn2co.core.files import write_atomically
 from syn2co.core.json_files import JsonError, read_json
 from syn2co.core.keyed_rng import permutation
@@ -96,7 +96,7 @@ def draw_pictures(run: StudyRun) -> dict[str, bytes]:
         try:
             caption, figure = draw(run, jobs)
             pictures[public_text(caption)] = small_png(figure)
-        except (Syn2CoError, OSError, ValueError) as error:  # must not take the answers
+        except Exception as error:  # whatever it is must not take the answers, after hours of cells
             note(f"a picture of the page is missing ({error})")
     return {caption: data for caption, data in pictures.items() if len(data) <= LARGEST}
 
