@@ -1,5 +1,6 @@
 """docs/reference says what the code says: every command, setting and public name has its line there."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -9,8 +10,13 @@ from pathlib import Path
 import pytest
 
 import syn2co
+from syn2co.audits.report import FORMAT as AUDIT_FORMAT
 from syn2co.cli.main import cli
+from syn2co.evaluation.results import FORMAT as EVALUATION_FORMAT
+from syn2co.evaluation.scores import Score
 from syn2co.reports.reference import settings
+from syn2co.studies.results import FORMAT as STUDY_FORMAT
+from syn2co.studies.results import CellResult, Cost, FailedCell
 from syn2co.synthesis.sets.spec import BUILTIN
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +93,22 @@ def test_file_formats_name_what_a_run_and_a_set_leave() -> None:
     text = page("file-formats.md")
     for name in (
         "config.json", "metrics.jsonl", "quarantine.jsonl", "mix.json", "nonfinite-step-", "recipe.json",
-        "skipped.jsonl", "contact.png", "evaluation.json", "audit.json",
+        "skipped.jsonl", "contact.png", "evaluation.json", "audit.json", "study.json", "pictures.json",
     ):  # fmt: skip
         assert f"`{name}" in text, name
+
+
+def test_file_formats_name_every_field_of_results() -> None:
+    """Named defect: the page stayed at format 1 of the evaluation, without its new fields."""
+    sections = {part.partition("\n")[0]: part for part in page("file-formats.md").split("\n## ")}
+    packed = {"predicted", "labels"}  # are not stored
+    fields = {
+        "Evaluation": [field.name for field in dataclasses.fields(Score) if field.name not in packed],
+        "Study": [field.name for kind in (CellResult, FailedCell, Cost) for field in dataclasses.fields(kind)],
+    }
+    for title, names in fields.items():
+        missing = [name for name in names if name != "report" and f"`{name}`" not in sections[title]]
+        assert not missing, f"{title}: {missing}"
+    assert f"| `format` | {EVALUATION_FORMAT}: " in sections["Evaluation"]
+    assert f"`audit.json` has format {AUDIT_FORMAT}: " in sections["Audit"]
+    assert f"| `format` | | {STUDY_FORMAT} |" in sections["Study"]

@@ -246,10 +246,12 @@ def test_missing_cells_are_no_answer_yet() -> None:
     assert answers.estimate({"real images": "500", "images": "half flow"}, KNN) is None
 
 
-@pytest.mark.parametrize("reason", ["failed", "left out", "no such score", "no common seed", "not run yet"])
+@pytest.mark.parametrize(
+    "reason", ["failed", "left out", "unreadable", "no such score", "no common seed", "not run yet"]
+)
 def test_a_comparison_without_a_result_is_named_by_its_reason(reason: str) -> None:
     """Named defect: all of them were "not run yet"."""
-    contrasts, without = [AT_500, AT_2000], ALL if reason in ("failed", "left out", "not run yet") else []
+    contrasts, without = [AT_500, AT_2000], ALL if reason in ("failed", "left out", "unreadable", "not run yet") else []
     no_score = [(*cell, KNN) for cell in ALL] if reason == "no such score" else []
     if reason == "no common seed":
         without = [("half flow", 500, 0), ("half flow", 500, 1), ("real only", 500, 2)]
@@ -260,6 +262,8 @@ def test_a_comparison_without_a_result_is_named_by_its_reason(reason: str) -> No
         results = replace(results, failed=tuple(failed))
     if reason == "left out":
         results = replace(results, left_out=tuple(every.values()))
+    if reason == "unreadable":
+        results = replace(results, unreadable=tuple(cell for cell in results.study.cells() if cell.seed in every))
     answers = answer(results)
     assert answers.questions["enough"].missing == [MissingContrast(AT_500.name, reason)]
     assert f" {reason[0].upper()}{reason[1:]}: {AT_500.name}." in answers.sentences["enough"]

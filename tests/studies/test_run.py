@@ -31,6 +31,7 @@ from syn2co.core.errors import StudyError
 from syn2co.core.locks import hold
 from syn2co.evaluation.results import EvaluationReport
 from syn2co.studies import run as module
+from syn2co.studies.answers import answer
 from syn2co.studies.grid import Contrast, Level
 from syn2co.studies.results import CellResult, Cost, StudyResults, read_study
 from syn2co.studies.run import LOCK, StudyRun, begin, expected_seconds, run_cells, run_one
@@ -183,6 +184,11 @@ def test_a_torn_result_is_made_again(finished: Path, tmp_path: Path) -> None:
     path.write_text(path.read_text()[:100])
     results = read_study(tmp_path / "copy" / "out")
     assert len(results.cells) == 2 and re.search(r"cell.json: cannot be read .*; it is left out", results.notes[0])
+    assert [cell.text for cell in results.unreadable] == [f"images {ALONE}, seed 0"] == results.missing
+    assert not any("not finished" in note for note in answer(results).notes), "the file is there"
+    path.rename(path.parent.with_suffix(".json"))
+    assert read_study(tmp_path / "copy" / "out").unreadable == results.unreadable, "by the name of a file that is kept"
+    path.parent.with_suffix(".json").rename(path)
     run = begin(tiny_study(), tiny_inputs(finished), tmp_path / "copy" / "out")
     assert [job.cell.levels["images"] for job in run.open_jobs] == [ALONE]
     results = run_cells(run, budget=1e9, progress=False)

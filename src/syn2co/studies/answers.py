@@ -101,8 +101,8 @@ def _unfinished(results: StudyResults) -> list[str]:
     """Return sentences on failed cells, and on planned ones that are not finished."""
     failed = {f"{text(cell.levels)}, seed {cell.seed}": cell.reason for cell in results.failed}
     notes = [f"{name}: failed ({reason})" for name, reason in failed.items()]
-    left_out = {f"{text(cell.levels)}, seed {cell.seed}" for cell in results.left_out}
-    missing = [name for name in results.missing if name not in failed and name not in left_out]
+    noted = {f"{text(cell.levels)}, seed {cell.seed}" for cell in (*results.left_out, *results.unreadable)}
+    missing = [name for name in results.missing if name not in failed and name not in noted]
     planned = len(results.study.cells())
     return notes + ([f"{len(missing)} of {planned} cells are not finished: {first_names(missing)}"] if missing else [])
 

@@ -129,7 +129,7 @@ class MissingContrast(NamedTuple):
 
     name: str
     reason: str
-    """"not run yet", "failed", "left out", "no such score" or "no common seed"."""
+    """"not run yet", "failed", "left out", "unreadable", "no such score" or "no common seed"."""
 
 
 class ScoreTable:
@@ -217,7 +217,12 @@ def why_missing(results: StudyResults, pair: CellPair, table: ScoreTable | None)
     sides = [levels for levels in (pair.one, pair.other) if table is None or not table.of(levels)]
     if not sides:
         return "no common seed"
-    reasons = {"no such score": results.cells, "failed": results.failed, "left out": results.left_out}
+    reasons = {
+        "no such score": results.cells,
+        "failed": results.failed,
+        "left out": results.left_out,
+        "unreadable": results.unreadable,
+    }
     for reason, cells in reasons.items():
         if any(cell.levels in sides for cell in cells):
             return reason

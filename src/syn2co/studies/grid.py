@@ -192,6 +192,12 @@ class Cell(NamedTuple):
         ]
 
     @property
+    def slug(self) -> str:
+        """The levels and the seed as the name of a folder, without the hash; at most 80 characters."""
+        words = "-".join([*self.level_names, f"s{self.seed}"]).lower().replace(", ", " ")
+        return "".join(sign if sign.isalnum() or sign in ".-" else "-" for sign in words)[:80]
+
+    @property
     def text(self) -> str:
         """The levels and the seed in words."""
         return f"{text(self.levels)}, seed {self.seed}"

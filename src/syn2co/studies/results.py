@@ -16,7 +16,7 @@ from syn2co.core.versions import __version__
 from syn2co.evaluation.results import EvaluationReport
 from syn2co.evaluation.scores import Score
 from syn2co.evaluation.stored_report import report_of
-from syn2co.studies.grid import Levels, Study, text
+from syn2co.studies.grid import Cell, Levels, Study, text
 
 FORMAT = 1
 STUDY, CELLS, RESULT, FAILED = "study.json", "cells", "cell.json", "failed.json"
@@ -113,6 +113,8 @@ class StudyResults:
     """Sentences on whatever is missing, left out or different."""
     left_out: tuple[CellResult, ...] = ()
     """Finished cells that must not be averaged with the others."""
+    unreadable: tuple[Cell, ...] = ()
+    """Planned cells whose file cannot be read, by the name of the file or its folder."""
 
     def of(self, levels: Mapping[str, str]) -> dict[int, CellResult]:
         """Return the finished cells of these levels by seed, in order."""
@@ -154,7 +156,8 @@ def read_study(folders: str | Path | Sequence[str | Path]) -> StudyResults:
                 "folders of one study"
             )
     notes: list[str] = []
-    results = [_parse_noted(path, notes) for folder, _ in studies for path in _files(folder)]
+    files = [path for folder, _ in studies for path in _files(folder)]
+    results = [_parse_noted(path, notes) for path in files]
     cells = _distinct([one for one in results if isinstance(one, CellResult)], notes)
     kept = _comparable(cells, study, notes)
     finished = {_key(cell) for cell in cells}
@@ -163,7 +166,10 @@ def read_study(folders: str | Path | Sequence[str | Path]) -> StudyResults:
     left_out = tuple(cell for cell in cells if _key(cell) not in averaged)
     most = max([*(other.seeds for _, other in studies), *(cell.seed + 1 for cell in kept)])
     study = study.model_copy(update={"seeds": most})
-    return StudyResults(study, kept, tuple(failed.values()), tuple(notes), left_out)
+    torn = {_slug(path) for path, one in zip(files, results, strict=True) if one is None}
+    known = finished | failed.keys()
+    unreadable = tuple(cell for cell in study.cells() if cell.slug in torn and _key(cell) not in known)
+    return StudyResults(study, kept, tuple(failed.values()), tuple(notes), left_out, unreadable)
 
 
 def _distinct(cells: Sequence[CellResult], notes: list[str]) -> list[CellResult]:
@@ -184,6 +190,12 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
+def _slug(path: Path) -> str:
+    """Return what the name of a cell's file, or of its folder, says of the cell: all but the hash at its end."""
+    name = path.parent.name if path.name in (RESULT, FAILED) else path.stem
+    return name.rpartition("-")[0]
+
+
 def _parse_noted(path: Path, notes: list[str]) -> "CellResult | FailedCell | None":
     """Return what a file holds; if it cannot be read, a note says so."""
     try:
@@ -193,7 +205,7 @@ def _parse_noted(path: Path, notes: list[str]) -> "CellResult | FailedCell | Non
         return None
 
 
-def _key(cell: "CellResult | FailedCell") -> tuple[Any, ...]:
+def _key(cell: "CellResult | FailedCell | Cell") -> tuple[Any, ...]:
     return (*sorted(cell.levels.items()), cell.seed)
 
 

@@ -44,9 +44,7 @@ class StudyRun:
 
     def cell_folder(self, job: CellJob) -> Path:
         """Return the folder of a cell; it is found by the hash at the end of its name."""
-        words = "-".join([*job.cell.level_names, f"s{job.cell.seed}"])
-        slug = "".join(sign if sign.isalnum() or sign in ".-" else "-" for sign in words.lower().replace(", ", " "))
-        return self.folder / CELLS / f"{slug[:80]}-{job.hash}"
+        return self.folder / CELLS / f"{job.cell.slug}-{job.hash}"
 
     def is_done(self, job: CellJob) -> bool:
         """Return whether the cell is finished."""
