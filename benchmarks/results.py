@@ -38,8 +38,8 @@ CPU seconds are the line, MiB the dashed one; the first 20 to 30 MiB are what a 
 
 - Images: the first opening of a folder and k-NN are linear; near pairs are nearly so.
 - Side of an image: views grow as decoding does, in proportion to pixels; a DeiT-S step by more, for its attention.
-- Ranks: a step grows by what a rank exchanges with the others, gradients above all; of the draws only those of kind 4
-  grow, beside the forward passes.
+- Ranks: a step grows by what a rank exchanges with the others, gradients above all; the draws of kind 4 grow up to a
+  global batch of 512, beside the forward passes, and no further.
 - The objective grows about in proportion to the batch B, and by less with keys K, synthetic negatives S and width D.
 """,
 }
@@ -47,6 +47,7 @@ HEAD = """# Speeds and growth
 
 What the benchmarks print, each contender in turn with the others in one run. [results.py](results.py) writes this page;
 [the log](../docs/results/log.md) says what it means, and which targets are missed.
+What is counted, not timed, is a test: the host waits for a GPU once a micro-batch (tests/runtime/test_fake_gpu.py).
 """
 
 

@@ -17,7 +17,9 @@ import resource
 import socket
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,6 +154,13 @@ def ranks(count: int) -> Callable[[], object]:
         group.enter_context(distributed.session("cpu"))
         case = Case("cifar10", "bfloat16", 32)
         step = ours(case.config, torch.zeros(2, case.batch, 32, 32, 3, dtype=torch.uint8))
+        step()
+    except BaseException:
+        traceback.print_exc()  # the other ranks may wait for this one until their time-out
+        if rank:
+            os._exit(1)
+        raise
+    try:
         while rank:
             step()
     finally:
@@ -238,7 +247,9 @@ def plot(results: dict[str, list[Point]], path: Path) -> None:
         slope = f", exponent {exponent(points):.2f}" if len(points) > 1 else ""
         axes.set_title(what + slope, size=8)
         axes.set_xticks(sizes, [f"{number:,}" for number in sizes])
-        axes.set_yticks(seconds, [f"{value:.2g}" for value in seconds])
+        ordered = sorted(seconds)  # labels of equal values would lie on each other
+        marks = ordered[:1] + [value for last, value in pairwise(ordered) if value > 1.05 * last]
+        axes.set_yticks(marks, [f"{value:.2g}" for value in marks])
         axes.minorticks_off()
         axes.set_xlabel(size, size=8)
         axes.set_ylabel("CPU s", size=8)

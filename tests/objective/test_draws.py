@@ -1,6 +1,7 @@
 """Draws are functions of their key, equal for every number of ranks, with the law that the paper states."""
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from objective_literal import some_draws
 from scipy.stats import chisquare, kstest
 
+from syn2co.core import keyed_rng
 from syn2co.objective import KINDS, Draws, NegativeCounts
 from syn2co.objective.synthetic_logits import _picked
 
@@ -33,6 +35,36 @@ def test_ranks_draw_the_rows_of_the_whole() -> None:
     parts = [some_draws(COUNTS, 12, 32, start_row=row, rows=rows) for row, rows in ((0, 5), (5, 1), (6, 0), (6, 6))]
     for name in ARRAYS:
         assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
+
+
+def test_ranks_draw_the_rows_of_the_whole_across_blocks_of_noise() -> None:
+    counts, batch = NegativeCounts(0, 1, 0, 3, 0, 0), 1100  # blocks of 512, 512 and 76 rows
+    whole = some_draws(counts, batch, 8)
+    for row, rows in ((500, 24), (512, 0), (512, 512), (1020, 80), (1100, 0), (3, 1090)):
+        part = some_draws(counts, batch, 8, start_row=row, rows=rows)
+        for name in ARRAYS:
+            assert np.array_equal(getattr(part, name), getattr(whole, name)[row : row + rows]), (name, row, rows)
+    for name in ("noise_query", "noise_key", "noise_rest"):
+        values = getattr(whole, name)
+        assert abs(np.corrcoef(values[:512].ravel(), values[512:1024].ravel())[0, 1]) < 0.1
+        assert not np.array_equal(values[1024:], values[512:588]), "no block begins as another does"
+
+
+def test_a_rank_makes_its_own_blocks_of_noise_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named defect: every rank made the noise of all ranks, 23 ms a direction at a global batch of 4,096."""
+    made: list[int] = []
+
+    class Counted(np.random.Generator):
+        def standard_normal(self, size: tuple[int, int], **kwargs: Any) -> Any:  # pyright: ignore
+            made.append(size[0])
+            return super().standard_normal(size, **kwargs)
+
+    plain = keyed_rng.generator
+    monkeypatch.setattr(keyed_rng, "generator", lambda *key: Counted(plain(*key).bit_generator))
+    some_draws(COUNTS, 4096, 32, start_row=4032, rows=64)
+    assert made == [512, 512], "x and y"
+    some_draws(COUNTS, 4096, 32, start_row=480, rows=64)
+    assert made[2:] == [512] * 4, "of two blocks"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,6 +3,7 @@
 Axes: B queries of this rank, S negatives per query; per kind, its count.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ from torch import Tensor, from_numpy
 from syn2co.core import keyed_rng
 from syn2co.core.transfer import to_device
 from syn2co.objective.counts import KINDS, NegativeCounts
+
+_BLOCK_ROWS = 512
+"""Rows of a micro-batch whose draws of kind 4 come from one stream."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,8 @@ def draw_negatives(
 
     a ~ U(0, 0.5), b ~ U(1, 1.5), g ~ U(0, 1), x and y ~ N(0, 1), rest ~ chi-square(width - 2), picks ~ U[0, 1).
     Deterministic in `key`; a rank has its rows of the draws of the whole, so the number of ranks changes nothing, and
-    each kind has its own stream, so no kind's draws depend on another kind's count. The time grows with `rows`, that of
-    kind 4 alone with `global_batch`.
+    each kind has its own stream, so no kind's draws depend on another kind's count. The time grows with `rows`; of kind
+    4 every block of 512 rows of the micro-batch that holds some of them is made whole.
 
     Args:
         counts: negatives per query; one of `PRESETS`, or counts of your own.
@@ -126,26 +130,44 @@ def draw_negatives(
     def uniform(kind: str) -> Any:
         return streams[kind].uniform(shape(kind), rank_rows)
 
-    noise = streams["noise"].generator
-    return Draws(  # evaluated in this order: a kind's picks are the first thing that its stream gives
+    # evaluated in this order: a kind's picks are the first thing that its stream gives
+    picks = np.concatenate([uniform(kind) for kind in KINDS], axis=1)
+    noise_query, noise_key, noise_rest = _noise(streams["noise"].generator, key, shape("noise"), rank_rows, width)
+    return Draws(
         counts=counts,
-        picks=np.concatenate([uniform(kind) for kind in KINDS], axis=1),
+        picks=picks,
         partners=uniform("mixup"),
         interpolation=uniform("interpolated") * np.float32(0.5),
         extrapolation=uniform("extrapolated") * np.float32(0.5) + np.float32(1),
         mixing=uniform("mixup"),
-        noise_query=noise.standard_normal(shape("noise"), dtype=np.float32)[rank_rows],
-        noise_key=noise.standard_normal(shape("noise"), dtype=np.float32)[rank_rows],
-        # chi-square(k) = 2 Gamma(k / 2); NumPy's own chi-square knows float64 alone.
-        noise_rest=2 * noise.standard_gamma((width - 2) / 2, shape("noise"), dtype=np.float32)[rank_rows],
+        noise_query=noise_query,
+        noise_key=noise_key,
+        noise_rest=noise_rest,
     )
 
 
-class _Stream:
-    """Stream of one kind; of uniforms, one word of 32 bits each, it makes the rows of this rank and skips the others.
+def _noise(
+    first: np.random.Generator, key: DrawKey, shape: tuple[int, int], rows: slice, width: int
+) -> Iterator[Float[np.ndarray, "B noise"]]:
+    """Return x, y and the rest of kind 4 for some rows of arrays of this shape.
 
-    Normal and gamma draws reject some words, so nobody knows where a row of theirs begins without making those before.
+    Normal and gamma draws reject some words, so nobody knows where a row of theirs begins without making those before:
+    each block of `_BLOCK_ROWS` rows has a stream of its own, the first one what is left of the kind's stream.
     """
+    batch, count = shape
+    blocks: list[list[Float[np.ndarray, "block noise"]]] = []
+    for begin in range(rows.start // _BLOCK_ROWS * _BLOCK_ROWS, max(rows.stop, rows.start + 1), _BLOCK_ROWS):
+        size = (min(_BLOCK_ROWS, batch - begin), count)
+        stream = keyed_rng.generator("negatives", *key, "noise", begin) if begin else first
+        part = slice(max(rows.start - begin, 0), max(rows.stop - begin, 0))
+        x, y = (stream.standard_normal(size, dtype=np.float32)[part] for _ in range(2))
+        # chi-square(k) = 2 Gamma(k / 2); NumPy's own chi-square knows float64 alone.
+        blocks.append([x, y, 2 * stream.standard_gamma((width - 2) / 2, size, dtype=np.float32)[part]])
+    return map(np.concatenate, zip(*blocks, strict=True))
+
+
+class _Stream:
+    """Stream of one kind; of uniforms, a word of 32 bits each, it makes the rows of this rank and skips the others."""
 
     _BLOCK = 8  # words that Philox makes at a time, and the unit of `advance`
 
