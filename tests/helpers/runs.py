@@ -195,21 +195,24 @@ class KernelRuns:
             interrupt_at(patch, 0, signal.SIGTERM)
             self.run(name)
 
-    def check_former(self, field: str, owner: Any, switch: str) -> None:
-        """See that a run begun without the kernel, which `owner.switch` puts in, ends as one that never had it."""
+    def check_former(self, field: str, owner: Any, switch: str, former: Any = lambda module: None) -> None:
+        """See that a run begun without the kernel, which `owner.switch` puts in, ends as one that never had it.
+
+        `former` is what the name held before.
+        """
         from syn2co.runtime.checkpoint import load_checkpoint, save_checkpoint
 
         whole = self.run("with the kernel")
         with self.monkeypatch.context() as patch:
-            patch.setattr(owner, switch, lambda module: None)
-            former = self.run("former")
+            patch.setattr(owner, switch, former)
+            without = self.run("former")
             self.stop("before")
-        assert not all(_same(former[name], whole[name]) for name in former), "else this shows nothing"
+        assert not all(_same(without[name], whole[name]) for name in without), "else this shows nothing"
         begun = load_checkpoint(self.folder / "before")
         state = {name: value for name, value in begun.state.items() if name not in (field, "format", "step")}
         save_checkpoint(self.folder / "before", begun.state["step"], begun.tensors, state, keep=2)
         self.stop("before")  # in the first step of the second start, which must not forget it
-        assert_same_tensors(self.run("before"), former)
+        assert_same_tensors(self.run("before"), without)
 
 
 def train_and_die(config: str, out: str, point: str, number: int) -> None:

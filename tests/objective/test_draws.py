@@ -1,5 +1,6 @@
 """Draws are functions of their key, equal for every number of ranks, with the law that the paper states."""
 
+import sys
 from dataclasses import fields
 from typing import Any
 
@@ -14,6 +15,7 @@ from syn2co.objective import KINDS, Draws, NegativeCounts
 from syn2co.objective.synthetic_logits import _picked
 
 COUNTS = NegativeCounts(3, 4, 5, 6, 7, 8)
+KEY = ("negatives", 0, 7, 0, 1)
 ARRAYS = [field.name for field in fields(Draws) if field.name != "counts"]
 
 
@@ -48,6 +50,17 @@ def test_ranks_draw_the_rows_of_the_whole_across_blocks_of_noise() -> None:
         values = getattr(whole, name)
         assert abs(np.corrcoef(values[:512].ravel(), values[512:1024].ravel())[0, 1]) < 0.1
         assert not np.array_equal(values[1024:], values[512:588]), "no block begins as another does"
+
+
+def test_one_stream_of_noise_is_that_of_earlier_runs() -> None:
+    counts, batch = NegativeCounts(0, 0, 0, 3, 0, 0), 1100
+    former, stream = some_draws(counts, batch, 8, noise_block=sys.maxsize), keyed_rng.generator(*KEY, "noise")
+    assert np.array_equal(former.picks, stream.random((batch, 3), dtype=np.float32))
+    assert np.array_equal(former.noise_query, stream.standard_normal((batch, 3), dtype=np.float32))
+    now = some_draws(counts, batch, 8)
+    assert same(former, now)[0] == "picks" and not {"noise_query", "noise_key", "noise_rest"} & {*same(former, now)}
+    few = NegativeCounts(1, 1, 1, 3, 1, 1)
+    assert same(some_draws(few, 512, 8, noise_block=sys.maxsize), some_draws(few, 512, 8)) == ARRAYS
 
 
 def test_a_rank_makes_its_own_blocks_of_noise_alone(monkeypatch: pytest.MonkeyPatch) -> None:

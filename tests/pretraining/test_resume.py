@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from runs import (
     IN_A_SAVE,
+    KernelRuns,
     assert_same_run,
     finish,
     interrupt_at,
@@ -399,3 +401,13 @@ def test_a_torn_line_of_the_metrics_is_written_again(tiny, whole, tmp_path, monk
     with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
         file.write('{"step": 8, "loss": 3.0}\n{"step": 9, "lo')
     assert_same_run(_train(tiny(), tmp_path / "run"), whole)
+
+
+def test_a_run_from_before_blocks_of_noise_keeps_its_draws(tiny, tmp_path, monkeypatch):
+    """Named defect: it went on with other draws of kind 4 in silence. Blocks of 2 rows stand for the 512."""
+    import syn2co.pretraining.method as method
+
+    with monkeypatch.context() as patch:
+        patch.setattr(method, "NOISE_BLOCK", 2)
+        runs = KernelRuns(tiny("negatives.start=0", "negatives.noise=4", "training.steps=3"), tmp_path, patch)
+        runs.check_former("noise_blocks", method, "NOISE_BLOCK", sys.maxsize)

@@ -3,7 +3,7 @@
 Axes: B queries of this rank, S negatives per query; per kind, its count.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from syn2co.core import keyed_rng
 from syn2co.core.transfer import to_device
 from syn2co.objective.counts import KINDS, NegativeCounts
 
-_BLOCK_ROWS = 512
+NOISE_BLOCK = 512
 """Rows of a micro-batch whose draws of kind 4 come from one stream."""
 
 
@@ -86,13 +86,14 @@ def draw_negatives(
     width: int,
     start_row: int = 0,
     rows: int | None = None,
+    noise_block: int = NOISE_BLOCK,
 ) -> Draws:
     """Return the draws of rows start_row .. start_row + rows of a micro-batch over all ranks (`global_batch` rows).
 
     a ~ U(0, 0.5), b ~ U(1, 1.5), g ~ U(0, 1), x and y ~ N(0, 1), rest ~ chi-square(width - 2), picks ~ U[0, 1).
     Deterministic in `key`; a rank has its rows of the draws of the whole, so the number of ranks changes nothing, and
     each kind has its own stream, so no kind's draws depend on another kind's count. The time grows with `rows`; of kind
-    4 every block of 512 rows of the micro-batch that holds some of them is made whole.
+    4 every block of `noise_block` rows of the micro-batch that holds some of them is made whole.
 
     Args:
         counts: negatives per query; one of `PRESETS`, or counts of your own.
@@ -100,6 +101,7 @@ def draw_negatives(
         width: D, the embedding width; the law of the noise of kind 4 depends on it.
         start_row: first row of this rank in the micro-batch.
         rows: rows of this rank; None is all of `global_batch`.
+        noise_block: rows whose draws of kind 4 come from one stream; other blocks are other draws.
 
     Returns:
         The draws of this rank's rows, on the CPU.
@@ -132,7 +134,8 @@ def draw_negatives(
 
     # evaluated in this order: a kind's picks are the first thing that its stream gives
     picks = np.concatenate([uniform(kind) for kind in KINDS], axis=1)
-    noise_query, noise_key, noise_rest = _noise(streams["noise"].generator, key, shape("noise"), rank_rows, width)
+    noise = _noise_blocks(streams["noise"].generator, key, global_batch, rank_rows, noise_block)
+    noise_query, noise_key, noise_rest = _noise(noise, counts.noise, width)
     return Draws(
         counts=counts,
         picks=picks,
@@ -146,24 +149,41 @@ def draw_negatives(
     )
 
 
-def _noise(
-    first: np.random.Generator, key: DrawKey, shape: tuple[int, int], rows: slice, width: int
-) -> Iterator[Float[np.ndarray, "B noise"]]:
-    """Return x, y and the rest of kind 4 for some rows of arrays of this shape.
+class _NoiseBlock(NamedTuple):
+    """Rows of kind 4 that are drawn together, and those of them that this rank needs."""
+
+    stream: np.random.Generator
+    rows: int
+    part: slice
+
+
+def _noise_blocks(
+    first: np.random.Generator, key: DrawKey, global_batch: int, rows: slice, size: int
+) -> list[_NoiseBlock]:
+    """Return the blocks of a micro-batch that hold some rows.
 
     Normal and gamma draws reject some words, so nobody knows where a row of theirs begins without making those before:
-    each block of `_BLOCK_ROWS` rows has a stream of its own, the first one what is left of the kind's stream.
+    each block has a stream of its own, the first one what is left of the kind's stream.
     """
-    batch, count = shape
-    blocks: list[list[Float[np.ndarray, "block noise"]]] = []
-    for begin in range(rows.start // _BLOCK_ROWS * _BLOCK_ROWS, max(rows.stop, rows.start + 1), _BLOCK_ROWS):
-        size = (min(_BLOCK_ROWS, batch - begin), count)
-        stream = keyed_rng.generator("negatives", *key, "noise", begin) if begin else first
-        part = slice(max(rows.start - begin, 0), max(rows.stop - begin, 0))
-        x, y = (stream.standard_normal(size, dtype=np.float32)[part] for _ in range(2))
+    begins = range(rows.start // size * size, max(rows.stop, rows.start + 1), size)
+    return [
+        _NoiseBlock(
+            keyed_rng.generator("negatives", *key, "noise", begin) if begin else first,
+            min(size, global_batch - begin),
+            slice(max(rows.start - begin, 0), max(rows.stop - begin, 0)),
+        )
+        for begin in begins
+    ]
+
+
+def _noise(blocks: Sequence[_NoiseBlock], count: int, width: int) -> Iterator[Float[np.ndarray, "B noise"]]:
+    """Return x, y and the squared length of the rest of kind 4, rows of all blocks one after the other."""
+    drawn: list[list[Float[np.ndarray, "block noise"]]] = []
+    for stream, rows, part in blocks:
+        x, y = (stream.standard_normal((rows, count), dtype=np.float32)[part] for _ in range(2))
         # chi-square(k) = 2 Gamma(k / 2); NumPy's own chi-square knows float64 alone.
-        blocks.append([x, y, 2 * stream.standard_gamma((width - 2) / 2, size, dtype=np.float32)[part]])
-    return map(np.concatenate, zip(*blocks, strict=True))
+        drawn.append([x, y, 2 * stream.standard_gamma((width - 2) / 2, (rows, count), dtype=np.float32)[part]])
+    return map(np.concatenate, zip(*drawn, strict=True))
 
 
 class _Stream:

@@ -4,8 +4,9 @@ Axes: B images of this rank's part of the micro-batch, S side in pixels, D embed
 Source: Syn2Co arXiv:2509.02029 on MoBY arXiv:2105.04553.
 """
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -26,6 +27,7 @@ from syn2co.objective import (
     ema_update,
     same_group,
 )
+from syn2co.objective.draws import NOISE_BLOCK
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.health import measure
 from syn2co.pretraining.step import AUTOCAST, StepOutput, StepPosition, drop_uniforms, place
@@ -43,6 +45,8 @@ class LossSettings:
     precision: str
     mixed: bool
     """Whether synthetic images may be among the views, so that each source is measured by itself."""
+    noise_block: int
+    """Rows whose draws of kind 4 come from one stream."""
 
     @classmethod
     def of(cls, config: Config) -> Self:
@@ -56,6 +60,7 @@ class LossSettings:
             mask_groups=negatives.mask_groups,
             precision=config.training.precision,
             mixed=bool(config.data.synthetic),
+            noise_block=NOISE_BLOCK,
         )
 
 
@@ -90,6 +95,12 @@ class Syn2Co(nn.Module):
         )
 
 
+def use_one_noise_stream(model: nn.Module) -> None:
+    """Draw all rows of kind 4 from one stream, as runs did before they had blocks; above 512 rows other draws."""
+    if isinstance(model, Syn2Co):
+        model.loss_settings = replace(model.loss_settings, noise_block=sys.maxsize)
+
+
 def training_step(
     model: Syn2Co,
     online: nn.Module,
@@ -111,8 +122,7 @@ def training_step(
     # NumPy draws without the interpreter's lock: beside the forward passes, which are the GPU's or another core's.
     with ThreadPoolExecutor(1) as beside:
         draws = [
-            beside.submit(_draws, direction, position, counts, loss.seed, rows=rows, width=width)
-            for direction in (1, 2)
+            beside.submit(_draws, direction, position, counts, loss, rows=rows, width=width) for direction in (1, 2)
         ]
         with torch.autocast(batch.views.device.type, dtype=dtype, enabled=dtype is not None):
             with torch.no_grad():  # first, while nothing is kept for the backward pass: a lower peak
@@ -128,17 +138,18 @@ def training_step(
 
 
 def _draws(
-    direction: int, position: StepPosition, counts: NegativeCounts, seed: int, *, rows: int, width: int
+    direction: int, position: StepPosition, counts: NegativeCounts, loss: LossSettings, *, rows: int, width: int
 ) -> Draws | None:
     if not counts.total:
         return None
     return draw_negatives(
         counts,
-        DrawKey(seed, position.step, position.micro_batch, direction),
+        DrawKey(loss.seed, position.step, position.micro_batch, direction),
         global_batch=position.global_rows,
         width=width,
         start_row=position.start_row,
         rows=rows,
+        noise_block=loss.noise_block,
     )
 
 

@@ -18,7 +18,7 @@ from syn2co.models.depthwise import use_plain_depthwise
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.initial_weights import begin_with, init_provenance, with_initial_weights
 from syn2co.pretraining.labels import ClassLabels, training_labels
-from syn2co.pretraining.method import Syn2Co
+from syn2co.pretraining.method import Syn2Co, use_one_noise_stream
 from syn2co.pretraining.metrics import Averages, knn_scores, read_metrics, stands_still
 from syn2co.pretraining.online_knn import OnlineKnn
 from syn2co.pretraining.run import Method, Schedules, TrainingState, long_warmup
@@ -96,10 +96,14 @@ def prepare_run(
 
 
 def _kernels(model: torch.nn.Module, checkpoint: Checkpoint | None) -> dict[str, bool]:
-    """Return which kernels with other last bits than before the run has; one from before them keeps the former."""
+    """Return which kernels and draws with other bits than before the run has; one from before them keeps the former."""
     from syn2co.models.class_token import use_whole_block
 
-    former = {"class_token_block": use_whole_block, "padded_depthwise": use_plain_depthwise}
+    former = {
+        "class_token_block": use_whole_block,
+        "padded_depthwise": use_plain_depthwise,
+        "noise_blocks": use_one_noise_stream,
+    }
     kernels = {name: checkpoint is None or checkpoint.state.get(name, False) for name in former}
     for name, use_former in former.items():
         if not kernels[name]:

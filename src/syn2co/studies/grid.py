@@ -194,8 +194,8 @@ class Cell(NamedTuple):
     @property
     def slug(self) -> str:
         """The levels and the seed as the name of a folder, without the hash; at most 80 characters."""
-        words = "-".join([*self.level_names, f"s{self.seed}"]).lower().replace(", ", " ")
-        return "".join(sign if sign.isalnum() or sign in ".-" else "-" for sign in words)[:80]
+        words, seed = "-".join(self.level_names).lower().replace(", ", " "), f"-s{self.seed}"
+        return "".join(sign if sign.isalnum() or sign in ".-" else "-" for sign in words)[: 80 - len(seed)] + seed
 
     @property
     def text(self) -> str:

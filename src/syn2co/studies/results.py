@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,9 +166,8 @@ def read_study(folders: str | Path | Sequence[str | Path]) -> StudyResults:
     left_out = tuple(cell for cell in cells if _key(cell) not in averaged)
     most = max([*(other.seeds for _, other in studies), *(cell.seed + 1 for cell in kept)])
     study = study.model_copy(update={"seeds": most})
-    torn = {_slug(path) for path, one in zip(files, results, strict=True) if one is None}
-    known = finished | failed.keys()
-    unreadable = tuple(cell for cell in study.cells() if cell.slug in torn and _key(cell) not in known)
+    torn = [_slug(path) for path, one in zip(files, results, strict=True) if one is None]
+    unreadable = tuple(_named(torn, study, finished | failed.keys()))
     return StudyResults(study, kept, tuple(failed.values()), tuple(notes), left_out, unreadable)
 
 
@@ -194,6 +193,14 @@ def _slug(path: Path) -> str:
     """Return what the name of a cell's file, or of its folder, says of the cell: all but the hash at its end."""
     name = path.parent.name if path.name in (RESULT, FAILED) else path.stem
     return name.rpartition("-")[0]
+
+
+def _named(slugs: Sequence[str], study: Study, known: Set[tuple[Any, ...]]) -> Iterator[Cell]:
+    """Yield the planned cells that slugs name, but for known ones and those whose slug is another one's too."""
+    count = Counter(cell.slug for cell in study.cells())
+    for cell in study.cells():
+        if cell.slug in slugs and count[cell.slug] == 1 and _key(cell) not in known:
+            yield cell
 
 
 def _parse_noted(path: Path, notes: list[str]) -> "CellResult | FailedCell | None":
