@@ -1,6 +1,7 @@
 """The demo, from the first command to its page, in a few steps instead of some hundred."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,10 @@ def test_one_run_on_the_photographs(
 
 
 def test_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every cell of the grid is run, and the page answers its questions; processes are tested with the studies."""
+    """Every cell of the grid is run, and the page answers its questions; processes are tested with the studies.
+
+    Named defect: after sets/ was deleted, the same command ended with an error in place of the answers.
+    """
     from syn2co.demonstration import faking
     from syn2co.demonstration.demo import demo
     from syn2co.studies.results import read_study
@@ -56,6 +60,12 @@ def test_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert path.name == "study.html" and len(re.findall("data:image/png;base64,", page)) == 2
     assert "says nothing about training" in page and "says nothing about training" in printed  # one seed
     assert str(tmp_path) not in page
+    shutil.rmtree(tmp_path / "demo" / "sets")
+    path = demo(tmp_path / "demo", settings=("training.batch=16", "mix.epoch_images=32", *SHORT), progress=False)
+    printed = capsys.readouterr()
+    assert path.read_text().count("data:image/png;base64,") == 2, "those that were drawn before"
+    assert "says nothing about training" in printed.out
+    assert printed.err.count("a picture of the page is missing (") == 1
 
 
 def few(study: "Study") -> "dict[str, dict[str, Level]]":

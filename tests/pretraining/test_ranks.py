@@ -13,6 +13,7 @@ from runs import (
     KILLED_ONCE,
     assert_same_run,
     finish,
+    interrupt_at,
     metrics,
     said,
     saved_steps,
@@ -82,6 +83,25 @@ def test_activations_that_are_computed_again_change_no_bit_on_two_ranks_or_one(t
     for train_on, name in ((_alone, "alone"), (_on_ranks, "ranks")):
         again = train_on(tiny(*words, "machine.activation_checkpointing=true"), tmp_path / f"{name} again")
         assert_same_run(again, train_on(tiny(*words), tmp_path / name))
+
+
+def _train_and_stop(config: str, out: str) -> None:
+    """Train, and stop with the state saved in the third step."""
+    interrupt_at(pytest.MonkeyPatch(), 2, signal.SIGTERM)
+    train(config, out)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_run_goes_on_with_another_number_of_ranks(before, after, tiny, tmp_path):
+    config = tiny(*EXACT)
+    alone = _alone(config, tmp_path / "alone")
+    begun = start_ranks(before, _train_and_stop, config.to_json(), str(tmp_path / "run"))
+    assert [finish(process) for process in begun] == [143] * before
+    assert saved_steps(tmp_path / "run")[-1] in (2, 3)
+    ended = start_ranks(after, train, config.to_json(), str(tmp_path / "run"))
+    assert [finish(process) for process in ended] == [0] * after
+    assert any("the last bits may differ" in said(process) for process in ended), "the start says so"
+    assert max(_largest_difference(alone, tmp_path / "run").values()) < 1e-9
 
 
 def test_first_step_in_float32(tiny, tmp_path):

@@ -1,5 +1,6 @@
 """The page of a study: answers first, every number with its interval, nothing hidden, nothing private."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import study_pages
 from syn2co.core.errors import FileError
 from syn2co.reports.page_parts import public_text
 from syn2co.reports.study_labels import StudyLabels
-from syn2co.reports.study_page import verdicts, write_study_page
+from syn2co.reports.study_page import _range, verdicts, write_study_page
 from syn2co.reports.study_tables import against_best
 from syn2co.studies.answers import StudyAnswers, answer
 from syn2co.studies.grid import Level, Study
 from syn2co.studies.results import FailedCell, ScoreKey, StudyResults
+from syn2co.studies.statistics import holm
 
 KNN = ScoreKey("knn", "")
 
@@ -155,6 +157,24 @@ def test_best_and_not_resolved_against_it_by_hand(answers: StudyAnswers) -> None
     large = {name: mark for name, mark in by_cell.items() if "8000" in name}
     assert sorted(large.values()) == ["best", "tied", "tied"]
     assert not any(mark for name, mark in by_cell.items() if " 500 " in name or "untrained" in name)
+
+
+def test_missing_cells_make_no_mark_stronger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named defect: the correction of "best" was over the finished cells alone."""
+    results, families = study_pages.results(), list[list[float]]()
+    cells = tuple(cell for cell in results.cells if cell.levels["images"] != "half flow")
+    answers = answer(StudyResults(results.study, cells))
+    monkeypatch.setattr("syn2co.reports.study_tables.holm", lambda p: families.append([*p]) or holm(p))
+    against_best(answers, labels_of(answers), KNN)
+    (family,) = families
+    assert len(family) == len(list(results.study.combinations())) - 1 == 9 and family[-3:] == [1.0] * 3
+
+
+def test_a_range_of_several_units_keeps_them_apart(answers: StudyAnswers) -> None:
+    """Named defect: the unit of the first difference stood for all."""
+    one, other = (result for result in answers.contrasts[:2])
+    change = replace(other.difference, value=0.125)
+    assert _range([replace(other, percent=False, difference=change), one]) == f"{_range([one])}, +0.12"
 
 
 def test_lower_is_better_where_it_is(tmp_path: Path) -> None:

@@ -4,13 +4,20 @@ import platform
 import resource
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from evaluation_folders import paint
 
 from syn2co.core.errors import TrainingError
-from syn2co.runtime.allocator import lack_named
+from syn2co.evaluation.settings import EvaluationSettings
+from syn2co.pretraining.train import pretrain
+from syn2co.reports.evaluation import evaluate
+from syn2co.runtime.allocator import keep_freed_memory, lack_named
+from syn2co.runtime.device import choose_device
 
 SCRIPT = """
 import resource, sys
@@ -36,6 +43,39 @@ def test_freed_blocks_are_used_again_without_page_faults() -> None:
 
     pages = 8 * (64 << 20) // resource.getpagesize()
     assert faults("keep") < pages / 4
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("LD_PRELOAD", "/usr/lib/libtcmalloc_minimal.so.4", False),
+        ("LD_PRELOAD", "/usr/lib/libfaketime.so", True),
+        ("SYN2CO_KEEP_MEMORY", "0", False),
+        ("SYN2CO_KEEP_MEMORY", "1", True),
+    ],
+)
+def test_an_allocator_of_the_users_is_left_alone(
+    name: str, value: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.setenv(name, value)
+    assert keep_freed_memory() is kept
+
+
+def test_every_process_that_computes_on_the_cpu_keeps_freed_memory(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named defect: training alone did; scores and features took 10 to 20 % longer."""
+    calls: list[None] = []
+    monkeypatch.setattr("syn2co.runtime.device.keep_freed_memory", lambda: calls.append(None))
+    choose_device("cpu")
+    assert len(calls) == 1
+    pretrain(tiny("training.steps=1", "negatives=none"), out=tmp_path / "run", progress=False)
+    trained = len(calls)
+    train, test = (paint(tmp_path / side, {"blue": 4, "red": 4}, seed=seed) for seed, side in enumerate(("a", "b")))
+    evaluate(tmp_path / "run", [train], [test], protocols=("knn",), settings=EvaluationSettings(baselines=False))
+    assert 1 < trained < len(calls)
 
 
 @pytest.mark.parametrize("error", [

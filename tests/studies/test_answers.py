@@ -7,7 +7,7 @@ import pytest
 from studies import SCORES, study_results
 
 from syn2co.studies.answers import StudyAnswers, answer
-from syn2co.studies.comparisons import ContrastResult, MissingContrast, exploratory_comparisons
+from syn2co.studies.comparisons import CellPair, ContrastResult, MissingContrast, ScoreTable, exploratory_comparisons
 from syn2co.studies.grid import Contrast
 from syn2co.studies.results import FailedCell, ScoreKey, StudyResults
 from syn2co.studies.sentences import axis_numbers
@@ -54,7 +54,7 @@ def test_a_clear_difference_is_resolved_in_one_sentence() -> None:
 
 def test_a_harm_is_resolved_for_the_worse() -> None:
     answers = answer(study_results({"half flow": [-0.1, 0, 0]}, contrasts=[AT_500], seeds=5))
-    assert answers.sentences["enough"].endswith("5 seeds: resolved, for the worse.")
+    assert "5 seeds: resolved, for the worse. Real images alone: " in answers.sentences["enough"]
     assert not first(answers).better
 
 
@@ -108,7 +108,7 @@ def test_holm_is_over_the_primary_contrasts_of_one_score() -> None:
     for key in SCORES:
         for primary in (True, False):
             family = [one for one in answers.contrasts if one.key == key and one.primary is primary]
-            assert len(family) == 3
+            assert len(family) == (3 if primary else 5), "also 2,000 and 8,000 real images alone"
             assert [one.adjusted_p for one in family] == holm([one.difference.p for one in family])
             assert [one.resolved for one in family] == [one.adjusted_p <= 0.05 for one in family]
             assert all((one.low > 0 or one.high < 0) == one.resolved for one in family)
@@ -119,7 +119,7 @@ def test_a_contrast_without_a_p_counts_in_the_correction() -> None:
     contrasts = [AT_500, AT_2000, AT_8000]
     without = [("half flow", 2000, 1), ("half flow", 2000, 2), *[("half flow", 8000, seed) for seed in range(3)]]
     answers = answer(study_results({"half flow": [0.1, 0, 0]}, contrasts=contrasts, without=without))
-    at_500, at_2000 = (result for result in answers.contrasts if result.key == KNN)
+    at_500, at_2000 = (result for result in answers.contrasts if result.key == KNN and result.primary)
     p = [at_500.difference.p, 1, 1]
     assert at_500.adjusted_p == holm(p)[0] == 3 * at_500.difference.p
     assert (at_500.low, at_500.high) == at_500.difference.interval(holm_levels(p)[0])
@@ -208,7 +208,8 @@ def test_one_seed_resolves_nothing_and_says_so() -> None:
     answers = answer(study_results({"half flow": [0.3, 0, 0]}, contrasts=[AT_500], seeds=1))
     result = first(answers)
     assert result.low > 0 and not result.resolved
-    assert answers.sentences["enough"].endswith(f"over the test images; {ONE_SEED}.")
+    assert f"over the test images; {ONE_SEED}. Real images alone: " in answers.sentences["enough"]
+    assert answers.sentences["enough"].count(", one seed, exploratory") == 2
     assert any(note.endswith(ONE_SEED) for note in answers.notes)
 
 
@@ -316,9 +317,10 @@ def test_exploratory_differences_are_against_the_baseline_at_the_same_number() -
     results = study_results({"half flow": [0.2, 0.2, 0.2]}, contrasts=[AT_500], seeds=5)
     pairs = exploratory_comparisons(results.study)
     assert [pair.name for pair in pairs] == [
-        "half flow instead of real only, real images 2000", "half flow instead of real only, real images 8000",
+        "2000 instead of 500", "half flow instead of real only, real images 2000",
+        "8000 instead of 500", "half flow instead of real only, real images 8000",
     ]  # fmt: skip
-    explored = [result for result in answer(results).contrasts if not result.primary]
+    explored = [result for result in answer(results).contrasts if not result.primary and "flow" in result.name]
     assert all(result.resolved and "(exploratory)" in result.sentence for result in explored)
     assert all(result.question is None for result in explored)
 
@@ -350,7 +352,9 @@ def test_enough_says_where_faking_stops_to_help_and_what_it_is_worth() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain", "words"), [(0.5, "are worth more than 8,000 alone."), (0.0, "")], ids=["above the curve", "no gain"]
+    ("gain", "words"),
+    [(0.5, "are worth more than 8,000 alone (exploratory)."), (0.0, "")],
+    ids=["above the curve", "no gain"],
 )
 def test_worth_is_said_only_as_far_as_the_curve_supports_it(gain: float, words: str) -> None:
     results = study_results(
@@ -375,6 +379,55 @@ def test_an_axis_without_numbers_has_no_worth() -> None:
     assert axis_numbers(study.model_copy(update={"axis": None})) == {}
 
 
+def best_share(answers: StudyAnswers, number: int = 500) -> str:
+    """The sentence on the best share with so many real images, without its beginning."""
+    return answers.sentences["ratio"].partition(f"With real images {number}, the best share")[2].partition(" With ")[0]
+
+
+def test_more_real_images_alone_are_compared_with_the_fewest() -> None:
+    """Named defect: whether more real images help at all, which is the question, was in no comparison."""
+    answers = answer(study_results({"half flow": [0, 0, 0]}, alone=(0.3, 0.5, 0.3), contrasts=[AT_500], seeds=5))
+    results = {result.name: result for result in answers.contrasts if result.key == KNN and not result.primary}
+    more, many = results["2000 instead of 500"], results["8000 instead of 500"]
+    assert more.resolved and more.better and not many.resolved
+    number = more.number(more.difference.value)
+    text = answers.sentences["enough"].partition("Real images alone: ")[2]
+    assert text.startswith(f"2000 against 500 {number} {more.ends}, resolved, exploratory; 8000 against 500 ")
+    assert "not resolved, exploratory." in text
+
+
+def test_each_number_of_real_images_has_a_best_share() -> None:
+    """Named defect: the sentence was of 500 real images alone, and did not say so."""
+    gains = {"quarter flow": [0.05, 0, 0], "half flow": [0.1, 0, 0.1], "flow alone": [-0.1, 0, 0.2]}
+    answers = answer(study_results(gains, contrasts=[RATIO], seeds=5))
+    assert best_share(answers).startswith(" of synthetic images is 50 % (k-NN ")
+    assert best_share(answers, 8000).startswith(" of synthetic images is 100 % (k-NN ")
+    explored = [pair for pair in exploratory_comparisons(answers.results.study)]
+    table = ScoreTable(answers.results, KNN)
+    (against,) = [part for part in best_share(answers, 8000).split("; ") if "against 50 %" in part]
+    levels = {"real images": "8000"}
+    pair = CellPair("", None, {**levels, "images": "flow alone"}, {**levels, "images": "half flow"})
+    result = table.compare([pair, *explored], primary=False)[0]
+    assert result.ends in against, "corrected over all that was not planned"
+
+
+def test_what_cells_differ_in_is_said() -> None:
+    """Named defect: cells of unequal steps, or of several versions of torch, were compared without a word."""
+    results = study_results({"half flow": [0, 0, 0]}, contrasts=[AT_500])
+    assert not any("differ" in note for note in answer(results).notes)
+    machines = [{"torch": "2.14.1", "device": "cpu"}, *[{"torch": "2.13.0", "device": "cpu"}] * 17]
+    cells = []
+    for number, (cell, machine) in enumerate(zip(results.cells, machines, strict=True)):
+        said = ("frost", *(["a set is missing"] if number == 2 else []))
+        report = replace(cell.report, metadata={"machine": machine}, notes=said)
+        cells.append(replace(cell, steps=2900 if number == 4 else 3000, report=report))
+    notes = answer(replace(results, cells=tuple(cells))).notes
+    assert "cells took from 2,900 to 3,000 steps, and differ by that too" in notes
+    assert "cells were made with different torch: 17 cells 2.13.0, 1 cells 2.14.1" in notes
+    assert not any("device" in note for note in notes)
+    assert notes[-2:] == ["frost", "a set is missing (1 of 18 cells)"], "what the evaluations said"
+
+
 def test_the_best_ratio_is_held_against_none_and_its_neighbors() -> None:
     gains = {
         "quarter flow": [0.05, 0, 0],
@@ -383,16 +436,16 @@ def test_the_best_ratio_is_held_against_none_and_its_neighbors() -> None:
         "flow, then real": [0.3, 0, 0],
     }
     answers = answer(study_results(gains, contrasts=[RATIO], seeds=5))
-    result, text = first(answers), answers.sentences["ratio"]
-    assert "The best share of synthetic images is 50 % (k-NN " in text
+    result, text = first(answers), best_share(answers)
+    assert text.startswith(" of synthetic images is 50 % (k-NN ")
     assert f"against 0 % {result.number(result.difference.value)} {result.ends}, resolved; against 25 % " in text
     assert "against 100 % " in text and text.count("exploratory") == 2
 
 
 def test_no_faking_can_be_the_best_ratio() -> None:
     gains = {"quarter flow": [-0.1, 0, 0], "half flow": [-0.2, 0, 0], "flow alone": [-0.3, 0, 0]}
-    text = answer(study_results(gains, contrasts=[RATIO], seeds=5)).sentences["ratio"]
-    assert "The best share of synthetic images is 0 % (" in text and text.count("against") == 1
+    text = best_share(answer(study_results(gains, contrasts=[RATIO], seeds=5)))
+    assert text.startswith(" of synthetic images is 0 % (") and text.count("against") == 1
 
 
 def test_a_planned_comparison_counts_in_whichever_direction() -> None:
@@ -400,7 +453,7 @@ def test_a_planned_comparison_counts_in_whichever_direction() -> None:
     contrast = RATIO.model_copy(update={"one": {"images": "quarter flow"}})
     gains = {"quarter flow": [-0.1, 0, 0], "half flow": [-0.2, 0, 0], "flow alone": [-0.3, 0, 0]}
     answers = answer(study_results(gains, contrasts=[contrast], seeds=5))
-    result, text = first(answers), answers.sentences["ratio"]
+    result, text = first(answers), best_share(answers)
     low, high = result.number(-result.high), result.number(-result.low)
     assert f"against 25 % {result.number(-result.difference.value)} [{low}, {high}], resolved." in text
     assert "exploratory" not in text
@@ -411,10 +464,10 @@ def test_a_planned_comparison_counts_in_whichever_direction() -> None:
 def test_a_best_share_of_one_seed_says_so() -> None:
     gains = {"quarter flow": [0.05, 0, 0], "half flow": [0.2, 0, 0], "flow alone": [-0.1, 0, 0]}
     answers = answer(study_results(gains, contrasts=[RATIO], without=ALL[1:]))
-    text = answers.sentences["ratio"].partition("The best share")[2]
+    text = best_share(answers)
     assert text.startswith(" of synthetic images is 50 % (k-NN ") and ", one seed; others have up to 3): " in text
     assert text.count("], one seed") == 3 and "resolved" not in text and text.endswith(f"; {ONE_SEED}.")
-    text = answer(study_results(gains, contrasts=[RATIO])).sentences["ratio"]
+    text = best_share(answer(study_results(gains, contrasts=[RATIO])))
     assert " %, 3 seeds): against 0 % " in text and "one seed" not in text
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evaluation_folders import paint
 from tiny_studies import ALONE, HALF, LEVELS, UNTRAINED, tiny_inputs, tiny_study
 
 from syn2co.core.errors import ConfigError, StudyError
@@ -239,13 +240,47 @@ def test_commands_name_no_folder_of_this_machine() -> None:
     assert commands_of(job_of(UNTRAINED)) == []
 
 
+def options_of(line: str) -> dict[str, list[str]]:
+    """Return the values of each option of a command, in order."""
+    words, options = shlex.split(line), {}
+    for option, value in zip(words, words[1:], strict=False):
+        if option.startswith("--"):
+            options.setdefault(option, []).append(value)
+    return options
+
+
+def test_commands_tell_sources_of_one_name_apart() -> None:
+    """Named defect: --real photos/train and --train labeled/train were both called train."""
+    job = job_of(
+        "clone",
+        real=("/home/me/photos/train",),
+        train=("/home/me/labeled/train", "builtin:digits:train"),
+        test=("/home/me/labeled/test",),
+        transfer=("cars=/home/me/cars/train,/home/me/cars/test", "pets"),
+        sources={"clone": "/home/me/clone"},
+        settings=('online_knn.train=["/home/me/labeled/train"]', "init_from=/home/me/first/run"),
+    )
+    pretrain, evaluate = map(options_of, commands_of(job))
+    assert pretrain["--synthetic"] == ["clone"] and "--real" not in pretrain
+    assert 'online_knn.train=["labeled/train"]' in pretrain["--set"] and "init_from=first/run" in pretrain["--set"]
+    assert evaluate["--train"] == ["labeled/train", "builtin:digits:train"] and evaluate["--test"] == ["labeled/test"]
+    assert evaluate["--transfer"] == ["cars=cars/train,cars/test", "pets"]
+    made, _, evaluate = map(options_of, commands_of(job_of(HALF, real=("/a/b/images",), train=("/a/b/images",)))[1:])
+    assert (made["--out"], made["--real"], evaluate["--train"]) == (["images"], ["b/images"], ["b/images"])
+
+
 @pytest.mark.parametrize("name", [HALF, "synthetic"])
 def test_the_commands_repeat_a_cell(
     tmp_path: Path, name: str, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Run by hand in a folder with the sources under their names; the scores are equal, image by image."""
+    sources = ("photos/train", "labeled/train", "labeled/test", "cars/train", "cars/test")
+    for seed, source in enumerate(sources):
+        paint(tmp_path / source, {"blue": 8, "red": 8 - seed % 2}, seed=seed)
+    real, train, test, *cars = (str(tmp_path / source) for source in sources)
+    inputs = StudyInputs(real=(real,), train=(train,), test=(test,), transfer=(f"cars={','.join(cars)}",))
     study = tiny_study({ALONE: LEVELS[ALONE], **{name: EVERY[name]}}, evaluation=("seed=3",))
-    begun = begin(study, tiny_inputs(tmp_path, transfer=(f"more={tmp_path}/train,{tmp_path}/test",)), tmp_path / "out")
+    begun = begin(study, inputs, tmp_path / "out")
     job = next(job for job in begun.jobs if job.cell.levels["images"] == name)
     result = run_cell(job, begun.folder, tmp_path / "cell", progress=False)
     text = (tmp_path / "cell" / "cell.json").read_text()
@@ -261,7 +296,7 @@ def test_the_commands_repeat_a_cell(
         status, _, error = run(*words, *(["--out", "scores"] if words[0] == "evaluate" else []), "--quiet")
         assert program == "syn2co" and status == 0, error
     again = read_report("scores")
-    assert [row.data for row in again.rows] == ["given", "more"] == [row.data for row in result.report.rows]
+    assert [row.data for row in again.rows] == ["given", "cars"] == [row.data for row in result.report.rows]
     for one, two in zip(result.report.rows, again.rows, strict=True):
         assert (one.value, one.encoder_hash, one.protocol_hash) == (two.value, two.encoder_hash, two.protocol_hash)
         assert np.array_equal(one.values, two.values)

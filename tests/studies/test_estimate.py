@@ -39,13 +39,14 @@ def test_finished_cells_tell_the_cost_of_their_kind(tmp_path: Path, monkeypatch:
     estimate = estimate_study(run)
     (alone,) = (job for job in run.jobs if job.cell.levels["images"] == ALONE)
     assert estimate.seconds == (pytest.approx(run.cost(alone).seconds),)  # type: ignore[union-attr]
-    assert "times by 2 finished cells" in estimate.text() and "not counted" not in estimate.text()
+    assert "times by 2 finished cells" in estimate.text()
+    assert estimate.untimed == ("making the images (fitted)",), "no finished cell had any made"
     checkpoints = run.cell_folder(alone) / RUN / FOLDER
     kept = sum(path.stat().st_size for path in checkpoints.glob("*"))
     assert kept > 0
     shutil.rmtree(checkpoints)
     without = estimate_study(run)
-    assert estimate.disk - without.disk == kept and "not counted: checkpoints" in without.text()
+    assert estimate.disk - without.disk == kept and "checkpoints" in without.untimed
 
 
 def test_untrained_cells_do_not_tell_what_training_costs(tmp_path: Path) -> None:

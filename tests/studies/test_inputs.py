@@ -35,6 +35,21 @@ def test_every_source_is_counted_and_has_a_fingerprint(tmp_path: Path) -> None:
     assert read_inputs(tmp_path / "out") == inputs
 
 
+def test_paths_are_those_of_all_sources() -> None:
+    """Named defect: messages of failed cells kept the folders of transfer sets."""
+    inputs = StudyInputs(
+        real=("/a/real",),
+        train=("/a/train", "builtin:digits:train"),
+        test=("/a/test",),
+        transfer=("cars=/a/cars/train,/a/cars/test", "/a/pets", "cifar10", "more=/a/train,/a/test"),
+        sources={"clone": "/a/clone", "scans": "12bit:/a/scans"},
+    )
+    assert inputs.paths == [
+        "/a/real", "/a/train", "builtin:digits:train", "/a/test", "/a/cars/train", "/a/cars/test", "/a/pets",
+        "/a/clone", "12bit:/a/scans", "/a/scans",
+    ]  # fmt: skip
+
+
 def test_fingerprints_are_equal_wherever_the_images_lie(tmp_path: Path) -> None:
     one = begun(tmp_path / "one")
     shutil.copytree(tmp_path / "one", tmp_path / "two", ignore=shutil.ignore_patterns("out"))

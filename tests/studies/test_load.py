@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 
 from syn2co.core.errors import StudyError
+from syn2co.evaluation.data_sets import DATA_SETS
+from syn2co.evaluation.settings import EvaluationSettings
+from syn2co.evaluation.suites import choose_suite
+from syn2co.objective.counts import KINDS, PRESETS
+from syn2co.pretraining.config import Config
 from syn2co.studies.cell import cell_job
 from syn2co.studies.grid import GENERATORS
 from syn2co.studies.inputs import StudyInputs
@@ -33,6 +38,66 @@ def test_every_cell_of_a_shipped_study_can_be(name: str) -> None:
         if job.images is not None and job.images.generator != "procedural":
             drawn = job.config.mix.max_real or job.cell.level.real_images
             assert job.images.max_real == drawn is not None and job.images.seed == job.config.seed
+
+
+def configs(name: str, recipe: str, *without: str) -> dict[tuple[str, ...], Config]:
+    """Return the config of each cell of a shipped study's first seed by its levels, those of some factors left out."""
+    study = load_study(name).with_settings([f"recipe={recipe}"])
+    inputs = StudyInputs(real=("real",), train=("train",), test=("test",), counts={"real": 50_000})
+    jobs = [cell_job(cell, inputs) for cell in study.cells([0])]
+    return {
+        tuple(level for factor, level in job.cell.levels.items() if factor not in without): job.config for job in jobs
+    }
+
+
+RECIPES = ("moby-cifar10", "synco-cifar10", "mochi-deit-s", "synco-deit-s", "synco-vit-s-released", "demo")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_levels_of_negatives_have_their_counts_whatever_the_recipe(recipe: str) -> None:
+    """Named defect: with a recipe that has synthetic negatives "none" kept them, and a single kind was not alone."""
+    counts = {level: config.negatives.counts for (level,), config in configs("negatives", recipe).items()}
+    zero = dict.fromkeys(KINDS, 0)
+    expected = {"none": zero, "all six": PRESETS["as-released"]._asdict(), "MoCHI": PRESETS["mochi"]._asdict()}
+    assert counts == expected | {kind: {**zero, kind: 256} for kind in KINDS}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_levels_of_the_paper_are_the_same_whatever_the_recipe(recipe: str) -> None:
+    given, shipped = configs("paper", recipe), configs("paper", load_study("paper").recipe)
+    assert {levels: config.encoder for levels, config in given.items()} == {
+        levels: config.encoder for levels, config in shipped.items()
+    }
+    for (_, _, level), config in given.items():
+        preset = {"none": "none", "MoCHI": "mochi", "all six": "as-intended"}[level]
+        assert config.negatives.counts == PRESETS[preset]._asdict()
+        assert level == "none" or (config.negatives.start, config.negatives.stop) == (30, 100)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_group_masks_are_on_and_off_whatever_the_recipe(recipe: str) -> None:
+    """Named defect: with a recipe as released "masked" had no mask, as "unmasked"."""
+    masks = {
+        level: config.negatives.mask_groups for (level,), config in configs("views", recipe, "images", "views").items()
+    }
+    assert masks == {"masked": True, "unmasked": False}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_score_that_decides_is_one_that_cells_have(name: str, tmp_path: Path) -> None:
+    """Named defect: the paper's was the suite "syn2co", a name that no score has."""
+    study = load_study(name)
+    (tmp_path / DATA_SETS["cifar10"].folder).mkdir(parents=True)
+    settings = EvaluationSettings(data_root=str(tmp_path))
+    suite = choose_suite(study.protocols, ["train"], ["test"], (), settings)
+    assert suite.protocols[0] == study.protocols[0]
+    if name == "paper":
+        authors = choose_suite(["syn2co", "knn", "robustness"], ["train"], ["test"], (), settings)
+        assert study.protocols[0] == "linear" and "variants" in suite.protocols
+        assert [data.name for data in suite.data] == ["given", "cifar10"]
+        assert (set(suite.protocols), suite.data, suite.notes) == (
+            set(authors.protocols), authors.data, authors.notes,
+        )  # fmt: skip
 
 
 def test_a_shipped_study_names_numbers_that_it_needs() -> None:

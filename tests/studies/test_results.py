@@ -11,11 +11,21 @@ import pytest
 from tiny_studies import ALONE, HALF, UNTRAINED, tiny_study
 
 from syn2co.core.errors import StudyError
+from syn2co.core.versions import __version__
 from syn2co.evaluation.results import EvaluationReport
 from syn2co.evaluation.scores import Score
 from syn2co.studies.answers import answer
 from syn2co.studies.grid import Level, Study
-from syn2co.studies.results import CellResult, Cost, FailedCell, ScoreKey, StudyResults, read_cell, read_study
+from syn2co.studies.results import (
+    CellResult,
+    Cost,
+    FailedCell,
+    ScoreKey,
+    StudyResults,
+    _comparable,
+    read_cell,
+    read_study,
+)
 
 STUDY = tiny_study(seeds=3)
 SHARED = {"images (real)": "r", "images (test)": "t", "settings": ""}
@@ -105,7 +115,7 @@ def test_another_format_is_left_out_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "scores", "reason"),
     [
-        ({"version": "2"}, (), "made by version 2, most are by 1"),
+        ({"version": "2"}, (), "made by version 2, most are by 1; delete its folder to run it again"),
         ({"shared": {**SHARED, "images (real)": "x"}}, (), "has other images (real) than most cells"),
         ({"shared": {**SHARED, "settings": "queue.size=9"}}, (), "has other settings than most cells"),
         ({}, (score(protocol_hash="x"), score("linear")), "knn has another form of the protocol than most cells"),
@@ -123,6 +133,15 @@ def test_a_cell_of_another_kind_is_left_out_and_named(
     assert note.startswith(f"images {HALF}, seed 1: is left out ({reason}")
     assert note in answer(results).notes and [one.cell for one in results.left_out] == [odd.cell]
     assert not any("not finished" in one for one in answer(results).notes)
+
+
+def test_what_is_usual_is_counted_in_one_version() -> None:
+    """Named defect: with as many cells of an older version, whose protocol was another, none was left at all."""
+    old = [cell(ALONE, seed, score(protocol_hash="old"), version="0.1") for seed in range(2)]
+    new = [cell(HALF, seed, score(protocol_hash="new"), version=__version__) for seed in range(2)]
+    notes: list[str] = []
+    assert [one.cell for one in _comparable([*old, *new], STUDY, notes)] == [f"{HALF} 0", f"{HALF} 1"]
+    assert [note.rpartition("; ")[2] for note in notes] == ["delete its folder to run it again)"] * 2
 
 
 def test_a_cell_that_was_run_again_takes_the_place_of_the_old(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluation_folders import paint
 from runs import finish, interrupt_at, said, saved_steps, start
 from tiny_studies import (
     ALONE,
@@ -27,11 +28,12 @@ from tiny_studies import (
     tiny_study,
 )  # fmt: skip
 
-from syn2co.core.errors import StudyError
+from syn2co.core.errors import DataError, StudyError
 from syn2co.core.locks import hold
 from syn2co.evaluation.results import EvaluationReport
 from syn2co.studies import run as module
 from syn2co.studies.answers import answer
+from syn2co.studies.estimate import _unknown_generators
 from syn2co.studies.grid import Contrast, Level
 from syn2co.studies.results import CellResult, Cost, StudyResults, read_study
 from syn2co.studies.run import LOCK, StudyRun, begin, expected_seconds, run_cells, run_one
@@ -175,6 +177,24 @@ def test_an_error_of_ours_leaves_its_traceback(finished: Path, tmp_path: Path, m
     assert run_one(run, run.jobs[0], progress=False) == "images real, seed 0: failed (ZeroDivisionError: a bug)"
     assert json.loads((folder / "failed.json").read_text())["reason"] == "ZeroDivisionError: a bug"
     assert re.match(r"(?s)an earlier line\nTraceback .*ZeroDivisionError: a bug\n$", (folder / "log.txt").read_text())
+
+
+def test_a_failure_names_no_folder_of_this_machine(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named defect: the folders of transfer sets stood in failed.json."""
+    cars = [str(finished / "cars" / side) for side in ("train", "test")]
+    for side in cars:
+        paint(Path(side), {"blue": 4, "red": 4}, seed=5)
+    inputs = tiny_inputs(finished, transfer=[f"cars={','.join(cars)}"])
+    run = begin(tiny_study(), inputs, tmp_path / "out")
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise DataError(f"{cars[1]}: is empty, as is {inputs.test[0]}")
+
+    monkeypatch.setattr(module, "run_cell", broken)
+    assert run_one(run, run.jobs[0], progress=False).endswith("failed (test: is empty, as is test)")
+    assert str(finished) not in (run.cell_folder(run.jobs[0]) / "failed.json").read_text()
 
 
 def test_a_torn_result_is_made_again(finished: Path, tmp_path: Path) -> None:
@@ -337,6 +357,25 @@ def test_an_untrained_cell_says_nothing_of_trained_ones(finished: Path, tmp_path
         job = next(job for job in run.jobs if job.cell.levels["images"] == name)
         fake(run, {name: seconds}, ran=[])(run, job, progress=False)
         assert expected_seconds(run, run.jobs[1]) == {UNTRAINED: 0.0, ALONE: 500.0}[name]
+
+
+def test_what_making_images_costs_is_expected_of_cells_that_make_them_alike(finished: Path, tmp_path: Path) -> None:
+    """Named defect: a first cell of a slow generator was expected to take what cells without one did."""
+    levels = {
+        ALONE: Level(images="real", real_images=12),
+        "half": Level(images="mixed", source="fitted", share=0.5, real_images=12),
+        "more": Level(images="mixed", source="fitted", share=0.75, real_images=12),
+        "drawn": Level(images="mixed", source="procedural", share=0.5, real_images=12),
+        "longer": Level(images="real", real_images=12, settings=("training.steps=9",)),
+    }
+    study = tiny_study(factors={"images": levels}, baseline={"images": ALONE}, contrasts=[])
+    run = begin(study, tiny_inputs(finished), tmp_path / "out")
+    jobs = {job.cell.levels["images"]: job for job in run.jobs}
+    run._costs[jobs[ALONE].hash] = Cost(training_seconds=100, evaluation_seconds=20)
+    assert [expected_seconds(run, jobs[name]) for name in ("half", "more", "drawn", "longer")] == [120, 120, 120, 0]
+    run._costs[jobs["half"].hash] = Cost(training_seconds=104, evaluation_seconds=20, generation_seconds=1000)
+    assert [expected_seconds(run, jobs[name]) for name in ("half", "more", "drawn", "longer")] == [1124, 1122, 122, 0]
+    assert _unknown_generators(run, run.open_jobs) == ["procedural"]
 
 
 def fake_processes(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]:

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from syn2co.core.cpus import available_cpus
 from syn2co.core.keyed_rng import permutation
+from syn2co.core.progress import note
 from syn2co.data.open import open_images
 from syn2co.demonstration.pretraining import TEST, TRAIN, demo_neighbors
 from syn2co.reports.figures import image_rows, png, save
-from syn2co.reports.study_pictures import store_pictures, write_page_with_pictures
+from syn2co.reports.study_pictures import store_pictures, stored_pictures, write_page_with_pictures
 from syn2co.studies.answers import StudyAnswers, answer
 from syn2co.studies.cell_run import RUN
 from syn2co.studies.grid import Contrast, Level, Study
@@ -96,23 +98,38 @@ def faking_demo(out: Path, *, settings: Sequence[str], protocols: Sequence[str],
     inputs = StudyInputs(real=(TRAIN,), train=(LABELED,), test=(TEST,), settings=(*machine, *settings))
     run = begin(study, inputs, out)
     answers = answer(run_cells(run, jobs=min(MOST_JOBS, available_cpus()), progress=progress))
-    store_pictures(out, _pictures(run, out))
+    if pictures := _pictures(run, out):
+        store_pictures(out, {**stored_pictures(out), **pictures})
     write_page_with_pictures(answers, out, [out])
     return answers
 
 
 def _pictures(run: StudyRun, out: Path) -> dict[str, bytes]:
-    """Return real patches above procedural ones, and nearest neighbors in the features of the first mixed run."""
+    """Return real patches above procedural ones, and nearest neighbors in the features of the first mixed run.
+
+    A picture that cannot be drawn is left out with a note, because its images were deleted say.
+    """
     job = next((job for job in run.jobs if job.cell.level.images == "mixed" and run.is_done(job)), None)
     if job is None:  # each of them failed
         return {}
-    made = job.set_folder(run.folder)
+    made, run_folder = job.set_folder(run.folder), run.cell_folder(job) / RUN
+    pictures: dict[str, bytes] = {}
+    for caption, name, draw in (
+        (CAPTION, "synthetic.png", lambda: _beside(made)),
+        (NEIGHBORS, "neighbors.png", lambda: demo_neighbors(LABELED, TEST, run_folder)),
+    ):
+        try:
+            figure = draw()
+            save(figure, out / name)
+            pictures[caption] = png(figure)
+        except Exception as error:  # whatever it is must not take the answers, after minutes of cells
+            note(f"a picture of the page is missing ({error})")
+    return pictures
+
+
+def _beside(made: Path) -> Figure:
     rows: dict[str, list[np.ndarray]] = {}
     for name, source in (("real", TRAIN), ("procedural", made)):
         images = open_images([source])
         rows[name] = [images.read(int(i)) for i in permutation(len(images), "demo pictures", name)[:12]]
-    run_folder = run.cell_folder(job) / RUN
-    figures = {CAPTION: image_rows(rows), NEIGHBORS: demo_neighbors(LABELED, TEST, run_folder)}
-    for name, figure in zip(("synthetic.png", "neighbors.png"), figures.values(), strict=True):
-        save(figure, out / name)
-    return {caption: png(figure) for caption, figure in figures.items()}
+    return image_rows(rows)

@@ -40,7 +40,7 @@ from syn2co.pretraining.run_folder import (
     save,
 )
 from syn2co.runtime import distributed
-from syn2co.runtime.allocator import keep_freed_memory, lack_named
+from syn2co.runtime.allocator import lack_named
 from syn2co.runtime.determinism import deterministic
 from syn2co.runtime.device import choose_device, choose_workers
 from syn2co.runtime.signals import Interrupts, leave
@@ -136,8 +136,6 @@ def _begin_or_resume(
     device = choose_device(config.machine.device)
     if device.type == "mps" and config.training.precision == "float64":
         raise ConfigError("training.precision = float64: Apple's GPUs have none; use float32 or machine.device=cpu")
-    if device.type == "cpu":
-        keep_freed_memory()
     with (
         deterministic(config.machine),
         broken_listed(folder),

@@ -71,16 +71,16 @@ def study(
         >>> len(answers.results.cells), Path("mine/study.html").exists()
         (2, True)
     """
+    if cluster is not None and budget is not None:
+        raise StudyError(
+            "--budget: means nothing on a cluster, whose jobs run at once; limit --minutes, or use --shard"
+        )
     out = user_path(out)
     run = begin(load_study(study), inputs, out, shard=shard)
     unfinished = bool(run.open_jobs)
     if cluster is None:
         expected = {} if budget is None else expected_costs(run)
         results = run_cells(run, budget=budget, expected=expected, jobs=jobs or 1, progress=progress)
-    elif budget is not None:
-        raise StudyError(
-            "--budget: means nothing on a cluster, whose jobs run at once; limit --minutes, or use --shard"
-        )
     else:
         options = cluster.model_dump(exclude={"kind"})
         results = run_on_cluster(run, cluster.kind, jobs=jobs, progress=progress, **options)

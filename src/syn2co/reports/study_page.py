@@ -177,10 +177,14 @@ def _lead(answer: "QuestionAnswer") -> str:
 
 
 def _range(contrasts: Sequence[ContrastResult]) -> str:
-    """Return the smallest and the largest of some differences."""
-    values = sorted(one.difference.value for one in contrasts)
-    numbers = dict.fromkeys(contrasts[0].number(value) for value in (values[0], values[-1]))
-    return f"{' to '.join(numbers)}{' points' if contrasts[0].percent else ''}"
+    """Return the smallest and the largest of some differences, those in points first."""
+    said = []
+    for several in ([one for one in contrasts if one.percent is percent] for percent in (True, False)):
+        if several:
+            values = sorted(one.difference.value for one in several)
+            numbers = dict.fromkeys(several[0].number(value) for value in (values[0], values[-1]))
+            said.append(f"{' to '.join(numbers)}{' points' if several[0].percent else ''}")
+    return ", ".join(said)
 
 
 def _badge(contrasts: Sequence[ContrastResult], lacking: int) -> tuple[str, str]:

@@ -87,7 +87,9 @@ def against_best(answers: "StudyAnswers", labels: StudyLabels, key: ScoreKey) ->
             marks[number] = "once"
         else:
             p[number] = change.p
-    adjusted = zip(p, holm(list(p.values())), strict=True)
+    # Those without a p count with p = 1, so that nothing missing makes a mark stronger.
+    lacking = len(list(answers.results.study.combinations())) - 1 - len(p)
+    adjusted = zip(p, holm([*p.values(), *[1.0] * lacking])[: len(p)], strict=True)
     return {number: "tied" for number, value in adjusted if value > 1 - LEVEL} | marks
 
 

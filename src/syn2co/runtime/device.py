@@ -5,6 +5,7 @@ import torch.utils.deterministic
 from syn2co.core.cpus import cpus_of_rank
 from syn2co.core.errors import ConfigError
 from syn2co.core.launcher import launcher
+from syn2co.runtime.allocator import keep_freed_memory
 from syn2co.runtime.distributed import local_rank
 from syn2co.runtime.settings import MachineSettings
 
@@ -14,6 +15,8 @@ WITHOUT_FLOAT64 = {"mps"}
 
 def choose_device(name: str) -> torch.device:
     """Return the device of a name; auto is CUDA (this node's rank), else Apple's MPS, else the CPU.
+
+    The process is made ready for it: it is the current CUDA device, or freed memory is kept for later tensors (CPU).
 
     Raises:
         ConfigError: if the device is not there.
@@ -31,6 +34,8 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda":
         device = _this_rank(device, name)
         torch.cuda.set_device(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     return device
 
 

@@ -1,5 +1,6 @@
 """Answers of a study: the estimate of every cell, the contrasts with their verdicts, one sentence per question."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -88,12 +89,15 @@ def answer(results: StudyResults) -> StudyAnswers:
         *results.notes,
         *_unfinished(results),
         *_one_seed(results),
+        *_unequal_steps(results),
+        *_unlike_machines(results),
         *_unscored(results),
         *_replaced(study, headline),
     ]
     notes += [note for table in tables.values() for note in table.notes] + _unpaired(tables)
     notes += [f"{shown(key)}: is kept without a value per test image, so nothing can be said of it"
               for key in results.scores if key not in tables]  # fmt: skip
+    notes += _notes_of_scores(results)
     return StudyAnswers(results, estimates, contrasts, question_answers(evidence), list(dict.fromkeys(notes)), headline)
 
 
@@ -111,6 +115,31 @@ def _one_seed(results: StudyResults) -> list[str]:
     """Return a sentence on the cells that have one seed."""
     names = [text(levels) for levels in results.study.combinations() if len(results.of(levels)) == 1]
     return [f"{first_names(names)}: {ONE_SEED}"] if names else []
+
+
+def _unequal_steps(results: StudyResults) -> list[str]:
+    """Return a sentence if the trained cells took different numbers of steps."""
+    steps = sorted({cell.steps for cell in results.cells if cell.steps})
+    differ = f"cells took from {steps[0]:,} to {steps[-1]:,} steps, and differ by that too" if len(steps) > 1 else ""
+    return [differ] if differ else []
+
+
+def _unlike_machines(results: StudyResults) -> list[str]:
+    """Return a sentence per library, or kind of device, that cells differ in; last bits may then differ."""
+    notes = []
+    for name in ("torch", "timm", "numpy", "opencv", "device"):
+        machines = (cell.report.metadata.get("machine", {}) for cell in results.cells)
+        counts = Counter(str(machine[name]) for machine in machines if name in machine)
+        several = ", ".join(f"{count} cells {value}" for value, count in sorted(counts.items()))
+        notes += [f"cells were made with different {name}: {several}"] if len(counts) > 1 else []
+    return notes
+
+
+def _notes_of_scores(results: StudyResults) -> list[str]:
+    """Return what the evaluations of the cells said of their scores, each once with the number of cells."""
+    counts = Counter(note for cell in results.cells for note in dict.fromkeys(cell.report.notes))
+    total = len(results.cells)
+    return [f"{note}{'' if count == total else f' ({count} of {total} cells)'}" for note, count in counts.items()]
 
 
 def _unscored(results: StudyResults) -> list[str]:

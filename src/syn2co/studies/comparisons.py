@@ -261,7 +261,10 @@ def exploratory_comparisons(study: Study) -> list[CellPair]:
 
 
 def _counterpart(study: Study, levels: Levels, cells: Sequence[Levels]) -> Levels:
-    """Return the cell that differs in what the contrasts vary; without one, the baseline at the level of the axis."""
+    """Return the cell that differs in what the contrasts vary; without one, the baseline at the level of the axis.
+
+    That baseline itself is held against the one at the axis' own level: whether more images help at all.
+    """
     varied = {
         factor for pair in primary_comparisons(study) for factor in levels if pair.one[factor] != pair.other[factor]
     }
@@ -269,7 +272,8 @@ def _counterpart(study: Study, levels: Levels, cells: Sequence[Levels]) -> Level
     other = {factor: study.baseline[factor] if factor in treatment else levels[factor] for factor in levels}
     if other != levels and other in cells:
         return other
-    return study.complete({study.axis: levels[study.axis]} if study.axis else {})
+    along = study.complete({study.axis: levels[study.axis]} if study.axis else {})
+    return along if along != levels else study.complete({})
 
 
 def sentence(result: ContrastResult) -> str:

@@ -19,7 +19,7 @@ from syn2co.pretraining.train import pretrain
 from syn2co.runtime.checkpoint import FOLDER
 from syn2co.studies.cell import CellJob
 from syn2co.studies.cell_run import RUN
-from syn2co.studies.run import StudyRun, expected_seconds
+from syn2co.studies.run import StudyRun, expected_seconds, makes_alike
 
 IMAGES = 512
 BYTES_A_PIXEL = 2.0
@@ -80,11 +80,8 @@ def estimate_study(run: StudyRun) -> StudyEstimate:
     disk += sum(kept.get(kind, 0.0) for kind in trained)
     measured = [f"{STEPS} steps and the features of {IMAGES} images"] if speeds else []
     measured += [f"{finished} finished cells"] if any(told.values()) else []
-    untimed: list[str] = []
+    untimed = [f"making the images ({name})" for name in _unknown_generators(run, jobs)]
     if speeds:
-        untimed = [
-            f"making the images ({name})" for name in sorted({job.images.generator for job in jobs if job.images})
-        ]
         untimed += ["heads and corruptions of the evaluation", *(["other data sets"] if run.inputs.transfer else [])]
     untimed += ["checkpoints"] if not kept.keys() >= set(trained) else []
     return StudyEstimate(
@@ -99,8 +96,18 @@ def estimate_study(run: StudyRun) -> StudyEstimate:
 
 
 def expected_costs(run: StudyRun) -> dict[str, float]:
-    """Return the seconds of the open cells by hash, as `estimate_study` has them."""
-    return dict(zip((job.hash for job in run.open_jobs), estimate_study(run).seconds, strict=True))
+    """Return the seconds of the open cells by hash, as `estimate_study` has them, and say what they leave out."""
+    estimate = estimate_study(run)
+    if estimate.untimed:
+        note(f"the budget does not count {', '.join(estimate.untimed)} until a finished cell tells it")
+    return dict(zip((job.hash for job in run.open_jobs), estimate.seconds, strict=True))
+
+
+def _unknown_generators(run: StudyRun, jobs: list[CellJob]) -> list[str]:
+    """Return the generators of open cells whose images no finished cell had made alike."""
+    finished = [job for job in run.jobs if run.is_done(job)]
+    unknown = [job for job in jobs if job.images and not any(makes_alike(one, job) for one in finished)]
+    return sorted({job.images.generator for job in unknown if job.images})
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from syn2co.data.named_source import split_bits
 from syn2co.data.open import open_images
 from syn2co.data.settings import DataSettings
 from syn2co.evaluation.crops import decoding_threads
+from syn2co.evaluation.data_sets import DATA_SETS
 from syn2co.evaluation.near_overlap import near_overlap
 from syn2co.evaluation.protocols.registry import PROTOCOLS
 from syn2co.evaluation.settings import EvaluationSettings
@@ -28,7 +29,7 @@ from syn2co.evaluation.suites import choose_suite
 from syn2co.images.image_set import ImageSet
 from syn2co.models.provenance import source_name, source_names
 from syn2co.studies.grid import GENERATORS, Study
-from syn2co.studies.portable import portable_settings, portable_source
+from syn2co.studies.portable import portable_settings, portable_source, sources_of
 from syn2co.studies.results import FORMAT, STUDY, read_definition
 
 INPUTS = "inputs.json"
@@ -63,6 +64,17 @@ class StudyInputs(Settings):
     """Content of real, train and test, of every transfer set and of every source of a level."""
     counts: dict[str, int] = {}
     """Number of images of real, train and test."""
+
+    @property
+    def paths(self) -> list[str]:
+        """Every source once, as it was given: real, train and test, both sides of each transfer set, those of levels.
+
+        Messages may hold any of them; pages must not. One with a range, such as 12bit:scans, is there without it too;
+        transfer sets by name, such as "cifar10", are not.
+        """
+        transfer = [source for item in self.transfer if item not in DATA_SETS for source in sources_of(item)]
+        sources = [*self.real, *self.train, *self.test, *transfer, *self.sources.values()]
+        return list(dict.fromkeys(text for source in filter(None, sources) for text in (source, _without_bits(source))))
 
     def with_fingerprints(self, study: Study, data: DataSettings) -> "StudyInputs":
         """Open every source once and return the inputs with fingerprints and numbers of their images.
@@ -120,6 +132,10 @@ def evaluation_settings(study: Study, inputs: StudyInputs) -> EvaluationSettings
 
 def _open(specs: Specs, settings: EvaluationSettings) -> ImageSet:
     return open_images(specs, max_broken_share=settings.max_broken_share, cache="never")
+
+
+def _without_bits(source: str) -> str:
+    return str(split_bits(source)[0])
 
 
 def with_named_sources(study: Study, inputs: StudyInputs) -> tuple[Study, StudyInputs]:

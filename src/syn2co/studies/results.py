@@ -337,17 +337,20 @@ def _comparable(cells: list[CellResult], study: Study, notes: list[str]) -> tupl
         notes.append(f"{left_out} of {len(cells)} cells have levels that are not in the study, and are left out")
     ours_first = sorted((cell.version for cell in kept), key=lambda version: version != __version__)
     version = _commonest(ours_first)
+    of_version = [cell for cell in kept if cell.version == version]  # they alone say what is usual
     forms: dict[ScoreKey, list[tuple[str, str]]] = {}
-    for cell in kept:
+    for cell in of_version:
         for key, form in _forms(cell).items():
             forms.setdefault(key, []).append(form)
     usual = {key: _commonest(several) for key, several in forms.items()}
-    names = {name for cell in kept for name in cell.shared}
-    shared = {name: _commonest(cell.shared[name] for cell in kept if name in cell.shared) for name in names}
+    names = {name for cell in of_version for name in cell.shared}
+    shared = {name: _commonest(cell.shared[name] for cell in of_version if name in cell.shared) for name in names}
     reasons = [_odd(cell, version, usual, shared) for cell in kept]
+    usable = {_key(cell) for cell, reason in zip(kept, reasons, strict=True) if not reason}
     for cell, reason in zip(kept, reasons, strict=True):
         if reason:
-            notes.append(f"{text(cell.levels)}, seed {cell.seed}: is left out ({reason})")
+            again = "" if cell.version == version or _key(cell) in usable else "; delete its folder to run it again"
+            notes.append(f"{text(cell.levels)}, seed {cell.seed}: is left out ({reason}{again})")
     kept = _once([cell for cell, reason in zip(kept, reasons, strict=True) if not reason], notes)
     kept.sort(key=lambda cell: (known.index(cell.levels), cell.seed))
     for protocol, data in usual:

@@ -204,15 +204,32 @@ def _among(cells: Sequence[CellJob], job: CellJob) -> bool:
 
 
 def expected_seconds(run: StudyRun, job: CellJob) -> float:
-    """Return the mean seconds of finished cells: those of equal levels, else the trained or untrained; else 0."""
+    """Return the seconds that finished cells let expect of a cell; 0 if none trains and scores alike.
 
-    def is_untrained(one: CellJob) -> bool:
-        return one.cell.level.images == "untrained"
+    The mean of those of equal levels; else of those that train alike, with what images made alike have cost.
+    """
+    costs = [(other, cost) for other in run.jobs if (cost := run.cost(other)) is not None]
+    equal = [cost.seconds for other, cost in costs if other.cell.levels == job.cell.levels]
+    if equal:
+        return sum(equal) / len(equal)
+    alike = [cost.training_seconds + cost.evaluation_seconds for other, cost in costs if _trains_alike(other, job)]
+    if not alike:
+        return 0.0
+    making = [cost.generation_seconds for other, cost in costs if makes_alike(other, job)]
+    return sum(alike) / len(alike) + (sum(making) / len(making) if making else 0.0)
 
-    costs = [(other, cost.seconds) for other in run.jobs if (cost := run.cost(other)) is not None]
-    alike = [seconds for other, seconds in costs if other.cell.levels == job.cell.levels]
-    alike = alike or [seconds for other, seconds in costs if is_untrained(other) == is_untrained(job)]
-    return sum(alike) / len(alike) if alike else 0.0
+
+def _trains_alike(one: CellJob, other: CellJob) -> bool:
+    """Return whether two cells have one encoder and one length, or both no training at all."""
+    configs = [(job.config.encoder, job.config.views.size, job.config.training) for job in (one, other)]
+    untrained = [job.cell.level.images == "untrained" for job in (one, other)]
+    return untrained[0] == untrained[1] and configs[0] == configs[1]
+
+
+def makes_alike(one: CellJob, other: CellJob) -> bool:
+    """Return whether two cells have images of one generator made, from scratch or as variations."""
+    made = [(job.images.generator, job.images.vary) if job.images else None for job in (one, other)]
+    return made[0] is not None and made[0] == made[1]
 
 
 def run_one(run: StudyRun, job: CellJob, *, progress: bool) -> str:
@@ -233,7 +250,7 @@ def run_one(run: StudyRun, job: CellJob, *, progress: bool) -> str:
             result = run_cell(job, run.folder, folder, progress=progress)
     except Exception as error:  # whatever ends one cell must not end the others
         reason = str(error) if isinstance(error, Syn2CoError) else f"{type(error).__name__}: {error}"
-        for path in (*run.inputs.real, *run.inputs.train, *run.inputs.test, *run.inputs.sources.values()):
+        for path in run.inputs.paths:
             reason = reason.replace(path, source_name(path))  # pages show it
         if not (folder / FAILED).exists():  # of several ranks, the first one knows the reason
             if not isinstance(error, Syn2CoError):

@@ -1,6 +1,6 @@
 """One sentence per question of a study, from the comparisons and the scores of its headline."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from syn2co.studies.comparisons import (
     ContrastResult,
     MissingContrast,
     ScoreTable,
+    exploratory_comparisons,
     primary_comparisons,
     resolvable,
     shown,
@@ -168,10 +169,10 @@ class CurvePoint(NamedTuple):
 
 
 def _enough(evidence: StudyEvidence) -> list[str]:
-    """Return, per curve that is better somewhere, where it is and how many real images the faked ones are worth."""
+    """Return whether more real images help, and per curve that is better somewhere, where, and what it is worth."""
     study, key = evidence.study, evidence.headline
     numbers = axis_numbers(study)
-    texts = []
+    texts = _alone(evidence, numbers)
     for level in _curves(study) if numbers else []:
         results = {name: evidence.between(key, _at(study, level, name), _at(study, None, name)) for name in numbers}
         known = {name: result for name, result in results.items() if result is not None}
@@ -179,6 +180,21 @@ def _enough(evidence: StudyEvidence) -> list[str]:
             texts.append(_where(level, known, helped, study.axis or ""))
             texts += [text for name in helped if (text := _worth(evidence, level, name))]
     return texts
+
+
+def _alone(evidence: StudyEvidence, numbers: Mapping[str, float]) -> list[str]:
+    """Return the numbers of real images alone against the baseline's, in one sentence."""
+    study = evidence.study
+    if not numbers or study.versus is None or study.axis is None:
+        return []
+    least = study.baseline[study.axis]
+    results = {
+        name: evidence.between(evidence.headline, _at(study, None, name), study.complete({}))
+        for name in numbers
+        if name != least
+    }
+    said = [f"{name} {_against(least, result)}" for name, result in results.items() if result is not None]
+    return [f"{study.axis[:1].upper()}{study.axis[1:]} alone: {'; '.join(said)}."] if said else []
 
 
 def _curves(study: Study) -> list[str]:
@@ -243,7 +259,7 @@ def _worth(evidence: StudyEvidence, level: str, name: str) -> str:
         worth = f"at least {_round(least):,} alone"
     else:
         worth = f"about {_round(number):,} alone [{_round(least):,} to {_round(most):,}]"
-    return f"{name} {study.axis} with {level} are worth {worth}."
+    return f"{name} {study.axis} with {level} are worth {worth} (exploratory)."
 
 
 def _crossing(points: Sequence[CurvePoint], end: str) -> float | None:
@@ -266,30 +282,45 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _ratio(evidence: StudyEvidence) -> list[str]:
-    """Return the best share of synthetic images, against none and against its neighbors."""
+    """Return the best share of synthetic images of each curve, against none and against its neighbors."""
+    study = evidence.study
+    asked = [pair for pair in primary_comparisons(study) if pair.question == "ratio"]
+    curves: dict[str, list[ShareCell]] = {}
+    for pair in asked:
+        factor = next((name for name in (study.axis, study.versus) if name and pair.one[name] == pair.other[name]), "")
+        for level in dict.fromkeys([pair.one[factor], *study.factors[factor]]) if factor else [""]:
+            there = {factor: level} if factor else {}
+            cells = _shares(study, pair._replace(one={**pair.one, **there}, other={**pair.other, **there}))
+            several = factor and len(study.factors[factor]) > 1
+            curves.setdefault(f"With {factor} {level}, the" if several else "The", cells)
+    return [text for where, cells in curves.items() if (text := _best_share(evidence, where, cells))]
+
+
+def _best_share(evidence: StudyEvidence, where: str, known: Sequence["ShareCell"]) -> str:
+    """Return the best share of one curve in words; empty with less than three, or without none."""
     study, key = evidence.study, evidence.headline
     table = evidence.tables[key]
-    contrast = next(pair for pair in primary_comparisons(study) if pair.question == "ratio")
-    cells = [(share, cell) for share, cell in _shares(study, contrast) if table.of(cell)]
-    if len(cells) < 3 or cells[0][0] != 0:
-        return []
+    cells = [cell for cell in known if table.of(cell.levels)]
+    if len(cells) < 3 or cells[0].share != 0:
+        return ""
     sign = 1 if table.some.higher_is_better else -1
-    best = max(range(len(cells)), key=lambda index: sign * _value(table.estimate(cells[index][1])))
+    best = max(range(len(cells)), key=lambda index: sign * _value(table.estimate(cells[index].levels)))
     others = list(
         dict.fromkeys(index for index in (0, best - 1, best + 1) if 0 <= index < len(cells) and index != best)
     )
-    pairs = [CellPair(_percent(cells[index][0]), None, cells[best][1], cells[index][1]) for index in others]
-    explored = {result.name: result for result in table.compare(pairs, primary=False)}
+    pairs = [CellPair(_percent(cells[index].share), None, cells[best].levels, cells[index].levels) for index in others]
+    family = [*pairs, *exploratory_comparisons(study)]  # corrected over all that was not planned
+    explored = {result.name: result for result in table.compare(family, primary=False)[: len(pairs)]}
     results = [evidence.between(key, pair.one, pair.other) or explored.get(pair.name) for pair in pairs]
     compared = [_against(pair.name, result) for pair, result in zip(pairs, results, strict=True)]
     seeds = [len(table.of(cell)) for _, cell in cells]
     if seeds[best] == 1 or any(result is not None and not result.tested for result in results):
         compared.append(ONE_SEED)
-    value, share = _value(table.estimate(cells[best][1])), _percent(cells[best][0])
+    value, share = _value(table.estimate(cells[best].levels)), _percent(cells[best].share)
     number = f"{value:.1f} %" if table.some.percent else f"{value:.3g}"
     number += f", {'one seed' if seeds[best] == 1 else f'{seeds[best]} seeds'}"
     number += f"; others have up to {max(seeds)}" if max(seeds) > seeds[best] else ""
-    return [f"The best share of synthetic images is {share} ({shown(key)} {number}): {'; '.join(compared)}."]
+    return f"{where} best share of synthetic images is {share} ({shown(key)} {number}): {'; '.join(compared)}."
 
 
 def _against(name: str, result: ContrastResult | None) -> str:
@@ -310,20 +341,28 @@ def _value(estimate: CellEstimate | None) -> float:
     return estimate.estimate.value
 
 
-def _shares(study: Study, contrast: CellPair) -> Iterator[tuple[float, Levels]]:
-    """Yield the cells of the factors that a contrast changes, by their share of synthetic images, ascending."""
+class ShareCell(NamedTuple):
+    """A share of synthetic images and the cell that has it."""
+
+    share: float
+    levels: Levels
+
+
+def _shares(study: Study, contrast: CellPair) -> list[ShareCell]:
+    """Return the cells of the factors that a contrast changes, by their share of synthetic images, ascending."""
     changed = [factor for factor in study.factors if contrast.one[factor] != contrast.other[factor]]
     fixed = {factor: level for factor, level in contrast.one.items() if factor not in changed}
     source = Cell(study, contrast.one, 0).level.source
     shares: dict[float, Levels] = {}
-    for levels in (contrast.one, contrast.other, *study.combinations()):
+    cells = list(study.combinations())
+    for levels in (*(side for side in (contrast.one, contrast.other) if side in cells), *cells):
         level = Cell(study, levels, 0).level
         if level.images != "real" and level.source != source:
             continue  # another curve
         share = {"real": 0.0, "synthetic": 1.0, "mixed": level.share}.get(level.images or "")
         if share is not None and fixed.items() <= levels.items():
             shares.setdefault(share, levels)
-    yield from sorted(shares.items())
+    return [ShareCell(*item) for item in sorted(shares.items())]
 
 
 def robustness_scores(rows: Mapping[ScoreKey, Score]) -> list[ScoreKey]:

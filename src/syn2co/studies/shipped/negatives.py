@@ -12,10 +12,10 @@ study = Study(
     settings=("encoder.options.embed_dims=[32,64,128]", "training.steps=3000", "mix.epoch_images=8000"),
     factors={
         "negatives": {
-            "none": Level(),
+            "none": Level(settings=("negatives=none",)),
             ALL: Level(settings=("negatives=as-released",)),
             "MoCHI": Level(settings=("negatives=mochi",)),
-            **{kind: Level(settings=(f"negatives.{kind}=256",)) for kind in KINDS},
+            **{kind: Level(settings=("negatives=none", f"negatives.{kind}=256")) for kind in KINDS},
         },
     },
     baseline={"negatives": "none"},

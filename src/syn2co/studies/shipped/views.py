@@ -1,4 +1,7 @@
-"""Do variations help as views? Variations with group masks on and off, under strong and weak views, with controls."""
+"""Do variations help as views? Variations with group masks on and off, under strong and weak views, with controls.
+
+Strong views are the recipe's.
+"""
 
 from syn2co.studies.grid import Contrast, Level, Study
 
@@ -19,7 +22,10 @@ study = Study(
             VARIED: Level(images="replace", source="flow", share=1.0, real_images=2000),
         },
         "views": {"strong": Level(), "weak": Level(settings=("views=weak",))},
-        "groups": {"masked": Level(), "unmasked": Level(settings=("negatives.mask_groups=false",))},
+        "groups": {
+            "masked": Level(settings=("negatives.mask_groups=true",)),
+            "unmasked": Level(settings=("negatives.mask_groups=false",)),
+        },
     },
     only=({"groups": ("masked",)}, {"images": (VARIED,)}),
     baseline={"images": ALONE, "views": "strong", "groups": "masked"},
