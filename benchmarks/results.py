@@ -24,6 +24,7 @@ COMMANDS = {
     "step": ["step.py", "--threads", "1", "--profile"],
     "step of 32 images": ["step.py", "--threads", "1", "--cases", "deit-s", "--batch", "32", "--rounds", "2"],
     "data wait": ["data_wait.py"],
+    "planner": ["planner.py"],
     "start": ["start.py"],
     "views": ["views.py"],
     "reduced": ["views.py", "--reduced"],
@@ -47,6 +48,7 @@ HEAD = """# Speeds and growth
 
 What the benchmarks print, each contender in turn with the others in one run. [results.py](results.py) writes this page;
 [the log](../docs/results/log.md) says what it means, and which targets are missed.
+Compare numbers within a section alone: sections may be of different days, machines and versions.
 What is counted, not timed, is a test: the host waits for a GPU once a micro-batch (tests/runtime/test_fake_gpu.py).
 """
 
@@ -75,7 +77,7 @@ def section(name: str, words: list[str]) -> str:
     day = time.strftime("%Y-%m-%d")
     said = f"`python benchmarks/{' '.join(words)}`, {day}, {seconds:.0f} s, load {load:.1f} at its start."
     picture = f"\n{PICTURES[name]}" if name in PICTURES else ""
-    return f"## {name}\n\n{said}\n\n```\n{done.stdout.strip()}\n```\n{picture}"
+    return f"## {name}\n\n{said}\n\n{machine()}\n\n```\n{done.stdout.strip()}\n```\n{picture}"
 
 
 def main() -> None:
@@ -93,7 +95,7 @@ def main() -> None:
         shown = [word for word in words if word != given.lightly]
         parts[name] = section(name, words).replace(" ".join(words), " ".join(shown))
         body = "\n".join(parts[known].rstrip("\n") + "\n" for known in COMMANDS if known in parts)
-        PAGE.write_text(f"{HEAD}\n{machine()}\n\n{body}")
+        PAGE.write_text(f"{HEAD}\n{body}")
         print(name, flush=True)
 
 
