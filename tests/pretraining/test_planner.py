@@ -14,6 +14,7 @@ from syn2co.pretraining import planner, train
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.operations import CLASSES, count_step
 from syn2co.pretraining.planner import KINDS, SHARE, THIS, estimate, forecast
+from syn2co.pretraining.recipes import recipe
 from syn2co.pretraining.train import pretrain
 
 Tiny = Callable[..., Config]
@@ -128,7 +129,7 @@ def test_the_command() -> None:
 
 
 def test_a_run_that_is_worth_it_begins_with_its_estimate(
-    tiny: Tiny, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Timed steps may take a hundredth of a run; 12 of 8 images are worth it from 1,200 steps on."""
     config = tiny("views.size=32", f"data.real={json.dumps([str(image_folder)])}")
@@ -144,7 +145,14 @@ def test_a_run_that_is_worth_it_begins_with_its_estimate(
     assert "1,200 steps of 8 images" in CliRunner().invoke(cli, words).output
     assert "1,200 steps" not in CliRunner().invoke(cli, [*words, "--quiet"]).output
     monkeypatch.setattr(planner, "MOST_TRIAL_FLOPS", 1e6)
-    assert forecast(long, tmp_path) is None
+    assert forecast(long, tmp_path / "new") is None
+    assert "`syn2co estimate` does, and says what the run takes" in capsys.readouterr().err
+
+
+def test_a_large_encoder_is_timed_on_few_images() -> None:
+    """Named defect: DeiT-S, which takes days, began without its estimate. 12 steps stay below a minute."""
+    batches = {name: planner._trial_batch(recipe(name), count_step(recipe(name))) for name in ("synco-deit-s", "demo")}
+    assert batches == {"synco-deit-s": 6, "demo": 64}
 
 
 def test_activations_that_are_computed_again_take_less_memory_and_a_pass_more(tiny: Tiny) -> None:

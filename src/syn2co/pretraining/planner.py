@@ -10,7 +10,7 @@ from rich.filesize import decimal
 
 from syn2co.core.errors import ConfigError
 from syn2co.core.hints import nearest
-from syn2co.core.progress import clock
+from syn2co.core.progress import clock, note
 from syn2co.data.mixing import choose_mode
 from syn2co.data.open import open_images
 from syn2co.pretraining.config import Config
@@ -46,7 +46,7 @@ THIS = "this machine"
 SHARE = {"bfloat16": 0.2, "float32": 0.5, "float64": 0.25}
 """Share of a data sheet's rate that a step is assumed to reach; measured on no GPU."""
 TRIAL_IMAGES, TRIAL_FLOPS = "builtin:photos:labeled", 5e10
-"""Images of the steps that are timed on this machine, and least operations of such a step, in 16 to 128 images: with
+"""Images of the steps that are timed on this machine, and least operations of such a step, in up to 128 images: with
 less, a small encoder is timed too slow (32 images on two threads: by half)."""
 MOST_TRIAL_FLOPS, WORTH = 5e12, 100
 """Operations of the timed steps that a CPU does in about a minute, and how much longer than they a run must be to be
@@ -191,6 +191,7 @@ def forecast(config: Config, out: Path) -> RunEstimate | None:
     count = count_step(config)
     batch = _trial_batch(config, count)
     if choose_device(config.machine.device).type == "cpu" and STEPS * batch * count.flops > MOST_TRIAL_FLOPS:
+        note("timing a few steps would take minutes here; `syn2co estimate` does, and says what the run takes")
         return None
     images = config.mix.epoch_images or _epoch_images(config)
     steps = config.training.steps or config.training.epochs * (images // config.training.batch)
@@ -252,7 +253,9 @@ def _measured(config: Config, count: StepCount) -> float:
 
 
 def _trial_batch(config: Config, count: StepCount) -> int:
-    return min(config.training.batch, max(16, min(128, int(TRIAL_FLOPS / count.flops))))
+    """Return the images of a timed step: enough for a small encoder's speed, few enough of a large one; 4 at least."""
+    enough = max(16, min(128, int(TRIAL_FLOPS / count.flops)))
+    return min(config.training.batch, enough, max(4, int(MOST_TRIAL_FLOPS / (STEPS * count.flops))))
 
 
 def _memory(count: StepCount, rows: int) -> float:
