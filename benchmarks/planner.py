@@ -29,13 +29,14 @@ def taken(name: str, steps: int, settings: list[str]) -> float:
         out = pretrain(
             name, out=Path(folder, "run"), real=IMAGES, settings=[*settings, *open_window, *length], progress=False
         ).folder
-        return median(record["images_per_second"] for record in read_metrics(out)[1:])
+        records = read_metrics(out)
+        return median(record["images_per_second"] for record in records[1:] or records)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", default="synco-cifar10,demo", help="names, separated by commas")
-    parser.add_argument("--steps", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=48, help="at least 8")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()

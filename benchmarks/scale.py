@@ -19,7 +19,6 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -247,8 +246,10 @@ def plot(results: dict[str, list[Point]], path: Path) -> None:
         slope = f", exponent {exponent(points):.2f}" if len(points) > 1 else ""
         axes.set_title(what + slope, size=8)
         axes.set_xticks(sizes, [f"{number:,}" for number in sizes])
-        ordered = sorted(seconds)  # labels of equal values would lie on each other
-        marks = ordered[:1] + [value for last, value in pairwise(ordered) if value > 1.05 * last]
+        marks: list[float] = []
+        for value in sorted(seconds):  # labels of nearly equal values would lie on each other
+            if not marks or value > 1.05 * marks[-1]:
+                marks.append(value)
         axes.set_yticks(marks, [f"{value:.2g}" for value in marks])
         axes.minorticks_off()
         axes.set_xlabel(size, size=8)

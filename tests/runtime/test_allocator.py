@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,10 @@ def test_an_allocator_of_the_users_is_left_alone(
 ) -> None:
     monkeypatch.delenv("LD_PRELOAD", raising=False)
     monkeypatch.setenv(name, value)
-    assert keep_freed_memory() is kept
+    calls: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda *options: calls.append(options) or 1)
+    monkeypatch.setattr("syn2co.runtime.allocator.ctypes.CDLL", lambda name: library)
+    assert keep_freed_memory() is kept and len(calls) == 2 * kept
 
 
 def test_every_process_that_computes_on_the_cpu_keeps_freed_memory(

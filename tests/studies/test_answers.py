@@ -1,6 +1,7 @@
 """Answers of a study on scores of known truth: verdicts, sentences, and notes on whatever is missing."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_a_clear_difference_is_resolved_in_one_sentence() -> None:
 
 def test_a_harm_is_resolved_for_the_worse() -> None:
     answers = answer(study_results({"half flow": [-0.1, 0, 0]}, contrasts=[AT_500], seeds=5))
-    assert "5 seeds: resolved, for the worse. Real images alone: " in answers.sentences["enough"]
+    assert "5 seeds: resolved, for the worse. Real only, real images: " in answers.sentences["enough"]
     assert not first(answers).better
 
 
@@ -208,7 +209,7 @@ def test_one_seed_resolves_nothing_and_says_so() -> None:
     answers = answer(study_results({"half flow": [0.3, 0, 0]}, contrasts=[AT_500], seeds=1))
     result = first(answers)
     assert result.low > 0 and not result.resolved
-    assert f"over the test images; {ONE_SEED}. Real images alone: " in answers.sentences["enough"]
+    assert f"over the test images; {ONE_SEED}. Real only, real images: " in answers.sentences["enough"]
     assert answers.sentences["enough"].count(", one seed, exploratory") == 2
     assert any(note.endswith(ONE_SEED) for note in answers.notes)
 
@@ -391,7 +392,7 @@ def test_more_real_images_alone_are_compared_with_the_fewest() -> None:
     more, many = results["2000 instead of 500"], results["8000 instead of 500"]
     assert more.resolved and more.better and not many.resolved
     number = more.number(more.difference.value)
-    text = answers.sentences["enough"].partition("Real images alone: ")[2]
+    text = answers.sentences["enough"].partition("Real only, real images: ")[2]
     assert text.startswith(f"2000 against 500 {number} {more.ends}, resolved, exploratory; 8000 against 500 ")
     assert "not resolved, exploratory." in text
 
@@ -402,12 +403,19 @@ def test_each_number_of_real_images_has_a_best_share() -> None:
     answers = answer(study_results(gains, contrasts=[RATIO], seeds=5))
     assert best_share(answers).startswith(" of synthetic images is 50 % (k-NN ")
     assert best_share(answers, 8000).startswith(" of synthetic images is 100 % (k-NN ")
-    explored = [pair for pair in exploratory_comparisons(answers.results.study)]
-    table = ScoreTable(answers.results, KNN)
     (against,) = [part for part in best_share(answers, 8000).split("; ") if "against 50 %" in part]
-    levels = {"real images": "8000"}
+    table, levels = ScoreTable(answers.results, KNN), {"real images": "8000"}
     pair = CellPair("", None, {**levels, "images": "flow alone"}, {**levels, "images": "half flow"})
-    result = table.compare([pair, *explored], primary=False)[0]
+    shares = ("real only", "quarter flow", "half flow", "flow alone")
+    others = [
+        CellPair("", None, {"real images": number, "images": one}, {"real images": number, "images": other})
+        for number in ("500", "2000", "8000")
+        for one, other in combinations(shares, 2)
+        if (number, one, other) != ("8000", "half flow", "flow alone")
+    ]
+    beside = [*others, *exploratory_comparisons(answers.results.study)]
+    assert len(others) == 17
+    result = table.compare([pair], primary=False, beside=beside)[0]
     assert result.ends in against, "corrected over all that was not planned"
 
 
@@ -423,7 +431,7 @@ def test_what_cells_differ_in_is_said() -> None:
         cells.append(replace(cell, steps=2900 if number == 4 else 3000, report=report))
     notes = answer(replace(results, cells=tuple(cells))).notes
     assert "cells took from 2,900 to 3,000 steps, and differ by that too" in notes
-    assert "cells were made with different torch: 17 cells 2.13.0, 1 cells 2.14.1" in notes
+    assert "cells were scored by different torch: 17 by 2.13.0, 1 by 2.14.1" in notes
     assert not any("device" in note for note in notes)
     assert notes[-2:] == ["frost", "a set is missing (1 of 18 cells)"], "what the evaluations said"
 

@@ -115,7 +115,7 @@ def test_another_format_is_left_out_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "scores", "reason"),
     [
-        ({"version": "2"}, (), "made by version 2, most are by 1; delete its folder to run it again"),
+        ({"version": "2"}, (), "made by version 2, most are by 1)"),
         ({"shared": {**SHARED, "images (real)": "x"}}, (), "has other images (real) than most cells"),
         ({"shared": {**SHARED, "settings": "queue.size=9"}}, (), "has other settings than most cells"),
         ({}, (score(protocol_hash="x"), score("linear")), "knn has another form of the protocol than most cells"),
@@ -137,7 +137,7 @@ def test_a_cell_of_another_kind_is_left_out_and_named(
 
 def test_what_is_usual_is_counted_in_one_version() -> None:
     """Named defect: with as many cells of an older version, whose protocol was another, none was left at all."""
-    old = [cell(ALONE, seed, score(protocol_hash="old"), version="0.1") for seed in range(2)]
+    old = [cell(ALONE, seed, score(protocol_hash="old"), version="0.1") for seed in range(2)]  # these can be run again
     new = [cell(HALF, seed, score(protocol_hash="new"), version=__version__) for seed in range(2)]
     notes: list[str] = []
     assert [one.cell for one in _comparable([*old, *new], STUDY, notes)] == [f"{HALF} 0", f"{HALF} 1"]

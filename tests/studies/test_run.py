@@ -179,6 +179,17 @@ def test_an_error_of_ours_leaves_its_traceback(finished: Path, tmp_path: Path, m
     assert re.match(r"(?s)an earlier line\nTraceback .*ZeroDivisionError: a bug\n$", (folder / "log.txt").read_text())
 
 
+def test_a_long_name_that_was_cut_otherwise_is_found_by_its_hash(finished: Path, tmp_path: Path) -> None:
+    levels = {ALONE: Level(images="real", real_images=12), 40 * "日": Level(images="real", real_images=11)}
+    run = begin(tiny_study(levels, contrasts=[]), tiny_inputs(finished), tmp_path / "out")
+    _, job = run.jobs
+    folder = run.cell_folder(job)
+    assert len(folder.name.encode()) <= 80 + 1 + len(job.hash) and folder.name.endswith(f"-s0-{job.hash}")
+    former = folder.with_name(f"cut-{job.hash}")
+    former.mkdir(parents=True)
+    assert run.cell_folder(job) == former
+
+
 def test_a_failure_names_no_folder_of_this_machine(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,14 +378,27 @@ def test_what_making_images_costs_is_expected_of_cells_that_make_them_alike(fini
         "more": Level(images="mixed", source="fitted", share=0.75, real_images=12),
         "drawn": Level(images="mixed", source="procedural", share=0.5, real_images=12),
         "longer": Level(images="real", real_images=12, settings=("training.steps=9",)),
+        "queue": Level(images="real", real_images=12, settings=("queue.size=128",)),
     }
     study = tiny_study(factors={"images": levels}, baseline={"images": ALONE}, contrasts=[])
     run = begin(study, tiny_inputs(finished), tmp_path / "out")
     jobs = {job.cell.levels["images"]: job for job in run.jobs}
     run._costs[jobs[ALONE].hash] = Cost(training_seconds=100, evaluation_seconds=20)
-    assert [expected_seconds(run, jobs[name]) for name in ("half", "more", "drawn", "longer")] == [120, 120, 120, 0]
+    assert [expected_seconds(run, jobs[name]) for name in ("half", "more", "drawn", "longer", "queue")] == [
+        120,
+        120,
+        120,
+        0,
+        0,
+    ]
     run._costs[jobs["half"].hash] = Cost(training_seconds=104, evaluation_seconds=20, generation_seconds=1000)
-    assert [expected_seconds(run, jobs[name]) for name in ("half", "more", "drawn", "longer")] == [1124, 1122, 122, 0]
+    assert [expected_seconds(run, jobs[name]) for name in ("half", "more", "drawn", "longer", "queue")] == [
+        1124,
+        1122,
+        122,
+        0,
+        0,
+    ]
     assert _unknown_generators(run, run.open_jobs) == ["procedural"]
 
 

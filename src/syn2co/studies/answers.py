@@ -128,18 +128,22 @@ def _unlike_machines(results: StudyResults) -> list[str]:
     """Return a sentence per library, or kind of device, that cells differ in; last bits may then differ."""
     notes = []
     for name in ("torch", "timm", "numpy", "opencv", "device"):
-        machines = (cell.report.metadata.get("machine", {}) for cell in results.cells)
+        machines = (cell.report.metadata.get("machine") or {} for cell in results.cells)
         counts = Counter(str(machine[name]) for machine in machines if name in machine)
-        several = ", ".join(f"{count} cells {value}" for value, count in sorted(counts.items()))
-        notes += [f"cells were made with different {name}: {several}"] if len(counts) > 1 else []
+        several = ", ".join(f"{count} by {value}" for value, count in sorted(counts.items()))
+        notes += [f"cells were scored by different {name}: {several}"] if len(counts) > 1 else []
     return notes
 
 
 def _notes_of_scores(results: StudyResults) -> list[str]:
     """Return what the evaluations of the cells said of their scores, each once with the number of cells."""
     counts = Counter(note for cell in results.cells for note in dict.fromkeys(cell.report.notes))
-    total = len(results.cells)
-    return [f"{note}{'' if count == total else f' ({count} of {total} cells)'}" for note, count in counts.items()]
+    total, most = len(results.cells), 20
+    notes = [
+        f"{note}{'' if count == total else f' ({count} of {total} cells)'}"
+        for note, count in sorted(counts.items(), key=lambda item: -item[1])[:most]
+    ]
+    return notes + ([f"{len(counts) - most:,} more notes of the evaluations"] if len(counts) > most else [])
 
 
 def _unscored(results: StudyResults) -> list[str]:

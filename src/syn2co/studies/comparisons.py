@@ -189,13 +189,16 @@ class ScoreTable:
             result = replace(result, improvement=1 - result.improvement)
         return result.times(self.scale)
 
-    def compare(self, comparisons: Sequence[CellPair], *, primary: bool) -> list[ContrastResult]:
-        """Return the comparisons that have cells, corrected over all; one without a p counts with p = 1."""
+    def compare(
+        self, comparisons: Sequence[CellPair], *, primary: bool, beside: Sequence[CellPair] = ()
+    ) -> list[ContrastResult]:
+        """Return the comparisons that have cells, corrected over all and those beside; without a p it is 1."""
         changes = [self.difference(pair.one, pair.other, name=pair.name) for pair in comparisons]
-        p = [1.0 if change is None or change.seeds == 1 else change.p for change in changes]
+        others = [self.difference(pair.one, pair.other) for pair in beside]
+        p = [1.0 if change is None or change.seeds == 1 else change.p for change in (*changes, *others)]
         return [
             self._result(pair, change, primary, adjusted, LEVEL if change.seeds == 1 else level)
-            for pair, change, adjusted, level in zip(comparisons, changes, holm(p), holm_levels(p), strict=True)
+            for pair, change, adjusted, level in zip(comparisons, changes, holm(p), holm_levels(p), strict=False)
             if change is not None
         ]
 

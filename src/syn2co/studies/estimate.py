@@ -12,20 +12,17 @@ from syn2co.core.progress import clock, note
 from syn2co.data.open import open_images
 from syn2co.evaluation.features import extract
 from syn2co.models.encoder import build_encoder
-from syn2co.pretraining.config import Config
 from syn2co.pretraining.metrics import read_metrics
 from syn2co.pretraining.speed import EVERY, SHORT, STEPS
 from syn2co.pretraining.train import pretrain
 from syn2co.runtime.checkpoint import FOLDER
 from syn2co.studies.cell import CellJob
 from syn2co.studies.cell_run import RUN
-from syn2co.studies.run import StudyRun, expected_seconds, makes_alike
+from syn2co.studies.run import StudyRun, expected_seconds, kind_of_run, makes_alike
 
 IMAGES = 512
 BYTES_A_PIXEL = 2.0
 """Of a stored synthetic image: PNG of generated 32 px images took 1.7 to 2.4."""
-OWN = ("encoder", "heads", "queue", "negatives", "training", "views")
-"""Groups of settings that the speed of a run depends on."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +67,13 @@ def estimate_study(run: StudyRun) -> StudyEstimate:
     told = {job.hash: expected_seconds(run, job) for job in jobs}
     speeds: dict[str, _Speed] = {}
     for job in jobs:
-        if not told[job.hash] and (key := _kind(job.config)) not in speeds:
+        if not told[job.hash] and (key := kind_of_run(job.config)) not in speeds:
             note(f"timing {STEPS} steps of {job.cell.text}")
             speeds[key] = _measure(job, run)
-    seconds = [told[job.hash] or speeds[_kind(job.config)].cell(job, run) for job in jobs]
+    seconds = [told[job.hash] or speeds[kind_of_run(job.config)].cell(job, run) for job in jobs]
     disk = sum(BYTES_A_PIXEL * _images_of(job) * job.config.views.size**2 for job in _distinct_sets(jobs))
     kept = {kind: speed.checkpoints for kind, speed in speeds.items()} | _checkpoints_of_finished(run)
-    trained = [_kind(job.config) for job in jobs if job.cell.level.images != "untrained"]
+    trained = [kind_of_run(job.config) for job in jobs if job.cell.level.images != "untrained"]
     disk += sum(kept.get(kind, 0.0) for kind in trained)
     measured = [f"{STEPS} steps and the features of {IMAGES} images"] if speeds else []
     measured += [f"{finished} finished cells"] if any(told.values()) else []
@@ -161,12 +158,8 @@ def _checkpoints_of_finished(run: StudyRun) -> dict[str, float]:
     for job in run.jobs:
         paths = list((run.cell_folder(job) / RUN / FOLDER).glob("*")) if run.is_done(job) else []
         if paths:
-            kept[_kind(job.config)] = float(sum(path.stat().st_size for path in paths))
+            kept[kind_of_run(job.config)] = float(sum(path.stat().st_size for path in paths))
     return kept
-
-
-def _kind(config: Config) -> str:
-    return config.model_dump_json(include=dict.fromkeys(OWN, True))
 
 
 def _scored_images(job: CellJob, run: StudyRun) -> int:

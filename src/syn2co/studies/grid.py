@@ -164,6 +164,10 @@ class Study(Settings):
         return [Cell(self, levels, seed) for part in (first, later) for seed in seeds for levels in part]
 
 
+LONGEST_SLUG = 80
+"""Bytes of the name of a cell's folder before its hash."""
+
+
 class Cell(NamedTuple):
     """One run of a study: levels and a seed."""
 
@@ -193,9 +197,10 @@ class Cell(NamedTuple):
 
     @property
     def slug(self) -> str:
-        """The levels and the seed as the name of a folder, without the hash; at most 80 characters."""
+        """The levels and the seed as the name of a folder, without the hash; at most 80 bytes."""
         words, seed = "-".join(self.level_names).lower().replace(", ", " "), f"-s{self.seed}"
-        return "".join(sign if sign.isalnum() or sign in ".-" else "-" for sign in words)[: 80 - len(seed)] + seed
+        signs = "".join(sign if sign.isalnum() or sign in ".-" else "-" for sign in words).encode()
+        return signs[: LONGEST_SLUG - len(seed)].decode(errors="ignore") + seed
 
     @property
     def text(self) -> str:

@@ -19,6 +19,7 @@ from syn2co.evaluation.stored_report import report_of
 from syn2co.studies.grid import Cell, Levels, Study, text
 
 FORMAT = 1
+_AGAIN = "; delete its folder to run it again"
 STUDY, CELLS, RESULT, FAILED = "study.json", "cells", "cell.json", "failed.json"
 
 
@@ -197,9 +198,10 @@ def _slug(path: Path) -> str:
 
 def _named(slugs: Sequence[str], study: Study, known: Set[tuple[Any, ...]]) -> Iterator[Cell]:
     """Yield the planned cells that slugs name, but for known ones and those whose slug is another one's too."""
-    count = Counter(cell.slug for cell in study.cells())
-    for cell in study.cells():
-        if cell.slug in slugs and count[cell.slug] == 1 and _key(cell) not in known:
+    cells = [(cell.slug, cell) for cell in study.cells()] if slugs else []
+    count, torn = Counter(slug for slug, _ in cells), set(slugs)
+    for slug, cell in cells:
+        if slug in torn and count[slug] == 1 and _key(cell) not in known:
             yield cell
 
 
@@ -349,8 +351,8 @@ def _comparable(cells: list[CellResult], study: Study, notes: list[str]) -> tupl
     usable = {_key(cell) for cell, reason in zip(kept, reasons, strict=True) if not reason}
     for cell, reason in zip(kept, reasons, strict=True):
         if reason:
-            again = "" if cell.version == version or _key(cell) in usable else "; delete its folder to run it again"
-            notes.append(f"{text(cell.levels)}, seed {cell.seed}: is left out ({reason}{again})")
+            again = version == __version__ != cell.version and _key(cell) not in usable
+            notes.append(f"{text(cell.levels)}, seed {cell.seed}: is left out ({reason}{_AGAIN if again else ''})")
     kept = _once([cell for cell, reason in zip(kept, reasons, strict=True) if not reason], notes)
     kept.sort(key=lambda cell: (known.index(cell.levels), cell.seed))
     for protocol, data in usual:

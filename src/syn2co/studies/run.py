@@ -20,16 +20,18 @@ from syn2co.core.launcher import launcher
 from syn2co.core.locks import hold
 from syn2co.core.progress import Bar
 from syn2co.models.provenance import source_name
+from syn2co.pretraining.config import Config
 from syn2co.runtime import distributed
 from syn2co.runtime.device import choose_device
 from syn2co.runtime.signals import ends_on_signals
 from syn2co.studies.cell import CellJob, cell_job
 from syn2co.studies.cell_run import run_cell
-from syn2co.studies.grid import Study
+from syn2co.studies.grid import LONGEST_SLUG, Study
 from syn2co.studies.inputs import StudyInputs, read_inputs, with_named_sources, write_study
 from syn2co.studies.results import CELLS, FAILED, RESULT, Cost, FailedCell, StudyResults, read_cost, read_study
 
 LOCK, LOG = ".cell-lock", "log.txt"
+_OF_SPEED = ("encoder", "heads", "queue", "negatives", "training", "views")
 
 
 @dataclass
@@ -41,10 +43,15 @@ class StudyRun:
     folder: Path
     jobs: list[CellJob] = field(default_factory=list)
     _costs: dict[str, Cost] = field(default_factory=dict, repr=False)
+    _lengths: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False)
 
     def cell_folder(self, job: CellJob) -> Path:
-        """Return the folder of a cell; it is found by the hash at the end of its name."""
-        return self.folder / CELLS / f"{job.cell.slug}-{job.hash}"
+        """Return the folder of a cell; one whose long name was cut otherwise is found by the hash at its end."""
+        cells, slug = self.folder / CELLS, job.cell.slug
+        folder = cells / f"{slug}-{job.hash}"
+        if len(slug.encode()) < LONGEST_SLUG - 3 or folder.exists():
+            return folder
+        return next(cells.glob(f"*-{job.hash}"), folder)
 
     def is_done(self, job: CellJob) -> bool:
         """Return whether the cell is finished."""
@@ -55,6 +62,15 @@ class StudyRun:
         if job.hash not in self._costs and (cost := read_cost(self.cell_folder(job) / RESULT)) is not None:
             self._costs[job.hash] = cost
         return self._costs.get(job.hash)
+
+    def length(self, job: CellJob) -> tuple[str, float]:
+        """Return the kind of run of a cell and the images that it sees, none if untrained; equals take equal time."""
+        if job.hash not in self._lengths:
+            config, training = job.config, job.config.training
+            epoch = config.mix.epoch_images or config.mix.max_real or self.inputs.counts["real"]
+            seen = training.batch * training.steps if training.steps else training.epochs * epoch
+            self._lengths[job.hash] = kind_of_run(config), 0.0 if job.cell.level.images == "untrained" else seen
+        return self._lengths[job.hash]
 
     @property
     def open_jobs(self) -> list[CellJob]:
@@ -212,18 +228,18 @@ def expected_seconds(run: StudyRun, job: CellJob) -> float:
     equal = [cost.seconds for other, cost in costs if other.cell.levels == job.cell.levels]
     if equal:
         return sum(equal) / len(equal)
-    alike = [cost.training_seconds + cost.evaluation_seconds for other, cost in costs if _trains_alike(other, job)]
+    alike = [
+        cost.training_seconds + cost.evaluation_seconds for other, cost in costs if run.length(other) == run.length(job)
+    ]
     if not alike:
         return 0.0
     making = [cost.generation_seconds for other, cost in costs if makes_alike(other, job)]
     return sum(alike) / len(alike) + (sum(making) / len(making) if making else 0.0)
 
 
-def _trains_alike(one: CellJob, other: CellJob) -> bool:
-    """Return whether two cells have one encoder and one length, or both no training at all."""
-    configs = [(job.config.encoder, job.config.views.size, job.config.training) for job in (one, other)]
-    untrained = [job.cell.level.images == "untrained" for job in (one, other)]
-    return untrained[0] == untrained[1] and configs[0] == configs[1]
+def kind_of_run(config: Config) -> str:
+    """Return the settings that the speed of a run depends on, as JSON."""
+    return config.model_dump_json(include=dict.fromkeys(_OF_SPEED, True))
 
 
 def makes_alike(one: CellJob, other: CellJob) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import exp, log
 from typing import NamedTuple
 
@@ -187,14 +188,16 @@ def _alone(evidence: StudyEvidence, numbers: Mapping[str, float]) -> list[str]:
     study = evidence.study
     if not numbers or study.versus is None or study.axis is None:
         return []
-    least = study.baseline[study.axis]
+    least, level = study.baseline[study.axis], study.baseline[study.versus]
+    if Cell(study, study.complete({}), 0).level.images not in ("real", None):
+        return []
     results = {
         name: evidence.between(evidence.headline, _at(study, None, name), study.complete({}))
         for name in numbers
         if name != least
     }
     said = [f"{name} {_against(least, result)}" for name, result in results.items() if result is not None]
-    return [f"{study.axis[:1].upper()}{study.axis[1:]} alone: {'; '.join(said)}."] if said else []
+    return [f"{level[:1].upper()}{level[1:]}, {study.axis}: {'; '.join(said)}."] if said else []
 
 
 def _curves(study: Study) -> list[str]:
@@ -284,19 +287,40 @@ def _list(names: Sequence[str]) -> str:
 def _ratio(evidence: StudyEvidence) -> list[str]:
     """Return the best share of synthetic images of each curve, against none and against its neighbors."""
     study = evidence.study
-    asked = [pair for pair in primary_comparisons(study) if pair.question == "ratio"]
-    curves: dict[str, list[ShareCell]] = {}
-    for pair in asked:
+    curves: dict[tuple[str, str], list[ShareCell]] = {}
+    for pair in primary_comparisons(study):
+        if pair.question != "ratio":
+            continue
         factor = next((name for name in (study.axis, study.versus) if name and pair.one[name] == pair.other[name]), "")
         for level in dict.fromkeys([pair.one[factor], *study.factors[factor]]) if factor else [""]:
             there = {factor: level} if factor else {}
             cells = _shares(study, pair._replace(one={**pair.one, **there}, other={**pair.other, **there}))
             several = factor and len(study.factors[factor]) > 1
-            curves.setdefault(f"With {factor} {level}, the" if several else "The", cells)
-    return [text for where, cells in curves.items() if (text := _best_share(evidence, where, cells))]
+            curves.setdefault((f"With {factor} {level}, the" if several else "The", _source(study, pair)), cells)
+    # The best share is chosen by the scores, so every two shares of a curve count in the correction.
+    pairs = [
+        CellPair("", None, one.levels, other.levels)
+        for cells in curves.values()
+        for one, other in combinations(cells, 2)
+    ]
+    sources = {source for _, source in curves}
+    texts = [
+        _best_share(
+            evidence, f"{where} best share of {source if len(sources) > 1 else 'synthetic'} images", cells, pairs
+        )
+        for (where, source), cells in curves.items()
+    ]
+    return [text for text in texts if text]
 
 
-def _best_share(evidence: StudyEvidence, where: str, known: Sequence["ShareCell"]) -> str:
+def _source(study: Study, pair: CellPair) -> str:
+    """Return the source of the synthetic images of a comparison's cells."""
+    return next((name for side in (pair.one, pair.other) if (name := Cell(study, side, 0).level.source)), "")
+
+
+def _best_share(
+    evidence: StudyEvidence, what: str, known: Sequence["ShareCell"], chosen_from: Sequence[CellPair]
+) -> str:
     """Return the best share of one curve in words; empty with less than three, or without none."""
     study, key = evidence.study, evidence.headline
     table = evidence.tables[key]
@@ -309,9 +333,15 @@ def _best_share(evidence: StudyEvidence, where: str, known: Sequence["ShareCell"
         dict.fromkeys(index for index in (0, best - 1, best + 1) if 0 <= index < len(cells) and index != best)
     )
     pairs = [CellPair(_percent(cells[index].share), None, cells[best].levels, cells[index].levels) for index in others]
-    family = [*pairs, *exploratory_comparisons(study)]  # corrected over all that was not planned
-    explored = {result.name: result for result in table.compare(family, primary=False)[: len(pairs)]}
-    results = [evidence.between(key, pair.one, pair.other) or explored.get(pair.name) for pair in pairs]
+    chosen = [{frozenset(pair.one.items()), frozenset(pair.other.items())} for pair in pairs]
+    rest = [one for one in chosen_from if {frozenset(one.one.items()), frozenset(one.other.items())} not in chosen]
+    beside = [*rest, *exploratory_comparisons(study)]
+    explored = {result.name: result for result in table.compare(pairs, primary=False, beside=beside)}
+    planned = [evidence.between(key, pair.one, pair.other) for pair in pairs]
+    results = [
+        result if result is not None and result.primary else explored.get(pair.name)
+        for result, pair in zip(planned, pairs, strict=True)
+    ]
     compared = [_against(pair.name, result) for pair, result in zip(pairs, results, strict=True)]
     seeds = [len(table.of(cell)) for _, cell in cells]
     if seeds[best] == 1 or any(result is not None and not result.tested for result in results):
@@ -320,7 +350,7 @@ def _best_share(evidence: StudyEvidence, where: str, known: Sequence["ShareCell"
     number = f"{value:.1f} %" if table.some.percent else f"{value:.3g}"
     number += f", {'one seed' if seeds[best] == 1 else f'{seeds[best]} seeds'}"
     number += f"; others have up to {max(seeds)}" if max(seeds) > seeds[best] else ""
-    return f"{where} best share of synthetic images is {share} ({shown(key)} {number}): {'; '.join(compared)}."
+    return f"{what} is {share} ({shown(key)} {number}): {'; '.join(compared)}."
 
 
 def _against(name: str, result: ContrastResult | None) -> str:
@@ -328,6 +358,7 @@ def _against(name: str, result: ContrastResult | None) -> str:
     if result is None:
         return f"against {name} no common seed"
     verdict = "resolved" if result.resolved else "not resolved" if result.tested else "one seed"
+    verdict += ", for the worse" if result.resolved and not result.better else ""
     how = "" if result.primary else ", exploratory"
     return f"against {name} {result.number(result.difference.value)} {result.ends}, {verdict}{how}"
 
@@ -352,7 +383,7 @@ def _shares(study: Study, contrast: CellPair) -> list[ShareCell]:
     """Return the cells of the factors that a contrast changes, by their share of synthetic images, ascending."""
     changed = [factor for factor in study.factors if contrast.one[factor] != contrast.other[factor]]
     fixed = {factor: level for factor, level in contrast.one.items() if factor not in changed}
-    source = Cell(study, contrast.one, 0).level.source
+    source = _source(study, contrast)
     shares: dict[float, Levels] = {}
     cells = list(study.combinations())
     for levels in (*(side for side in (contrast.one, contrast.other) if side in cells), *cells):
