@@ -10,8 +10,8 @@ from studies import SCORES, study_results
 from syn2co.studies.answers import StudyAnswers, answer
 from syn2co.studies.comparisons import CellPair, ContrastResult, MissingContrast, ScoreTable, exploratory_comparisons
 from syn2co.studies.grid import Contrast
+from syn2co.studies.how_many import axis_numbers
 from syn2co.studies.results import FailedCell, ScoreKey, StudyResults
-from syn2co.studies.sentences import axis_numbers
 from syn2co.studies.statistics import ONE_SEED, difference, holm, holm_levels
 
 KNN, LINEAR = ScoreKey("knn", "given"), ScoreKey("linear", "given")

@@ -14,9 +14,10 @@ from syn2co.studies.comparisons import (
     primary_comparisons,
     shown,
 )
+from syn2co.studies.evidence import StudyEvidence
 from syn2co.studies.grid import Levels, Study, text
 from syn2co.studies.results import ScoreKey, StudyResults
-from syn2co.studies.sentences import QuestionAnswer, StudyEvidence, question_answers
+from syn2co.studies.sentences import QuestionAnswer, question_answers
 from syn2co.studies.statistics import ONE_SEED
 
 __all__ = ["CellEstimate", "ContrastResult", "StudyAnswers", "answer"]

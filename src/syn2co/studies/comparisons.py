@@ -293,6 +293,16 @@ def sentence(result: ContrastResult) -> str:
     return f"{name}: not resolved ({drawn} {result.ends}); {resolvable(result)}."
 
 
+def against(name: str, result: ContrastResult | None) -> str:
+    """Return the difference to one other share in words."""
+    if result is None:
+        return f"against {name} no common seed"
+    verdict = "resolved" if result.resolved else "not resolved" if result.tested else "one seed"
+    verdict += ", for the worse" if result.resolved and not result.better else ""
+    how = "" if result.primary else ", exploratory"
+    return f"against {name} {result.number(result.difference.value)} {result.ends}, {verdict}{how}"
+
+
 def resolvable(result: ContrastResult) -> str:
     """Return what these seeds could have resolved, and how many resolve one point."""
     change, smallest = result.difference, result.difference.smallest
