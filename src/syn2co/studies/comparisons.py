@@ -294,7 +294,7 @@ def sentence(result: ContrastResult) -> str:
 
 
 def against(name: str, result: ContrastResult | None) -> str:
-    """Return the difference to one other share in words."""
+    """Return the difference to one other cell, a share or a number of images, in words."""
     if result is None:
         return f"against {name} no common seed"
     verdict = "resolved" if result.resolved else "not resolved" if result.tested else "one seed"
