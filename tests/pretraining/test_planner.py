@@ -13,7 +13,16 @@ from syn2co.core.errors import ConfigError
 from syn2co.pretraining import planner, train
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.operations import CLASSES, count_step
-from syn2co.pretraining.planner import KINDS, SHARE, THIS, estimate, forecast
+from syn2co.pretraining.planner import (
+    HOST_SECONDS,
+    KINDS,
+    SHARE,
+    THIS,
+    VIEW_PIXEL_SECONDS,
+    VIEW_SECONDS,
+    estimate,
+    forecast,
+)
 from syn2co.pretraining.recipes import recipe
 from syn2co.pretraining.train import pretrain
 
@@ -54,17 +63,37 @@ def test_a_checkpoint_is_as_large_as_it_was_said(tiny: Tiny, tmp_path: Path) -> 
     assert plan.disk / config.machine.keep == pytest.approx(size, rel=0.1)
 
 
-def test_hours_are_operations_over_the_rate_of_the_data_sheet(tiny: Tiny) -> None:
-    config = tiny("training.steps=1000", "training.precision=bfloat16")
-    one, eight = (estimate(config, images=800, kind="a100", gpus=gpus) for gpus in (1, 8))
-    flops = count_step(config).flops * 1000 * 8
+def test_hours_are_operations_over_the_rate_of_the_data_sheet() -> None:
+    settings = ["training.steps=1000"]
+    one, eight = (estimate("synco-deit-s", images=5120, kind="a100", gpus=n, settings=settings) for n in (1, 8))
+    flops = count_step(recipe("synco-deit-s")).flops * 1000 * 512
     assert one.seconds == pytest.approx(flops / (SHARE["bfloat16"] * KINDS["a100"].bfloat16 * 1e12))
     assert eight.seconds == pytest.approx(one.seconds / 8)
-    assert (one.steps, one.epochs, one.images) == (1000, 10.0, 800)
+    assert (one.steps, one.epochs, one.images) == (1000, 100.0, 5120)
     assert (
-        "1,000 steps of 8 images, 10 epochs of 800" in one.text()
+        "1,000 steps of 512 images, 100 epochs of 5,120" in one.text()
         and "20% of 312 TFLOP/s (a100, bfloat16)" in one.text()
     )
+    assert f"{one.images_per_second * (VIEW_SECONDS + VIEW_PIXEL_SECONDS * 224**2):.1f} cores per GPU" in one.text()
+
+
+def test_a_small_network_is_as_fast_as_its_kernels_start(tiny: Tiny) -> None:
+    """Whatever the GPUs and their number, and twice as slow in twice the micro-batches."""
+    one, eight, halves = (
+        estimate(tiny("training.steps=1000", f"training.micro_batches={parts}"), images=800, kind="h100", gpus=gpus)
+        for parts, gpus in ((1, 1), (1, 8), (2, 1))
+    )
+    kernels = count_step(tiny()).kernels
+    assert one.seconds == eight.seconds == pytest.approx(1000 * kernels * HOST_SECONDS)
+    assert halves.seconds == pytest.approx(2 * one.seconds)
+    assert f"the host starts {kernels:,} kernels a step, 10 us each, longer than 25% of 67" in one.text()
+
+
+def test_kernels_grow_with_layers_alone(tiny: Tiny) -> None:
+    two, three, four = (count_step(tiny(f"encoder.options.depth={depth}")).kernels for depth in (2, 3, 4))
+    assert four - three == three - two > 4 * 10  # of a layer, in four passes: products, norms, softmax, GELU, sums
+    assert count_step(tiny("training.batch=16")).kernels == count_step(tiny()).kernels
+    assert count_step(tiny("training.precision=bfloat16")).kernels > count_step(tiny()).kernels  # casts
 
 
 def test_epochs_are_counted_in_whole_batches(tiny: Tiny, image_folder: Path) -> None:

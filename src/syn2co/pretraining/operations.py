@@ -3,10 +3,11 @@
 Axes: B images of the count, S side of an image in pixels, L drop-path layers.
 """
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from syn2co.models.encoder import Encoder
 from syn2co.models.heads import build_branches, build_classifier
@@ -32,6 +33,8 @@ class StepCount(NamedTuple):
     """Bytes of a checkpoint."""
     parameters: int
     """Of the encoder."""
+    kernels: int
+    """That the host starts for a micro-batch: both branches and the backward pass, casts of weights among them."""
 
 
 def count_step(config: Config) -> StepCount:
@@ -54,7 +57,9 @@ def count_step(config: Config) -> StepCount:
     keys, width = config.queue.size, config.heads.width
     negatives = config.negatives.total
     activations, casts = _saved_bytes(online, config)
-    flops = _passes(config) * _forward_flops(online, config) + _forward_flops(target, config)
+    passes = _passes(config)
+    (trained, started), (followed, others) = (_forward_work(branch, config) for branch in (online, target))
+    flops = passes * trained + followed
     # Two directions: the products with the queue and with the negatives, and their gradient for the query.
     flops += 2 * 2 * (2 * width * (keys + negatives))
     logits = 2 * 4 * 3 * (keys + negatives)  # of both directions, in float32: logits, softmax, mask and the rest
@@ -66,6 +71,7 @@ def count_step(config: Config) -> StepCount:
         state=4 * weights + still + queues + casts,
         checkpoint=3 * weights + still + queues,
         parameters=sum(part.numel() for part in online.encoder.parameters()),
+        kernels=passes * started + others,
     )
 
 
@@ -77,12 +83,14 @@ def _count_supervised(config: Config) -> StepCount:
     use_class_token_block(model)
     activations, casts = _saved_bytes(model, config)
     weights = 4 * sum(part.numel() for part in model.parameters())
+    flops, kernels = _forward_work(model, config)
     return StepCount(
-        flops=_passes(config) * _forward_flops(model, config),
+        flops=_passes(config) * flops,
         activations=activations,
         state=4 * weights + casts,
         checkpoint=3 * weights,
         parameters=sum(part.numel() for part in model.encoder.parameters()),
+        kernels=_passes(config) * kernels,
     )
 
 
@@ -91,14 +99,24 @@ def _passes(config: Config) -> int:
     return 4 if config.machine.activation_checkpointing else 3
 
 
-def _forward_flops(branch: nn.Module, config: Config) -> float:
-    """Return the operations of the forward pass of an image's two views."""
+def _forward_work(branch: nn.Module, config: Config) -> tuple[float, int]:
+    """Return the operations of the forward pass of an image's two views, and the kernels of one of any batch."""
     from torch.utils.flop_counter import FlopCounterMode
 
     use_plain_attention(branch)  # the fused kernel's products are not counted
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        _forward(branch, config, BATCH, None)
-    return counter.get_total_flops() / BATCH
+    with _Kernels() as kernels, FlopCounterMode(display=False) as counter, torch.no_grad():
+        _forward(branch, config, BATCH, AUTOCAST[config.training.precision])
+    return counter.get_total_flops() / BATCH, kernels.number
+
+
+class _Kernels(TorchDispatchMode):
+    """Counts the calls that compute something: views of a tensor, and questions about it, start no kernel."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.number += func.namespace == "aten" and not (func.is_view or "_unsafe_view" in func.name())
+        return func(*args, **(kwargs or {}))
 
 
 def _saved_bytes(branch: nn.Module, config: Config) -> tuple[float, float]:

@@ -45,6 +45,11 @@ KINDS = {
 THIS = "this machine"
 SHARE = {"bfloat16": 0.2, "float32": 0.5, "float64": 0.25}
 """Share of a data sheet's rate that a step is assumed to reach; measured on no GPU."""
+HOST_SECONDS = 1e-5
+"""Time in which the host starts a kernel, an assumption too: a small network cannot be faster."""
+VIEW_SECONDS, VIEW_PIXEL_SECONDS = 1e-4, 3.6e-8
+"""What a core takes for an image's two views, and more for each pixel of a view's square: 1.9 ms at 224 from a JPEG of
+500 x 375, 0.14 at 32 from memory (benchmarks/views.py, one core of an AMD EPYC)."""
 TRIAL_IMAGES, TRIAL_FLOPS = "builtin:photos:labeled", 5e10
 """Images of the steps that are timed on this machine, and least operations of such a step, in up to 128 images: with
 less, a small encoder is timed too slow (32 images on two threads: by half)."""
@@ -153,7 +158,7 @@ def estimate(
         raise ConfigError(f"training.batch = {config.training.batch}: is more than {length} images; set a smaller one")
     steps = config.training.steps or max(1, round(config.training.epochs * per_epoch))
     count = count_step(config)
-    speed, assumption = _speed(config, count, kind, gpus)
+    speed, *assumptions = _speed(config, count, kind, gpus)
     rows = -(-config.training.batch // config.training.micro_batches // gpus)
     available = None if kind is None else KINDS[kind].memory * 1e9
     return RunEstimate(
@@ -171,8 +176,7 @@ def estimate(
         disk=config.machine.keep * count.checkpoint,
         micro_batches=_fitting(config, count, gpus, available),
         assumptions=(
-            assumption,
-            "images are read and made into views as fast as the devices train",
+            *assumptions,
             "memory: weights, gradients, moments, what autograd saves of a micro-batch, 1 GB of libraries",
         ),
     )
@@ -226,17 +230,24 @@ def _number(sources: Sequence[str], most: int | None) -> int:
     return images if most is None else min(images, most)
 
 
-def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tuple[float, str]:
-    """Return images per second, and what that rests on."""
-    precision = config.training.precision
+def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tuple[float, str, str]:
+    """Return images per second, what that rests on, and what it asks of the cores that make views."""
+    reading = "images are read and made into views as fast as the devices train"
     if kind is None:
-        return _measured(config, count), f"the speed of {STEPS} steps on patches of photographs here"
-    rate = KINDS[kind].bfloat16 if precision == "bfloat16" else KINDS[kind].float32
-    share = SHARE[precision]
-    return (
-        gpus * share * rate * 1e12 / count.flops,
-        f"{share:.0%} of {rate:g} TFLOP/s ({kind}, {precision}), by its data sheet, and no loss between GPUs",
-    )
+        return _measured(config, count), f"the speed of {STEPS} steps on patches of photographs here", reading
+    training = config.training
+    rate = KINDS[kind].bfloat16 if training.precision == "bfloat16" else KINDS[kind].float32
+    share, kernels = SHARE[training.precision], training.micro_batches * count.kernels
+    computing = training.batch * count.flops / (gpus * share * rate * 1e12)
+    speed = training.batch / max(computing, kernels * HOST_SECONDS)
+    basis = f"{share:.0%} of {rate:g} TFLOP/s ({kind}, {training.precision}), by its data sheet"
+    if kernels * HOST_SECONDS > computing:
+        basis = (
+            f"the host starts the {kernels:,} kernels of a step in {1e6 * HOST_SECONDS:g} us each, longer than {basis}"
+        )
+    view = VIEW_SECONDS + VIEW_PIXEL_SECONDS * config.views.size**2  # type: ignore[operator]
+    cores = f"{speed / gpus * view:.1f} cores per GPU, {1e3 * view:.1f} ms per image"
+    return speed, f"{basis}, and no loss between GPUs", f"{reading}: {cores}"
 
 
 def _measured(config: Config, count: StepCount) -> float:
