@@ -77,6 +77,14 @@ def test_hours_are_operations_over_the_rate_of_the_data_sheet() -> None:
     assert f"{one.images_per_second * (VIEW_SECONDS + VIEW_PIXEL_SECONDS * 224**2):.1f} cores per GPU" in one.text()
 
 
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32() -> None:
+    emulated, plain = (
+        estimate("synco-deit-s", images=50_000, kind="v100", settings=f"training.precision={name}")
+        for name in ("bfloat16", "float32")
+    )
+    assert emulated.seconds == plain.seconds and "(it only emulates bfloat16)" in emulated.text()
+
+
 def test_a_small_network_is_as_fast_as_its_kernels_start(tiny: Tiny) -> None:
     """Whatever the GPUs and their number, and twice as slow in twice the micro-batches."""
     one, eight, halves = (
@@ -86,7 +94,7 @@ def test_a_small_network_is_as_fast_as_its_kernels_start(tiny: Tiny) -> None:
     kernels = count_step(tiny()).kernels
     assert one.seconds == eight.seconds == pytest.approx(1000 * kernels * HOST_SECONDS)
     assert halves.seconds == pytest.approx(2 * one.seconds)
-    assert f"the host starts {kernels:,} kernels a step, 10 us each, longer than 25% of 67" in one.text()
+    assert f"the host starts {kernels:,} kernels a step, 10 us each, longer than 50% of 67" in one.text()
 
 
 def test_kernels_grow_with_layers_alone(tiny: Tiny) -> None:
@@ -121,6 +129,8 @@ def test_what_does_not_fit_names_the_micro_batches_that_do() -> None:
     whole = estimate("synco-deit-s", images=50_000, kind="t4", settings="training.precision=float32")
     assert whole.available is not None and whole.memory > whole.available and whole.micro_batches is not None
     assert f"does not fit: set training.micro_batches={whole.micro_batches}" in whole.text()
+    on_six = estimate("syn2co-deit-s", images=50_000, kind="t4", gpus=6, settings="training.batch=1536")
+    assert on_six.micro_batches is None or 1536 % (6 * on_six.micro_batches) == 0
     settings = ["training.precision=float32", f"training.micro_batches={whole.micro_batches}"]
     split = estimate("synco-deit-s", images=50_000, kind="t4", settings=settings)
     assert split.memory <= whole.available and split.micro_batches is None and "does not fit" not in split.text()
@@ -138,6 +148,7 @@ def test_without_a_kind_the_speed_is_that_of_real_steps_here(tiny: Tiny) -> None
         ({"images": 26, "kind": "h10"}, r"kind = h10: is no known kind of GPU; did you mean h100\?"),
         ({"images": 26, "gpus": 4}, "gpus = 4: must be at least 1, and more need their kind"),
         ({"images": 4, "kind": "h100"}, "training.batch = 8: is more than 4 images; set a smaller one"),
+        ({"images": 26, "kind": "h100", "gpus": 3}, "batch = 8: must divide by GPUs x micro-batches = 3 x 1"),
         (
             {"real": "builtin:digits:test", "kind": "h100", "settings": 'data.real=["photos"]'},
             "--set data.real: the sources are named by --real too; name them there alone",

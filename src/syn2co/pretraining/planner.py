@@ -23,27 +23,28 @@ from syn2co.runtime.device import choose_device
 class DeviceKind(NamedTuple):
     """Data sheet of a device: dense products in TFLOP/s, and memory in GB."""
 
-    bfloat16: float
-    """Of float16 where the device has no bfloat16."""
+    bfloat16: float | None
+    """None where products of bfloat16 are only emulated, at the rate of float32."""
     float32: float
+    float64: float
     memory: float
 
 
 KINDS = {
-    "t4": DeviceKind(65, 8.1, 16),
-    "v100": DeviceKind(125, 15.7, 32),
-    "rtx3090": DeviceKind(71, 35.6, 24),
-    "rtx4090": DeviceKind(165, 82.6, 24),
-    "l4": DeviceKind(121, 30.3, 24),
-    "l40s": DeviceKind(362, 91.6, 48),
-    "a10": DeviceKind(125, 31.2, 24),
-    "a100": DeviceKind(312, 19.5, 80),
-    "h100": DeviceKind(989, 67, 80),
-    "h200": DeviceKind(989, 67, 141),
+    "t4": DeviceKind(None, 8.1, 0.25, 16),
+    "v100": DeviceKind(None, 15.7, 7.8, 32),
+    "rtx3090": DeviceKind(71, 35.6, 0.56, 24),
+    "rtx4090": DeviceKind(165, 82.6, 1.3, 24),
+    "l4": DeviceKind(121, 30.3, 0.47, 24),
+    "l40s": DeviceKind(362, 91.6, 1.4, 48),
+    "a10": DeviceKind(125, 31.2, 0.49, 24),
+    "a100": DeviceKind(312, 19.5, 9.7, 80),
+    "h100": DeviceKind(989, 67, 34, 80),
+    "h200": DeviceKind(989, 67, 34, 141),
 }
 """By the vendors' data sheets, without sparsity."""
 THIS = "this machine"
-SHARE = {"bfloat16": 0.2, "float32": 0.5, "float64": 0.25}
+SHARE = {"bfloat16": 0.2, "float32": 0.5, "float64": 0.5}
 """Share of a data sheet's rate that a step is assumed to reach; measured on no GPU."""
 HOST_SECONDS = 1e-5
 """Time in which the host starts a kernel, an assumption too: a small network cannot be faster."""
@@ -152,6 +153,12 @@ def estimate(
     """
     config = with_sources(config, real, (), settings)
     _check_kind(kind, gpus)
+    parts = gpus * config.training.micro_batches
+    if config.training.batch % parts:
+        raise ConfigError(
+            f"training.batch = {config.training.batch}: must divide by GPUs x micro-batches = {gpus} x "
+            f"{config.training.micro_batches}; choose a multiple of {parts}"
+        )
     length = config.mix.epoch_images or images or _epoch_images(config)
     per_epoch = length // config.training.batch
     if per_epoch < 1:
@@ -159,7 +166,7 @@ def estimate(
     steps = config.training.steps or max(1, round(config.training.epochs * per_epoch))
     count = count_step(config)
     speed, *assumptions = _speed(config, count, kind, gpus)
-    rows = -(-config.training.batch // config.training.micro_batches // gpus)
+    rows = config.training.batch // parts
     available = None if kind is None else KINDS[kind].memory * 1e9
     return RunEstimate(
         images=length,
@@ -236,15 +243,15 @@ def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tup
     if kind is None:
         return _measured(config, count), f"the speed of {STEPS} steps on patches of photographs here", reading
     training = config.training
-    rate = KINDS[kind].bfloat16 if training.precision == "bfloat16" else KINDS[kind].float32
-    share, kernels = SHARE[training.precision], training.micro_batches * count.kernels
+    precision = training.precision if KINDS[kind].bfloat16 or training.precision != "bfloat16" else "float32"
+    rate, share, kernels = getattr(KINDS[kind], precision), SHARE[precision], training.micro_batches * count.kernels
     computing = training.batch * count.flops / (gpus * share * rate * 1e12)
     speed = training.batch / max(computing, kernels * HOST_SECONDS)
-    basis = f"{share:.0%} of {rate:g} TFLOP/s ({kind}, {training.precision}), by its data sheet"
+    basis = f"{share:.0%} of {rate:g} TFLOP/s ({kind}, {precision}), by its data sheet"
+    if precision != training.precision:
+        basis += f" (it only emulates {training.precision})"
     if kernels * HOST_SECONDS > computing:
-        basis = (
-            f"the host starts the {kernels:,} kernels of a step in {1e6 * HOST_SECONDS:g} us each, longer than {basis}"
-        )
+        basis = f"the host starts {kernels:,} kernels a step, {1e6 * HOST_SECONDS:g} us each, longer than {basis}"
     view = VIEW_SECONDS + VIEW_PIXEL_SECONDS * config.views.size**2  # type: ignore[operator]
     cores = f"{speed / gpus * view:.1f} cores per GPU, {1e3 * view:.1f} ms per image"
     return speed, f"{basis}, and no loss between GPUs", f"{reading}: {cores}"
@@ -280,6 +287,8 @@ def _fitting(config: Config, count: StepCount, gpus: int, available: float | Non
     if available is None or _memory(count, training.batch // training.micro_batches // gpus) <= available:
         return None
     several = (
-        parts for parts in range(training.micro_batches + 1, training.batch // gpus + 1) if training.batch % parts == 0
+        parts
+        for parts in range(training.micro_batches + 1, training.batch // 2 + 1)  # of one image there are none
+        if training.batch % (parts * gpus) == 0
     )
     return next((parts for parts in several if _memory(count, training.batch // parts // gpus) <= available), None)
