@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -270,6 +272,38 @@ def test_a_job_that_slurm_has_forgotten_has_ended_and_one_that_it_does_not_tell_
         ended = list(cluster._ended_in_slurm(run, {"7": run.jobs[0]}, bar))
     assert ended == [(run.jobs[0], "7", cluster.GONE)]
     assert answers == [{}], "by two looks in a row, of which neither is a missing answer"
+
+
+def test_nothing_is_submitted_again_while_slurm_does_not_answer(
+    inputs: StudyInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(tiny_study(), inputs, tmp_path / "study")
+    waiting = {job.hash: (job, cluster._worker(run, job, 1, None)) for job in run.jobs}
+    jobs = tmp_path / "jobs.json"
+    jobs.write_text(json.dumps({run.jobs[0].hash: "7_0"}))
+    monkeypatch.setattr(cluster, "_states", lambda: None)
+    with pytest.raises(StudyError, match="squeue does not answer, so nobody can tell"):
+        cluster._submit(None, waiting, jobs)  # type: ignore[arg-type]
+    assert json.loads(jobs.read_text()) == {run.jobs[0].hash: "7_0"}
+
+
+def test_a_command_that_is_told_to_leave_takes_its_local_jobs_along(inputs: StudyInputs, tmp_path: Path) -> None:
+    run = begin(tiny_study(), inputs, tmp_path / "study")
+    controllers: list[subprocess.Popen[bytes]] = []
+
+    class Executor:
+        def submit(self, _: object) -> Any:
+            process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+            controllers.append(process)
+            return SimpleNamespace(_process=process, done=lambda: leave())
+
+    def leave() -> bool:
+        raise SystemExit(143)
+
+    waiting = [(job, cluster._worker(run, job, 1, None)) for job in run.jobs]
+    with pytest.raises(SystemExit):
+        list(cluster._ended_here(Executor(), waiting, 2))  # type: ignore[arg-type]
+    assert [process.wait(60) for process in controllers] == [-signal.SIGTERM] * 2
 
 
 def test_a_job_that_found_its_cell_taken_is_no_failure(inputs: StudyInputs, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def run_cell(job: CellJob, study: Path, folder: Path, *, progress: bool) -> Cell
     Raises:
         Syn2CoError: as `generate`, `pretrain` and `evaluate`.
     """
+    _refuse_other_images(job)
     made = None if job.images is None else _make_images(job, study, progress)
     if job.cell.level.images == "untrained":
         encoder, of_run = build_encoder(job.config.encoder_spec, seed=job.cell.seed), {}
@@ -68,6 +69,17 @@ def run_cell(job: CellJob, study: Path, folder: Path, *, progress: bool) -> Cell
         result.write(folder)
         (folder / FAILED).unlink(missing_ok=True)
     return result
+
+
+def _refuse_other_images(job: CellJob) -> None:
+    """Refuse real images that are no longer those of the cell's hash: hours may lie between its beginning and now."""
+    if job.cell.level.images == "untrained" or not job.config.data.real:
+        return
+    opened = distributed.main_first(lambda: job.inputs.open_real(job.config.data))
+    if opened.fingerprint != job.inputs.fingerprints["real"]:
+        raise StudyError(
+            "--real: the images are no longer those that the study began with; restore them and run the study again"
+        )
 
 
 def _make_images(job: CellJob, study: Path, progress: bool) -> DatasetInfo:

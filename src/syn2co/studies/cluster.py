@@ -14,6 +14,7 @@ from pydantic import RootModel
 from syn2co.core.errors import StudyError
 from syn2co.core.files import write_atomically
 from syn2co.core.json_files import JsonError, read_json
+from syn2co.core.locks import LOCK, hold
 from syn2co.core.progress import Bar
 from syn2co.studies.cell import CellJob
 from syn2co.studies.cluster_job import CellWorker
@@ -80,7 +81,9 @@ def run_on_cluster(
     with Bar("study", len(run.jobs), done=done, show=progress) as bar:
         bar.say(f"{run.study.name}: {len(run.jobs)} cells, {done} finished before; logs of the jobs in {logs}")
         if cluster == "slurm":
-            submitted = _submit(executor, waiting, logs / SUBMITTED)
+            logs.mkdir(parents=True, exist_ok=True)
+            with hold(logs / LOCK, wait=True):  # two shards may submit at once
+                submitted = _submit(executor, waiting, logs / SUBMITTED)
             bar.say(f"jobs of SLURM: {', '.join(submitted) or 'none'}" + "; Ctrl-C ends the waiting, not them" * wait)
             ended = _ended_in_slurm(run, submitted, bar) if wait else iter(())
         else:
@@ -117,7 +120,10 @@ def _executor(
             )
     executor = AutoExecutor(run.folder / LOGS, cluster=cluster, slurm_max_num_timeout=MAX_TIMEOUTS)
     given = {name: value for name, value in options.items() if name != "slurm_additional_parameters"}
-    requeue = {"requeue": True, **options.get("slurm_additional_parameters", {})}  # some clusters leave it out
+    more = options.get("slurm_additional_parameters", {})
+    if not isinstance(more, Mapping):
+        raise StudyError(f'slurm_additional_parameters = {more}: must be an object, such as {{"nice": 10}}')
+    requeue = {"requeue": True, **more}  # some clusters leave it out
     try:
         executor.update_parameters(
             **{
@@ -165,8 +171,13 @@ def _submit(
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    earlier = _submitted(path)
-    states = _states() or {}
+    earlier, states = _submitted(path), _states()
+    if states is None and earlier:
+        raise StudyError(
+            "--cluster slurm: squeue does not answer, so nobody can tell whether jobs submitted before still run; run "
+            "the same command again later"
+        )
+    states = states or {}
     numbers = {cell: number for cell, number in earlier.items() if states.get(number, GONE) not in ENDED}
     fresh = [cell for cell in waiting if cell not in numbers]
     if fresh:
@@ -181,6 +192,8 @@ def _submit(
             ) from None
         numbers |= {cell: job.job_id for cell, job in zip(fresh, submitted, strict=True)}
         write_atomically(path, json.dumps(numbers, indent=1) + "\n")
+        for cell in fresh:
+            (waiting[cell][1].folder / FAILED).unlink(missing_ok=True)  # of an earlier try
     return {numbers[cell]: job for cell, (job, _) in waiting.items()}
 
 
@@ -224,15 +237,27 @@ def _ended_here(
 ) -> Iterator[tuple[CellJob, str, str]]:
     """Start `jobs` jobs at a time and yield cell, number and state of each that has ended."""
     running: list[tuple[CellJob, Any]] = []
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            job, worker = waiting.pop(0)
-            running.append((job, executor.submit(worker)))
-        for job, process in [pair for pair in running if pair[1].done()]:
-            running.remove((job, process))
-            yield job, process.job_id, process.state
-        if running:
-            time.sleep(0.2)
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                job, worker = waiting.pop(0)
+                running.append((job, executor.submit(worker)))
+            for job, process in [pair for pair in running if pair[1].done()]:
+                running.remove((job, process))
+                yield job, process.job_id, process.state
+            if running:
+                time.sleep(0.2)
+    except BaseException:  # a signal: the jobs would outlive this command, and hold their cells
+        for _, process in running:
+            _end(process)
+        raise
+
+
+def _end(process: Any) -> None:
+    """Have a job of this machine save and leave: its controller passes SIGTERM on; a debug job is no process."""
+    controller = getattr(process, "_process", None)
+    if controller is not None and controller.poll() is None:
+        controller.terminate()
 
 
 def _outcome(run: StudyRun, job: CellJob, number: str, state: str) -> str:

@@ -126,7 +126,8 @@ class _Speed:
         config = job.config
         images = config.training.batch * (config.training.steps or 0)
         if not images:
-            images = config.training.epochs * (config.mix.epoch_images or run.inputs.counts["real"])
+            distinct = config.mix.epoch_images or config.mix.max_real or run.inputs.counts["real"]
+            images = config.training.epochs * distinct
         return images / self.training + scored
 
 
