@@ -7,7 +7,10 @@ python tools/reference.py --check    # exit status 1 if a page is not what the c
 import argparse
 import ast
 import inspect
+import json
+import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +19,7 @@ import click
 
 from syn2co.cli.main import cli
 from syn2co.data.settings import MixSchedule
+from syn2co.pretraining.config import Config
 from syn2co.reports.reference import Setting, settings
 from syn2co.synthesis.sets.spec import BUILTIN
 
@@ -33,6 +37,12 @@ TABLES = {
     "AuditSettings": "audit",
 }
 """Where settings.md has the fields of a class."""
+ABOUT = {
+    "evaluate": "Class: `syn2co.EvaluationSettings`. Some are options of their own, such as `--seed`; `--set "
+    "few_shot.draws=3` changes any.",
+    "audit": "Class: `syn2co.AuditSettings`; on the command line each is an option of its own.",
+}
+"""What settings.md says of the settings of a command above their table."""
 NOTE = "<!-- Written by tools/reference.py from the code; change the code, then `make reference`. -->"
 
 
@@ -47,6 +57,8 @@ class Name(NamedTuple):
     text: str
     """The first paragraph of its docstring."""
     example: str
+    details: tuple[str, ...]
+    """A line for each argument that the docstring explains, then what is returned and raised."""
     methods: tuple[tuple[str, str], ...]
     """Signature and first sentence of each public method, for a class."""
 
@@ -63,9 +75,11 @@ def settings_page() -> str:
         "",
         NOTE,
         "",
-        "`--set NAME=VALUE` changes one setting of `syn2co pretrain` or `syn2co generate`; values are JSON or text.",
-        "`syn2co settings NAME` prints the same lines. The defaults are those of the classes; a recipe has its own,",
-        "which `syn2co recipes NAME --json` prints.",
+        "`--set NAME=VALUE` changes one setting; values are JSON or text. It takes the settings of",
+        "[pretrain](#pretrain) in `syn2co pretrain`, `study`, `demo` and `estimate`, those of [generate](#generate)",
+        "in `generate`, `plan` and `replay`, and those of [evaluate](#evaluate) in `evaluate`. `--evaluation` of",
+        "`study` takes the latter too. `syn2co settings NAME` prints the same lines. The defaults are those of the",
+        "classes; a recipe has its own, which `syn2co recipes NAME --json` prints.",
         "",
         "## pretrain",
         "",
@@ -78,11 +92,11 @@ def settings_page() -> str:
         lines += ["", f"### {group or 'top level'}", "", *_settings_table(found)]
         if group == "mix":
             lines += ["", *_schedule()]
+        lines += _presets(group)
     lines += ["", "## generate", "", "Class: `syn2co.SynthesisSettings`.", "", *_settings_table(settings("generate"))]
     for name in BUILTIN:
         lines += ["", f"### generate: the {name} generator", "", *_settings_table(settings(name))]
-    for name, kind in (("evaluate", "EvaluationSettings"), ("audit", "AuditSettings")):
-        about = f"Class: `syn2co.{kind}`; on the command line each is an option of its own."
+    for name, about in ABOUT.items():
         lines += ["", f"## {name}", "", about, "", *_settings_table(settings(name))]
     return _page(lines)
 
@@ -90,6 +104,19 @@ def settings_page() -> str:
 def _settings_table(found: Iterable[Setting]) -> list[str]:
     rows = [(f"`{one.name}`", one.kind, f"`{one.default}`" if one.default else "", one.meaning) for one in found]
     return _table(("name", "type", "default", "meaning"), rows)
+
+
+def _presets(group: str) -> list[str]:
+    """Return the presets of a group of settings of `pretrain`, a line for each."""
+    field = Config.model_fields.get(group)
+    presets = getattr(field.annotation, "PRESETS", {}) if field is not None else {}
+    if not presets:
+        return []
+    lines = []
+    for name, values in presets.items():
+        changes = (f"`{setting}={json.dumps(value)}`" for setting, value in values.items())
+        lines.append(f"- `--set {group}={name}`: {', '.join(changes)}")
+    return ["", "Presets, which leave all other settings of the group as they are:", "", *lines]
 
 
 def _schedule() -> list[str]:
@@ -113,9 +140,18 @@ def commands_page() -> str:
         "",
         NOTE,
         "",
-        "Each command is one call of the function of its name in [`syn2co`](python.md). The exit status is 0 when the",
-        "work is done, 2 after an error (its message says what to do) or a check that did not pass, and 130 or 143",
-        "after Ctrl-C or SIGTERM, once everything is saved. `python -m syn2co` is the same program, for torchrun.",
+        "Each command is one call of the function of its name in [`syn2co`](python.md). `python -m syn2co` is the same",
+        "program, for torchrun.",
+        "",
+        *_table(
+            ("exit status", "meaning"),
+            (
+                ("0", "the work is done; `doctor` ends with 0 whatever it finds"),
+                ("1", "cells of a `study` failed, or the reader of the output of any command has gone"),
+                ("2", "an error, whose message says what to do, or a check of a set that did not pass"),
+                ("130, 143", "Ctrl-C; SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2; everything is saved"),
+            ),
+        ),
         "",
         *_table(
             ("command", "meaning"), [(f"[{name}](#syn2co-{name})", _summary(found)) for name, found in _commands()]
@@ -166,8 +202,8 @@ def python_page() -> str:
         "",
         NOTE,
         "",
-        "What is listed here is promised: a change of it is named in the changelog. Everything else may change without",
-        "notice. Names are imported on first use, so that `import syn2co` takes milliseconds.",
+        "The names listed here are promised: a change of one is named in the changelog. Everything else may change",
+        "without notice. Names are imported on first use, so that `import syn2co` takes milliseconds.",
     ]
     shown: dict[str, str] = {}
     for package in PACKAGES:
@@ -192,6 +228,8 @@ def _anchor(name: str) -> str:
 
 def _name(one: Name) -> list[str]:
     lines = [f"### {one.name}", "", "```python", *one.signature.splitlines(), "```", "", one.text]
+    if one.details:
+        lines += ["", *one.details]
     if one.name.rpartition(".")[2] in TABLES:
         group = TABLES[one.name.rpartition(".")[2]]
         lines += ["", f"Its fields are the settings of [{group}](settings.md#{group})."]
@@ -241,12 +279,24 @@ def _after(body: list[ast.stmt], place: int) -> str:
     return ""
 
 
-def _words(text: str | None) -> tuple[str, str]:
-    """Return the first paragraph of a docstring on one line, and its example."""
+def _words(text: str | None) -> tuple[str, str, tuple[str, ...]]:
+    """Return the first paragraph of a docstring on one line, its example, and a line for each detail."""
     text = inspect.cleandoc(text or "")
     _, found, example = text.partition("\nExample:\n")
     example = inspect.cleandoc(f"\n{example}").split("\n\n")[0] if found else ""
-    return " ".join(text.split("\n\n")[0].split()), example
+    return " ".join(text.split("\n\n")[0].split()), example, tuple(_details(text))
+
+
+def _details(text: str) -> Iterator[str]:
+    """Yield a line for each entry below Args, Returns and Raises of a docstring; further lines of one are indented."""
+    for title, body in re.findall(r"^(Args|Returns|Raises):\n((?:(?: .*)?\n)+)", f"{text}\n", re.MULTILINE):
+        body = textwrap.dedent(body).strip()
+        for entry in [body] if title == "Returns" else re.split(r"\n(?=\S)", body):
+            name, colon, meaning = " ".join(entry.split()).partition(": ")
+            if title == "Returns" or not colon:
+                yield f"- {title}: {' '.join(entry.split())}"
+            else:
+                yield f"- {'Raises ' * (title == 'Raises')}`{name}`: {meaning}"
 
 
 def _signature(name: str, function: ast.FunctionDef, *, bound: bool = False) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 
 from syn2co.core.errors import DataError, EvaluationError
 from syn2co.data.open import open_images
+from syn2co.evaluation import features as features_module
 from syn2co.evaluation.baselines import RawPixels, baselines_of
 from syn2co.evaluation.crops import THREADS
 from syn2co.evaluation.features import (
@@ -214,3 +215,19 @@ def test_tf32_settings_come_back():
         assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
     assert torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = before
+
+
+def test_the_hosts_exchange_features_where_they_can(monkeypatch):
+    """Not their GPUs, which the tokens of a set may not fit into."""
+    there = list[str]()
+
+    def seen(value, **_):
+        there.append(value.device.type)
+        return value
+
+    monkeypatch.setattr(features_module.distributed, "active", lambda: True)
+    monkeypatch.setattr(features_module.distributed, "all_reduce_max", seen)
+    monkeypatch.setattr(features_module.distributed, "all_gather_rows", seen)
+    monkeypatch.setattr(features_module.distributed, "talking_device", lambda: torch.device("cpu"))
+    assert features_module._gather(torch.ones(2, 3), 2).tolist() == [[1.0] * 3] * 2
+    assert there == ["cpu", "cpu"]

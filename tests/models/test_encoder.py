@@ -334,3 +334,17 @@ def test_encoders_whose_activations_cannot_be_computed_again_are_refused(name: s
     encoder = build_encoder(EncoderSettings(name=name, size=224 if name == "pit_ti_224" else 32), seed=0)
     with pytest.raises(ConfigError, match=reason):
         encoder.checkpoint_activations()
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_only_a_gpu_that_copies_from_pinned_memory_may_be_late(pinned, monkeypatch):
+    encoder, late, move = build_encoder(_settings(), seed=0), list[bool](), torch.Tensor.to
+
+    def to(self, *args, **named):
+        late.append(named.get("non_blocking", False))
+        return move(self, *args, **named)
+
+    monkeypatch.setattr("syn2co.models.encoder.PINNED", {"cpu"} if pinned else {"cuda"})
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    encoder.preprocess(_images(1, 32))
+    assert late[0] is pinned

@@ -7,6 +7,7 @@ import pytest
 import torch
 from objective_literal import literal, some_draws, unit
 
+import syn2co.objective.synthetic_logits as synthetic_logits_module
 from syn2co.objective import (
     KINDS,
     LossOutput,
@@ -337,3 +338,16 @@ def test_products_of_pairs_are_those_of_the_vectors(count: int) -> None:
     for dots in (_dots, _gathered_dots):
         assert torch.allclose(dots(left, rows, right, columns, Workspace()), expected, atol=1e-12)
         assert torch.allclose(dots(right.T.contiguous().T, columns, left, rows, Workspace()), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("values", "calls"), [(1, 4), (2**24, 2)])
+def test_pairs_off_the_cpu_are_gathered_at_once_as_memory_allows(
+    values: int, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right, gathered = unit(32, D, 1), unit(K, D, 3), list[str]()
+    rows, columns = torch.arange(32)[:, None].expand(32, 3), torch.arange(96).view(32, 3) % K
+    gather = synthetic_logits_module._rows
+    monkeypatch.setattr(synthetic_logits_module, "_VALUES", values)
+    monkeypatch.setattr(synthetic_logits_module, "_rows", lambda *args: gathered.append(args[2]) or gather(*args))
+    products = _gathered_dots(left, rows, right, columns, Workspace())
+    assert torch.allclose(products, (left[rows] * right[columns]).sum(dim=2), atol=1e-12) and len(gathered) == calls

@@ -108,3 +108,15 @@ def test_a_change_to_real_images_moves_with_the_length(run: Path) -> None:
     (run / "config.json").write_text(moved.to_json())
     with pytest.raises(ConfigError, match="mix.then = 0.5: the change to real images moves with the length"):
         pretrain(Extend(), out=run, settings=LONGER, progress=False)
+
+
+def test_a_run_that_stopped_early_is_told_apart(run: Path) -> None:
+    knn = ['online_knn.train=["a"]', 'online_knn.test=["b"]', "online_knn.every_epochs=1", "online_knn.patience=1"]
+    (run / "config.json").write_text(load_config(run / "config.json").with_settings(knn).to_json())
+    for path in run.glob("checkpoints/*12*"):
+        path.unlink()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write("".join(json.dumps({"step": step, "knn": 0.5}) + "\n" for step in (3, 6)))
+    sentence = r"the run stopped early at step 10 of 12, .*patience = 1\); begin a new run with --init-from"
+    with pytest.raises(ConfigError, match=sentence):
+        pretrain(Extend(), out=run, settings=LONGER, progress=False)

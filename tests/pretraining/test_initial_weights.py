@@ -16,6 +16,7 @@ from syn2co.models.encoder import build_encoder
 from syn2co.models.state import weights_hash
 from syn2co.pretraining.config import Config, load_config
 from syn2co.pretraining.initial_weights import with_initial_weights
+from syn2co.runtime import distributed
 from syn2co.runtime.checkpoint import load_checkpoint
 
 ONE = ("training.steps=1", "negatives.start=0", "optimizer.base_lr=1e-12", "optimizer.warmup_epochs=0")
@@ -157,3 +158,12 @@ def test_nothing_that_fits_is_an_error_and_the_folder_stays_free(tiny, tmp_path,
     assert "CheckpointError: init_from = wide.safetensors: none of its 30 tensors" in said and "encoder.options" in said
     code, _, said = run(*words)
     assert code == 0 and not (tmp_path / "run" / "init.json").exists()
+
+
+def test_ranks_that_read_other_weights_are_refused(tiny, tmp_path, monkeypatch):
+    config = tiny(*ONE)
+    _weights(config, tmp_path / "vit.safetensors")
+    monkeypatch.setattr(distributed, "all_gather_objects", lambda own: [own, "other"])
+    config = config.model_copy(update={"init_from": str(tmp_path / "vit.safetensors")})
+    with pytest.raises(ConfigError, match="vit.safetensors: rank 1 reads weights with the hash other, and rank 0 "):
+        with_initial_weights(config, tmp_path / "run", trust=False)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from runs import finish, said, start_ranks
 
+from syn2co.core import stuck_threads
 from syn2co.core.errors import ConfigError, DataError, TrainingError
 from syn2co.runtime import distributed, process_group, signals
 
@@ -310,4 +311,64 @@ def test_a_store_whose_process_is_frozen_names_nobody_and_does_not_hang(monkeypa
 
     monkeypatch.setattr(process_group, "_ANSWER", -0.9)
     monkeypatch.setattr(process_group.dist, "get_world_size", lambda: 2)
-    assert process_group._silent_ranks(Frozen(), 0) == []
+    assert process_group._silent_ranks(Frozen(), 0) is None
+
+
+def _resumed(folder: str) -> None:
+    """Two backward passes of equal inputs: the second is where a resumed run would take its first."""
+    torch.set_num_threads(1)
+    with distributed.session("cpu"):
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(*(torch.nn.Linear(512, 512) for _ in range(4)))
+        wrapped = distributed.wrap(network, torch.device("cpu"))
+        assert all(parameter.grad is None for parameter in network.parameters())
+        inputs = torch.randn(8, 512, generator=torch.Generator().manual_seed(1 + distributed.rank()))
+        passes = []
+        for _ in range(2):
+            wrapped.zero_grad()
+            wrapped(inputs).square().mean().backward()
+            passes.append([parameter.grad.clone() for parameter in network.parameters()])
+        (Path(folder) / str(distributed.rank())).write_text(str(all(map(torch.equal, *passes))))
+
+
+def test_the_first_backward_pass_adds_in_the_order_of_all_others(tmp_path):
+    """DDP changes its buckets after the first one, which three ranks see in the last bits."""
+    for process in start_ranks(3, _resumed, str(tmp_path)):
+        assert finish(process) == 0
+    assert [(tmp_path / rank).read_text() for rank in "012"] == ["True"] * 3
+
+
+@pytest.fixture
+def joined(monkeypatch, launched):
+    """The second of two ranks, whose group is none."""
+    launched(RANK=1, WORLD_SIZE=2)
+    monkeypatch.setattr(process_group, "_rendezvous", lambda _: (torch.distributed.HashStore(), 1, 2))
+    monkeypatch.setattr(process_group, "_name_of_group", lambda *_: "group")
+    monkeypatch.setattr(process_group.dist, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(process_group.dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(process_group, "_silent_ranks", lambda *_: [])
+
+
+def test_an_error_does_not_wait_for_a_group_that_cannot_be_left(joined, monkeypatch):
+    never, left = threading.Event(), list[int]()
+    monkeypatch.setattr(process_group.dist, "destroy_process_group", never.wait)
+    monkeypatch.setattr(stuck_threads, "_SECONDS", 0.1)
+    monkeypatch.setattr(stuck_threads, "_stuck", [])
+    monkeypatch.setattr(stuck_threads.os, "_exit", left.append)
+    with pytest.raises(DataError, match="the disk is gone"), distributed.session("cpu"):
+        _no_disk()
+    stuck_threads.leave_if_stuck(2)
+    never.set()
+    assert left == [2]
+
+
+@pytest.mark.parametrize("error, raised, sentence", [
+    (RuntimeError("NCCL error: bad socket\nmore"), TrainingError, r"^rank 1: the ranks are there, and cannot talk to "
+     r"each other \(NCCL error: bad socket\); mend that, and run the same command again"),
+    (RuntimeError("NCCL error: CUDA out of memory"), RuntimeError, "out of memory"),
+    (torch.OutOfMemoryError("of NCCL"), torch.OutOfMemoryError, "of NCCL"),
+])  # fmt: skip
+def test_an_error_of_a_collective_keeps_its_reason(error, raised, sentence, joined):
+    with pytest.raises(raised, match=sentence) as caught, distributed.session("cpu"):
+        raise error
+    assert caught.value is error or caught.value.__cause__ is error

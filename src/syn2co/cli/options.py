@@ -171,7 +171,7 @@ _EXTRACTION = (
         "--workers",
         type=click.IntRange(min=0),
         default=None,
-        help="Threads that decode in the background; 0: none [one per core].",
+        help="Threads that decode in the background; 0: none [one per core, at most 16].",
     ),
     click.option(
         "--max-broken-share",

@@ -18,7 +18,13 @@ PROTOCOLS = (
 
 @click.command(cls=SourceCommand)
 @click.argument("encoders", nargs=-1, required=True, metavar="ENCODER...")
-@click.option("--train", "train", multiple=True, metavar="SRC", help="Labeled images: the bank; several.")
+@click.option(
+    "--train",
+    "train",
+    multiple=True,
+    metavar="SRC",
+    help="Labeled images: k-NN neighbors, and what heads are fitted to; one source or several.",
+)
 @click.option("--test", "test", multiple=True, metavar="SRC", help="Labeled images that are scored; several.")
 @click.option(
     "--transfer",
@@ -109,7 +115,7 @@ def embed(
 ) -> None:
     """Write features of the images SRC to a Parquet file with their names and labels.
 
-    ENCODER is a run folder, a checkpoint file, an export or timm:NAME; labels are not needed.
+    ENCODER is a run folder, a checkpoint, an export, timm:NAME, timm:NAME:FILE, or reference. Labels are not needed.
     """
     from syn2co.evaluation.embed import embed as run
     from syn2co.evaluation.settings import EvaluationSettings

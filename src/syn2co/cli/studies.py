@@ -12,12 +12,18 @@ from syn2co.cli.options import Duration, SourceCommand, UserPath
 @click.command(cls=SourceCommand)
 @click.argument("study", metavar="STUDY")
 @click.option("--real", multiple=True, required=True, metavar="SRC", help="Images that runs and generators draw from.")
-@click.option("--train", multiple=True, required=True, metavar="SRC", help="Labeled images: the bank; several.")
+@click.option(
+    "--train",
+    multiple=True,
+    required=True,
+    metavar="SRC",
+    help="Labeled images: k-NN neighbors, and what heads are fitted to; one source or several.",
+)
 @click.option("--test", multiple=True, required=True, metavar="SRC", help="Labeled images that are scored; several.")
 @click.option(
     "--transfer", multiple=True, metavar="NAME", help="Another data set: cifar10, a folder, or NAME=TRAIN,TEST."
 )
-@click.option("--out", required=True, type=UserPath(), help="Folder; the same command goes on in it.")
+@click.option("--out", required=True, type=UserPath(), help="Folder; the same command resumes the study.")
 @click.option("--dry-run", is_flag=True, help="Show cells, time by a few real steps, and disk; run nothing.")
 @click.option("--budget", type=Duration(), help="Begin no comparison that would not end in this time, such as 2h.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Cells at the same time [1; on a cluster its limit].")
@@ -45,8 +51,8 @@ def study(
 ) -> None:
     """Answer a question about faking on your images: run a grid of runs and write study.html.
 
-    STUDY is small (any folder, a CPU), enough (how many real images?), ratio, negatives, views, paper (GPUs), or a
-    Python file of yours. A finished cell never runs twice; a killed one resumes.
+    STUDY is small (1,024 images or more, a CPU), enough (how many real images?), ratio, negatives, views, paper (GPUs),
+    or a Python file of yours. A finished cell never runs twice; a killed one resumes.
     """
     from syn2co.studies.inputs import StudyInputs, as_specs
     from syn2co.studies.load import load_study

@@ -100,7 +100,6 @@ def extract(
         Interrupted: on all ranks, after a signal that `Interrupts` remembers on one of them.
     """
     how = _Extraction(**options)
-    device = how.device or _home(encoder)
     batches = share_of_batches(len(images), how.batch_size, distributed.rank(), distributed.world_size())
     total = sum(map(len, batches))
     show = progress is not None and distributed.is_main()
@@ -113,7 +112,7 @@ def extract(
             rows[done : done + len(features)] = features
             done += len(features)
             bar.advance(len(features))
-    return _gather(rows, 3 if tokens else 2, device)
+    return _gather(rows, 3 if tokens else 2)
 
 
 @torch.no_grad()
@@ -129,14 +128,13 @@ def stream(
         EvaluationError: if tokens are asked of an encoder without patch tokens.
     """
     how = _Extraction(**options)
-    device = how.device or _home(encoder)
     batches = share_of_batches(len(images), how.batch_size, 0, 1)
     ranks = distributed.world_size()
     mine = batches[distributed.rank() :: ranks]
     parts = _features(encoder, crop_reader(encoder, images, None), mine, how, tokens)
     with closing(parts):
         for _ in range(-(-len(batches) // ranks)):
-            yield _gather(next(parts, torch.empty(0)), 3 if tokens else 2, device)
+            yield _gather(next(parts, torch.empty(0)), 3 if tokens else 2)
 
 
 def crop_reader(encoder: nn.Module, images: ImageSet, transform: CropTransform | None) -> CropReader:
@@ -177,12 +175,13 @@ def _arrived(copy: Tensor, event: Any) -> Tensor:
     return copy
 
 
-def _gather(rows: Float[Tensor, "n ..."], axes: int, device: torch.device) -> Float[Tensor, "N ..."]:
-    """Return the rows of all ranks; a rank that got no batch learns the other `axes` - 1 sizes from the others."""
+def _gather(rows: Float[Tensor, "n ..."], axes: int) -> Float[Tensor, "N ..."]:
+    """Return the rows of all ranks, which their hosts exchange; one without a batch learns the other sizes."""
     if rows.ndim < axes:
         rows = rows.reshape(0, *[0] * (axes - 1))
     if not distributed.active():
         return rows
+    device = distributed.talking_device()  # the tokens of a set need not fit into a GPU
     sizes = distributed.all_reduce_max(torch.tensor(rows.shape[1:], device=device)).tolist()
     return distributed.all_gather_rows(rows.reshape(len(rows), *sizes).to(device)).cpu()
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from syn2co.core import keyed_rng
 from syn2co.core.errors import ConfigError
 from syn2co.core.hints import nearest, shortened
+from syn2co.core.transfer import PINNED
 from syn2co.images.resize import Interpolation
 from syn2co.models.batch_norm import has_batch_norm
 from syn2co.models.drop_path import refuse_dropout, use_keyed_drop_path
@@ -62,7 +63,9 @@ class Encoder(nn.Module):
         """Return the images on the encoder's device, scaled to [0, 1] and normalized, in the encoder's dtype."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         # Bytes are moved and scaled there: a quarter of the traffic of float32.
-        scaled = images.to(mean.device, non_blocking=True).permute(0, 3, 1, 2).to(mean.dtype) / 255
+        # Only a GPU that copies from pinned memory may be late: elsewhere the bytes could be freed before.
+        pinned = mean.device.type in PINNED
+        scaled = images.to(mean.device, non_blocking=pinned).permute(0, 3, 1, 2).to(mean.dtype) / 255
         return ((scaled - mean) / std).contiguous()
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B d"]:

@@ -17,7 +17,8 @@ from syn2co.objective.draws import Draws
 from syn2co.objective.negatives import SMALLEST_SQUARE, Unnormalized
 from syn2co.objective.workspace import Workspace
 
-_CHUNK = 16  # queries whose keys are gathered at a time: 2 MiB at 128 pairs of 256 floats stays in the cache
+_CHUNK = 16  # queries whose keys are gathered at a time, at least
+_VALUES = 2**24  # floats of them, where there are more queries: 64 MiB, twice
 
 
 class Synthetic(NamedTuple):
@@ -191,8 +192,9 @@ def _gathered_dots(
 ) -> Float[Tensor, "B S"]:
     """Return left[rows].right[columns], the vectors of a few queries at a time."""
     products = left.new_empty(rows.shape)
-    for start in range(0, len(rows), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
+    queries = max(_CHUNK, _VALUES // max(1, rows.shape[1] * left.shape[1]))
+    for start in range(0, len(rows), queries):
+        chunk = slice(start, start + queries)
         ours = _rows(left, rows[chunk], "left", workspace)
         torch.sum(ours.mul_(_rows(right, columns[chunk], "right", workspace)), dim=2, out=products[chunk])
     return products

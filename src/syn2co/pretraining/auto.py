@@ -161,8 +161,14 @@ def look(data: DataSettings, machine: MachineSettings) -> Surroundings:
     with closing(images.read_many(sample.tolist())) as read:
         side = round(median(min(image.shape[:2]) for image in read))
     device = choose_device(machine.device).type
-    bfloat16 = _cpu_has_bfloat16() if device == "cpu" else device == "cuda" and torch.cuda.is_bf16_supported()
-    return Surroundings(len(images), side, device, bfloat16)
+    return Surroundings(len(images), side, device, _has_bfloat16(device))
+
+
+def _has_bfloat16(device: str) -> bool:
+    """Return whether a type of device multiplies bfloat16 itself; torch counts older GPUs, which emulate it slowly."""
+    if device == "cpu":
+        return _cpu_has_bfloat16()
+    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -12,6 +12,7 @@ from syn2co.core.files import write_atomically
 from syn2co.core.json_files import JsonError, read_json
 from syn2co.core.settings import Count
 from syn2co.pretraining.config import CONFIG, Config, load_config
+from syn2co.pretraining.metrics import knn_scores, read_metrics, stands_still
 from syn2co.pretraining.saved_state import run_state
 from syn2co.runtime.checkpoint import newest_checkpoint
 
@@ -59,7 +60,7 @@ def extend(folder: Path, config: Config) -> None:
     A run that has this config already is left as it is, so that the same call resumes it.
 
     Raises:
-        ConfigError: if the run is not finished, or not made longer.
+        ConfigError: if the run is not finished, stopped early, or is not made longer.
         CheckpointError: if its checkpoints are damaged.
     """
     old = load_config(folder / CONFIG)
@@ -68,6 +69,11 @@ def extend(folder: Path, config: Config) -> None:
     checkpoint = newest_checkpoint(folder)
     state: dict[str, Any] = {} if checkpoint is None else run_state(checkpoint)
     step, total = state.get("step", 0), state.get("total_steps")
+    if step != total and stands_still(knn_scores(read_metrics(folder), after=0, upto=step), old.online_knn.patience):
+        raise ConfigError(
+            f"--extend {folder.name}: the run stopped early at step {step} of {total}, since the online k-NN stood "
+            f"still (online_knn.patience = {old.online_knn.patience}); begin a new run with --init-from"
+        )
     if step != total or state["config_hash"] != old.hash:
         raise ConfigError(
             f"--extend {folder.name}: the run is not finished (step {step}{f' of {total}' if total else ''}); resume "

@@ -27,7 +27,8 @@ def with_initial_weights(config: Config, folder: Path, *, trust: bool) -> tuple[
 
     Raises:
         CheckpointError: if the weights cannot be read and no run that began with them resumes.
-        ConfigError: if `init_hash` is set and the weights have another, or timm has no such network.
+        ConfigError: if `init_hash` is set and the weights have another, if ranks read others, or if timm has no such
+            network.
     """
     source = config.init_from
     if source is None:
@@ -38,12 +39,24 @@ def with_initial_weights(config: Config, folder: Path, *, trust: bool) -> tuple[
             _say_if_changed(source, began_with, trust)
         return config.model_copy(update={"init_hash": began_with}), None
     weights = distributed.main_first(lambda: read_initial_weights(source, trust=trust))
+    _refuse_unlike_ranks(weights)
     if config.init_hash not in (None, weights.hash):
         raise ConfigError(
             f"init_from = {weights.source}: its weights have the hash {weights.hash}, and init_hash = "
             f"{config.init_hash}; give the weights that the config was written with, or set init_hash=null"
         )
     return config.model_copy(update={"init_hash": weights.hash}), weights
+
+
+def _refuse_unlike_ranks(weights: InitialWeights) -> None:
+    """Refuse ranks with other weights than rank 0; only one of the branches is made equal later."""
+    hashes = distributed.all_gather_objects(weights.hash)
+    for rank, other in enumerate(hashes):
+        if other != hashes[0]:
+            raise ConfigError(
+                f"init_from = {weights.source}: rank {rank} reads weights with the hash {other}, and rank 0 "
+                f"{hashes[0]}; give all machines the same ones, which must not change during the start"
+            )
 
 
 def begin_with(model: Method, weights: InitialWeights, folder: Path) -> None:

@@ -80,7 +80,8 @@ def _syn2co_record(encoder: str) -> str:
         f"As synco-{encoder} but for mix.ratio = 0.5 (ours: the paper names no ratio). An epoch is as long as one of "
         "the real\nimages alone, so all ratios take equal steps, 0 (real only) and 1 (synthetic only) too. For equal "
         "distinct images set\nmix.max_real and mix.max_synthetic: docs/concepts/mixing.md.",
-        command=f"syn2co generate --generator diffusion --classes imagenet-100.txt --set per_subject=1300 --out clone; "
+        command=f"syn2co generate --generator diffusion --classes imagenet-100.txt --set per_subject=1300 --size 256 "
+        "--set options.model=stable-diffusion-v1-5/stable-diffusion-v1-5 --out clone; "
         f"syn2co pretrain --recipe {name} --real imagenet-100/train --synthetic clone --out runs/half",
         machine="GPUs; not run by us",
         time="not measured by us",

@@ -45,11 +45,13 @@ def with_float64(device: torch.device) -> torch.device:
 
 
 def _this_rank(device: torch.device, name: str) -> torch.device:
-    """Return the CUDA device of this process: the one named, or on this node the one of its rank."""
+    """Return the CUDA device of this process: the one named, the only one it sees, or on this node that of its rank."""
     count = torch.cuda.device_count()
     if device.index is not None and launcher().local_size > 1:
         raise ConfigError(f"machine.device = {name}: would give every rank the same GPU; use cuda")
-    index = local_rank() if device.index is None else device.index
+    # One GPU is this process's own, whatever its rank, unless torchrun has started it: its ranks see the same ones.
+    own = 0 if count == 1 and not launcher().torchrun else local_rank()
+    index = own if device.index is None else device.index
     if index >= count:
         raise ConfigError(f"machine.device = {name}: GPU {index} is asked for and torch sees {count}; name one it sees")
     return torch.device("cuda", index)

@@ -91,10 +91,10 @@ def all_reduce_max(values: Tensor) -> Tensor:
 
 def largest(value: int) -> int:
     """Return the largest value of all ranks; their hosts say it to each other, and no GPU is waited for."""
-    return int(all_reduce_max(torch.tensor([value], device=_talking_device()))) if active() else value
+    return int(all_reduce_max(torch.tensor([value], device=talking_device()))) if active() else value
 
 
-def _talking_device() -> torch.device:
+def talking_device() -> torch.device:
     """Return the device of the hosts' own words: a GPU only in a group that somebody joined for GPUs alone."""
     group = dist.GroupMember.WORLD
     return torch.device("cpu" if group is None or "cpu" in dist.get_backend_config(group) else "cuda")
@@ -265,4 +265,30 @@ def wrap(module: nn.Module, device: torch.device) -> nn.Module:
     parameters = inspect.signature(DistributedDataParallel.__init__).parameters
     broadcast = "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"  # older torch
     options: dict[str, Any] = {broadcast: False}
-    return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True, **options)
+    wrapped = DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True, **options)
+    _settle_buckets(wrapped)
+    return wrapped
+
+
+class _Squares(nn.Module):
+    """The sum of the squares of all parameters of a module, whose gradients come in the reverse order of theirs."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self) -> Tensor:
+        return torch.cat([each.flatten() for each in self.module.parameters() if each.requires_grad]).square().sum()
+
+
+def _settle_buckets(wrapped: nn.Module) -> None:
+    """Take a backward pass of no use, after which DDP lays out its buckets anew, once and for all.
+
+    Else it did so after the first step of each start, and a resumed run would add three ranks or more in another order.
+    """
+    module = wrapped.module
+    wrapped.module = _Squares(module)  # type: ignore[arg-type]
+    with torch.enable_grad():
+        wrapped().backward()
+    wrapped.module = module
+    wrapped.zero_grad()

@@ -5,18 +5,19 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import cache
 from math import inf
 from threading import Event, Thread
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 from syn2co.core.errors import ConfigError, TrainingError
 from syn2co.core.launcher import launcher
-from syn2co.core.stuck_threads import result_of
+from syn2co.core.stuck_threads import close_pool, result_of
 
 T = TypeVar("T")
 joined = False
@@ -38,7 +39,8 @@ def session(device_type: str) -> Iterator[None]:
 
     Raises:
         ConfigError: on a device without collectives.
-        TrainingError: if another rank is gone, or does not answer in time.
+        TrainingError: if another rank is gone, or does not answer in time; not while a GPU waits in NCCL, whose own
+            watch ends the process then.
     """
     launched = launcher()
     if launched.size == 1 or dist.is_initialized():
@@ -65,8 +67,27 @@ def _joined(device_type: str, this_rank: int) -> Iterator[None]:
     try:
         with _lost_ranks_named(this_rank, store):
             yield
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        _leave_without_others()
+        raise
+    dist.destroy_process_group()
+
+
+def _leave_without_others() -> None:
+    """Leave the process group after an error, which NCCL lets no rank do alone: after seconds the message comes first.
+
+    What still waits then ends with the process.
+    """
+    left = Future[None]()
+
+    def leave() -> None:
+        try:
+            left.set_result(dist.destroy_process_group())
+        except Exception as error:
+            left.set_exception(error)
+
+    Thread(target=leave, daemon=True).start()
+    close_pool(ThreadPoolExecutor(1), [left])
 
 
 def _name_of_group(store: Any, this_rank: int, size: int) -> str:
@@ -164,13 +185,27 @@ def _hearing_signals(call: Callable[[], T], waiting: Callable[[float], object] =
 
 @contextlib.contextmanager
 def _lost_ranks_named(this_rank: int, store: Any = None) -> Iterator[None]:
-    """Turn the errors of a collective whose other ranks do not answer into one sentence, on each rank."""
+    """Turn the errors of a collective into one sentence, on each rank; a lack of memory stays what it is."""
     try:
         yield
     except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
+            raise
         if not isinstance(error, dist.DistError) and not re.search("gloo|NCCL|peer", str(error)):
             raise
-        raise _lost(this_rank, [] if store is None else _silent_ranks(store, this_rank)) from None
+        silent = None if store is None else _silent_ranks(store, this_rank)
+        raise (_lost(this_rank, silent or []) if silent != [] else _failed(this_rank, error)) from error
+
+
+def _failed(this_rank: int, error: RuntimeError) -> TrainingError:
+    """Return the error of a collective that failed although all ranks are there."""
+    reason = str(error).strip().partition("\n")[0]
+    failed = TrainingError(
+        f"rank {this_rank}: the ranks are there, and cannot talk to each other ({reason}); mend that, and run the same "
+        "command again: it resumes from the last checkpoint"
+    )
+    failed.one_rank = True
+    return failed
 
 
 def _lost(this_rank: int, missing: list[int]) -> TrainingError:
@@ -184,8 +219,8 @@ def _lost(this_rank: int, missing: list[int]) -> TrainingError:
     return error
 
 
-def _silent_ranks(store: Any, this_rank: int) -> list[int]:
-    """Return the ranks that do not say in time that a collective of theirs has failed too; [] if nobody can tell."""
+def _silent_ranks(store: Any, this_rank: int) -> list[int] | None:
+    """Return the ranks that do not say in time that a collective of theirs has failed too; None: nobody can tell."""
     answers: list[list[int]] = []
 
     def ask() -> None:
@@ -201,7 +236,7 @@ def _silent_ranks(store: Any, this_rank: int) -> list[int]:
     asking.join(_ANSWER + 1)
     if this_rank == 0:  # the store may be its own, and the others still look
         time.sleep(3 * _POLL)
-    return answers[0] if answers else []
+    return answers[0] if answers else None
 
 
 @cache

@@ -110,7 +110,8 @@ class _Training:
         total = torch.zeros((), device=images.device)
         for part in micro_batches(len(images), settings.micro_batch):
             draw_drop_path(self.encoder, batch.indices[part], seed=self.plan.seed, epoch=batch.epoch)
-            loss = self._loss(images[part.to(images.device)], targets[part.to(images.device)]) / len(images)
+            rows = part.to(images.device)
+            loss = self._loss(images[rows], targets[rows]) / len(images)
             loss.backward()
             total += loss.detach()
         value = require_finite(total, batch.step, "fine_tune.base_lr")

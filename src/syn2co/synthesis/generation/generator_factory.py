@@ -47,6 +47,8 @@ def open_generator_for(
 ) -> tuple[GeneratorFactory, JobRunner]:
     """Return the opened generator, and how other processes open it; one process at a time fits or trains a model."""
     settings, generator, device = recipe.settings, recipe.generator, device_of(recipe)
+    if generator.torch:
+        device = settings.work.device  # it chooses for itself: of several ranks none may name the index of its GPU
     context = Context(
         size=settings.size,
         seed=settings.seed,

@@ -122,12 +122,12 @@ def _loop(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = clip_gradient(velocity, GRADIENT)
-            _refuse_bad(loss, norm, step)
+            loss_now = _finite_loss(loss, norm, step)
             optimizer.step()
             step += 1
             # A short memory at first, or the first weights would stay in the mean of a run of few steps.
             ema_update(mean.parameters(), velocity.parameters(), min(recipe.ema, step / (step + 9)))
-            shown = loss.item() if math.isnan(shown) else 0.98 * shown + 0.02 * loss.item()
+            shown = loss_now if math.isnan(shown) else 0.98 * shown + 0.02 * loss_now
             speed = (step - first) * recipe.batch / (time.monotonic() - started)
             bar.advance(1, f"loss {shown:.3f}  {speed:.0f} images/s")
             leaving = interrupts.received and step < recipe.steps
@@ -175,13 +175,16 @@ def _copy(velocity: Velocity) -> Velocity:
     return copy.deepcopy(velocity).requires_grad_(False)
 
 
-def _refuse_bad(loss: Tensor, norm: Tensor, step: int) -> None:
-    bad = [name for name, value in (("loss", loss), ("gradient", norm)) if not torch.isfinite(value)]
+def _finite_loss(loss: Tensor, norm: Tensor, step: int) -> float:
+    """Return the loss, if that and the norm of the gradient are finite; a GPU is waited for once."""
+    values = torch.stack([loss.detach(), norm]).tolist()
+    bad = [name for name, value in zip(("loss", "gradient"), values, strict=True) if not math.isfinite(value)]
     if bad:
         raise TrainingError(
             f"{' and '.join(bad)} of the flow at step {step}: not finite, so the step was not taken; lower lr, raise "
             "warmup, or set precision to float32, in a new folder"
         )
+    return values[0]
 
 
 def _save(
