@@ -94,7 +94,7 @@ def test_a_small_network_is_as_fast_as_its_kernels_start(tiny: Tiny) -> None:
     kernels = count_step(tiny()).kernels
     assert one.seconds == eight.seconds == pytest.approx(1000 * kernels * HOST_SECONDS)
     assert halves.seconds == pytest.approx(2 * one.seconds)
-    assert f"the host starts {kernels:,} kernels a step, 10 us each, longer than 50% of 67" in one.text()
+    assert f"the host starts {kernels:,} kernels per step, 10 us each, longer than 50% of 67" in one.text()
 
 
 def test_kernels_grow_with_layers_alone(tiny: Tiny) -> None:

@@ -364,7 +364,7 @@ def test_an_error_does_not_wait_for_a_group_that_cannot_be_left(joined, monkeypa
 
 @pytest.mark.parametrize("error, raised, sentence", [
     (RuntimeError("NCCL error: bad socket\nmore"), TrainingError, r"^rank 1: the ranks are there, and cannot talk to "
-     r"each other \(NCCL error: bad socket\); mend that, and run the same command again"),
+     r"each other \(NCCL error: bad socket\); fix that, and run the same command again"),
     (RuntimeError("NCCL error: CUDA out of memory"), RuntimeError, "out of memory"),
     (torch.OutOfMemoryError("of NCCL"), torch.OutOfMemoryError, "of NCCL"),
 ])  # fmt: skip

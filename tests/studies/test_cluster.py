@@ -3,13 +3,11 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -287,23 +285,23 @@ def test_nothing_is_submitted_again_while_slurm_does_not_answer(
     assert json.loads(jobs.read_text()) == {run.jobs[0].hash: "7_0"}
 
 
-def test_a_command_that_is_told_to_leave_takes_its_local_jobs_along(inputs: StudyInputs, tmp_path: Path) -> None:
-    run = begin(tiny_study(), inputs, tmp_path / "study")
-    controllers: list[subprocess.Popen[bytes]] = []
+def test_a_command_that_is_told_to_leave_takes_its_local_jobs_along(
+    inputs: StudyInputs, tmp_path: Path, meanwhile: Callable[..., None]
+) -> None:
+    run = begin(tiny_study(steps=STEPS, levels=("trained",)), inputs, tmp_path / "study")
 
-    class Executor:
-        def submit(self, _: object) -> Any:
-            process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-            controllers.append(process)
-            return SimpleNamespace(_process=process, done=lambda: leave())
+    def leave() -> None:
+        wait_until(lambda: in_training(run_folder(run, "trained")))
+        os.kill(os.getpid(), signal.SIGINT)
 
-    def leave() -> bool:
-        raise SystemExit(143)
-
-    waiting = [(job, cluster._worker(run, job, 1, None)) for job in run.jobs]
-    with pytest.raises(SystemExit):
-        list(cluster._ended_here(Executor(), waiting, 2))  # type: ignore[arg-type]
-    assert [process.wait(60) for process in controllers] == [-signal.SIGTERM] * 2
+    meanwhile(leave)
+    with pytest.raises(KeyboardInterrupt):
+        run_on_cluster(run, "local", progress=False)
+    (step,) = saved_steps(run_folder(run, "trained"))
+    assert step < STEPS
+    results = run_on_cluster(run, "local", progress=False)  # at once: nobody holds the cell
+    assert [cell.levels["encoder"] for cell in results.cells] == ["trained"]
+    assert [record["step"] for record in metrics(run_folder(run, "trained"))] == list(range(1, STEPS + 1))
 
 
 def test_a_job_that_found_its_cell_taken_is_no_failure(inputs: StudyInputs, tmp_path: Path) -> None:

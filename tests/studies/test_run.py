@@ -167,12 +167,19 @@ def test_a_failing_cell_is_written_down_and_the_rest_goes_on(
 def test_images_that_changed_since_the_study_began_are_not_trained_on(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "copy", ignore=shutil.ignore_patterns("out"))
     real = tmp_path / "copy" / "real"
-    run = begin(tiny_study(), tiny_inputs(tmp_path / "copy"), tmp_path / "out")
-    one = next(path for path in sorted(real.rglob("*")) if path.is_file())
-    shutil.copy(one, one.with_name(f"more{one.suffix}"))
+    shutil.copytree(real, tmp_path / "clone")
+    levels = {
+        **LEVELS, "fitted": Level(images="synthetic", source="fitted"),
+        "clone": Level(images="synthetic", source=str(tmp_path / "clone")),
+    }  # fmt: skip
+    run = begin(tiny_study(levels), tiny_inputs(tmp_path / "copy"), tmp_path / "out")
+    for folder in (real, tmp_path / "clone"):
+        one = next(path for path in sorted(folder.rglob("*")) if path.is_file())
+        shutil.copy(one, one.with_name(f"more{one.suffix}"))
     results = run_cells(run, progress=False)
     assert [cell.levels["images"] for cell in results.cells] == [UNTRAINED]
-    assert results.failed and all("no longer those that the study" in failed.reason for failed in results.failed)
+    reasons = {failed.levels["images"]: failed.reason.partition(":")[0] for failed in results.failed}
+    assert reasons == {ALONE: "real", HALF: "real", "fitted": "real", "clone": "source clone"}
 
 
 def test_an_error_of_ours_leaves_its_traceback(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,9 +99,23 @@ def close_pool(pool: ThreadPoolExecutor, tasks: Collection[Future[Any]]) -> None
         read
     """
     pool.shutdown(wait=False, cancel_futures=True)
-    late = wait([task for task in tasks if not task.cancelled()], _SECONDS).not_done
+    pool.shutdown(wait=have_ended([task for task in tasks if not task.cancelled()]))
+
+
+def have_ended(tasks: Collection[Future[Any]]) -> bool:
+    """Wait some seconds for tasks and return whether they have ended; `leave_if_stuck` does not wait for the others.
+
+    Args:
+        tasks: of threads that do not keep the process from its end.
+
+    Example:
+        >>> with ThreadPoolExecutor(1) as pool:
+        ...     have_ended([pool.submit(abs, -1)])
+        True
+    """
+    late = wait(tasks, _SECONDS).not_done
     _stuck.extend(late)
-    pool.shutdown(wait=not late)
+    return not late
 
 
 def leave_if_stuck(status: int) -> None:

@@ -15,7 +15,7 @@ class DataSettings(Settings):
 
     real: tuple[str, ...] = ()
     """Sources of real images: folders, tar files, also at a URL (a signature in it is not kept), torchvision:NAME,
-    hf:NAME, builtin:photos, builtin:digits; and 12bit:SOURCE, whose 16-bit files hold values of 12 bits (9 to 15)."""
+    hf:NAME, builtin:photos, builtin:digits; and 12bit:SOURCE, whose 16-bit files hold values of 12 bits (9 to 16)."""
     synthetic: tuple[str, ...] = ()
     """Sources of synthetic images: data set folders of `syn2co generate`, procedural:PROGRAM[:COUNT[:SIZE]], or any
     source of images."""

@@ -251,7 +251,7 @@ def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tup
     if precision != training.precision:
         basis += f" (it only emulates {training.precision})"
     if kernels * HOST_SECONDS > computing:
-        basis = f"the host starts {kernels:,} kernels a step, {1e6 * HOST_SECONDS:g} us each, longer than {basis}"
+        basis = f"the host starts {kernels:,} kernels per step, {1e6 * HOST_SECONDS:g} us each, longer than {basis}"
     view = VIEW_SECONDS + VIEW_PIXEL_SECONDS * config.views.size**2  # type: ignore[operator]
     cores = f"{speed / gpus * view:.1f} cores per GPU, {1e3 * view:.1f} ms per image"
     return speed, f"{basis}, and no loss between GPUs", f"{reading}: {cores}"

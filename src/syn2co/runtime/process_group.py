@@ -5,7 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import timedelta
 from functools import cache
 from math import inf
@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from syn2co.core.errors import ConfigError, TrainingError
 from syn2co.core.launcher import launcher
-from syn2co.core.stuck_threads import close_pool, result_of
+from syn2co.core.stuck_threads import have_ended, result_of
 
 T = TypeVar("T")
 joined = False
@@ -87,7 +87,7 @@ def _leave_without_others() -> None:
             left.set_exception(error)
 
     Thread(target=leave, daemon=True).start()
-    close_pool(ThreadPoolExecutor(1), [left])
+    have_ended([left])
 
 
 def _name_of_group(store: Any, this_rank: int, size: int) -> str:
@@ -201,7 +201,7 @@ def _failed(this_rank: int, error: RuntimeError) -> TrainingError:
     """Return the error of a collective that failed although all ranks are there."""
     reason = str(error).strip().partition("\n")[0]
     failed = TrainingError(
-        f"rank {this_rank}: the ranks are there, and cannot talk to each other ({reason}); mend that, and run the same "
+        f"rank {this_rank}: the ranks are there, and cannot talk to each other ({reason}); fix that, and run the same "
         "command again: it resumes from the last checkpoint"
     )
     failed.one_rank = True

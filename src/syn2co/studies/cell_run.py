@@ -9,9 +9,11 @@ from pydantic import BaseModel
 
 from syn2co.core.errors import StudyError, SynthesisError
 from syn2co.core.json_files import JsonError, read_json
+from syn2co.data.open import open_images
 from syn2co.diagnostics.doctor import doctor
 from syn2co.evaluation.evaluate import AnyEncoder, score
 from syn2co.evaluation.results import EvaluationReport
+from syn2co.images.image_set import ImageSet
 from syn2co.models.encoder import build_encoder
 from syn2co.pretraining.metrics import read_metrics
 from syn2co.pretraining.run_folder import MIX
@@ -72,14 +74,21 @@ def run_cell(job: CellJob, study: Path, folder: Path, *, progress: bool) -> Cell
 
 
 def _refuse_other_images(job: CellJob) -> None:
-    """Refuse real images that are no longer those of the cell's hash: hours may lie between its beginning and now."""
-    if job.cell.level.images == "untrained" or not job.config.data.real:
+    """Refuse images that are no longer those of the cell's hash: hours may lie between the study's start and now."""
+    if job.cell.level.images == "untrained":
         return
-    opened = distributed.main_first(lambda: job.inputs.open_real(job.config.data))
-    if opened.fingerprint != job.inputs.fingerprints["real"]:
-        raise StudyError(
-            "--real: the images are no longer those that the study began with; restore them and run the study again"
-        )
+    data, known, source = job.config.data, job.inputs.fingerprints, f"source {job.cell.level.source}"
+    learns = job.images is not None and job.images.generator != "procedural"
+    opened: dict[str, ImageSet] = {}
+    if data.real or learns:
+        opened["real"] = distributed.main_first(lambda: job.inputs.open_real(data))
+    if source in known:
+        opened[source] = distributed.main_first(lambda: open_images(data.synthetic, cache="never"))
+    for name, images in opened.items():
+        if images.fingerprint != known[name]:
+            raise StudyError(
+                f"{name}: the images are no longer those that the study began with; restore them and run it again"
+            )
 
 
 def _make_images(job: CellJob, study: Path, progress: bool) -> DatasetInfo:

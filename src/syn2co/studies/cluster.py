@@ -54,7 +54,7 @@ def run_on_cluster(
     """Run the cells that are not finished as jobs, and return all results of the folder.
 
     With SLURM they are one array in the order of their worth. A cell whose job of an earlier call still waits or runs
-    is not submitted again. Ctrl-C ends the waiting, not the jobs; the same call waits for them again.
+    is not submitted again. Ctrl-C ends the waiting, not these jobs; the same call waits for them again.
 
     Args:
         run: the study, in a folder that all machines share.
@@ -69,7 +69,7 @@ def run_on_cluster(
 
     Raises:
         StudyError: if submitit or SLURM is missing, an option is wrong, or the cluster refuses the jobs.
-        KeyboardInterrupt: after Ctrl-C; jobs of SLURM go on.
+        KeyboardInterrupt: after Ctrl-C; jobs of SLURM continue, those of this machine save and leave.
     """
     options = dict(options or {})
     if not wait and cluster != "slurm":
@@ -248,16 +248,17 @@ def _ended_here(
             if running:
                 time.sleep(0.2)
     except BaseException:  # a signal: the jobs would outlive this command, and hold their cells
-        for _, process in running:
-            _end(process)
+        _end([process for _, process in running])
         raise
 
 
-def _end(process: Any) -> None:
-    """Have a job of this machine save and leave: its controller passes SIGTERM on; a debug job is no process."""
-    controller = getattr(process, "_process", None)
-    if controller is not None and controller.poll() is None:
+def _end(processes: Sequence[Any]) -> None:
+    """Have jobs of this machine save and leave: their controllers pass SIGTERM on; a debug job is no process."""
+    controllers = [job._process for job in processes if getattr(job, "_process", None) is not None]
+    for controller in controllers:
         controller.terminate()
+    for controller in controllers:
+        controller.wait()
 
 
 def _outcome(run: StudyRun, job: CellJob, number: str, state: str) -> str:
