@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import slurm_node
+import torch
 from runs import assert_same_run, metrics, saved_steps
 from slurm_node import command, wait_until
 from tiny_images import write_images
@@ -226,6 +227,34 @@ def test_jobs_of_this_machine_equal_cells_in_this_process(name: Any, inputs: Stu
     assert_same_run(run_folder(here, "trained"), run_folder(there, "trained"))
 
 
+@pytest.mark.parametrize(
+    ("jobs", "ranks", "options", "shares"),
+    [
+        (2, 1, {}, {"0", "1"}),
+        (1, 1, {}, {"0"}),
+        (1, 2, {}, {"0,1"}),
+        (2, 1, {"gpus_per_node": 0}, {""}),
+    ],
+)
+def test_jobs_of_this_machine_have_gpus_of_their_own(
+    jobs: int,
+    ranks: int,
+    options: dict[str, Any],
+    shares: set[str],
+    inputs: StudyInputs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Named defect: submitit hid every GPU from them, and they trained on the CPU."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    script = f'touch "{tmp_path}/on-$CUDA_VISIBLE_DEVICES"'
+    monkeypatch.setattr(cluster, "worker_command", lambda *_: ["/bin/sh", "-c", script])
+    run = begin(tiny_study("machine.device=auto", levels=("trained", "broken")), inputs, tmp_path / "study")
+    run_on_cluster(run, "local", jobs=jobs, ranks=ranks, options=options, progress=False)
+    assert {path.name.removeprefix("on-") for path in tmp_path.glob("on-*")} == shares
+
+
 def test_ranks_of_a_cell_equal_one_process(inputs: StudyInputs, tmp_path: Path) -> None:
     study = tiny_study("training.precision=float64", levels=("trained", "broken"))
     here, there = begin(study, inputs, tmp_path / "here"), begin(study, inputs, tmp_path / "there")
@@ -312,7 +341,7 @@ def test_a_job_that_found_its_cell_taken_is_no_failure(inputs: StudyInputs, tmp_
 
 
 def worker(folder: Path, script: str) -> CellWorker:
-    return CellWorker([sys.executable, "-c", script], None, folder, FailedCell("0", {"encoder": "trained"}, 3, ""))
+    return CellWorker([sys.executable, "-c", script], {}, folder, FailedCell("0", {"encoder": "trained"}, 3, ""))
 
 
 def test_a_killed_worker_is_a_failed_cell(tmp_path: Path) -> None:

@@ -10,14 +10,17 @@ import cv2
 import numpy as np
 import pytest
 from evaluation_folders import paint
+from safetensors.torch import save_file
 from tiny_images import write_images
 from tiny_studies import ALONE, HALF, LEVELS, STEPS, tiny_inputs, tiny_study
 
-from syn2co.core.errors import DataError, EvaluationError, StudyError
+from syn2co.core.errors import CheckpointError, ConfigError, DataError, EvaluationError, StudyError
+from syn2co.models.encoder import build_encoder
+from syn2co.pretraining.config import Config
 from syn2co.studies.grid import Level, Study
-from syn2co.studies.inputs import StudyInputs, as_specs, read_inputs
+from syn2co.studies.inputs import StudyInputs, as_specs, inputs_file, read_inputs
 from syn2co.studies.results import read_definition
-from syn2co.studies.run import StudyRun, begin
+from syn2co.studies.run import StudyRun, begin, reopen, worker_command
 
 CLONE = {ALONE: LEVELS[ALONE], "clone": Level(images="synthetic", source="clone")}
 
@@ -26,13 +29,17 @@ def begun(folder: Path, study: Study | None = None, **changes: Any) -> StudyRun:
     return begin(study or tiny_study(), tiny_inputs(folder, **changes), folder / "out")
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_every_source_is_counted_and_has_a_fingerprint(tmp_path: Path) -> None:
     paint(tmp_path / "more", {"blue": 3, "red": 3}, seed=7)
     inputs = begun(tmp_path, transfer=(f"more={tmp_path}/more,{tmp_path}/test",)).inputs
     assert inputs.counts == {"real": 16, "train": 16, "test": 16}
     assert list(inputs.fingerprints) == ["real", "train", "test", "transfer more"]
     assert len(set(inputs.fingerprints.values())) == 4
-    assert read_inputs(tmp_path / "out") == inputs
+    assert read_inputs(tmp_path / "out", inputs_file(inputs)) == inputs
 
 
 def test_paths_are_those_of_all_sources() -> None:
@@ -140,11 +147,11 @@ def test_another_study_in_the_folder_is_refused_with_what_differs(
     tmp_path: Path, study: Study, changes: dict[str, Any], differs: str
 ) -> None:
     begun(tmp_path)
-    before = (tmp_path / "out" / "study.json").read_bytes(), (tmp_path / "out" / "inputs.json").read_bytes()
+    before = contents(tmp_path / "out")
     sentence = f"--out out: holds a study of other {differs}; choose another folder, or repeat what it began with"
     with pytest.raises(StudyError, match=sentence):
         begun(tmp_path, study, **changes)
-    assert before == ((tmp_path / "out" / "study.json").read_bytes(), (tmp_path / "out" / "inputs.json").read_bytes())
+    assert before == contents(tmp_path / "out")
 
 
 def test_other_images_in_the_folder_are_refused(tmp_path: Path) -> None:
@@ -182,8 +189,9 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", '{"study": ', "[]"])
 def test_damaged_files_are_one_sentence(tmp_path: Path, text: str) -> None:
-    begun(tmp_path)
-    for name, read in (("study.json", lambda: begun(tmp_path)), ("inputs.json", lambda: read_inputs(tmp_path / "out"))):
+    of_call = inputs_file(begun(tmp_path).inputs)
+    reads = {"study.json": lambda: begun(tmp_path), of_call: lambda: read_inputs(tmp_path / "out", of_call)}
+    for name, read in reads.items():
         whole = (tmp_path / "out" / name).read_bytes()
         (tmp_path / "out" / name).write_text(text)
         with pytest.raises(StudyError, match=rf"out/{name}: (cannot be read \(|holds no JSON object).*start the study"):
@@ -192,7 +200,7 @@ def test_damaged_files_are_one_sentence(tmp_path: Path, text: str) -> None:
 
 
 def test_a_source_of_a_level_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its path is in inputs.json alone; other content is another study, another folder is not."""
+    """Its path is in the inputs alone; other content is another study, another folder is not."""
     paint(tmp_path / "sets" / "clone", {"red": 9}, seed=5)
     monkeypatch.chdir(tmp_path / "sets")
     run = begun(tmp_path, tiny_study(CLONE))
@@ -237,5 +245,53 @@ def test_a_preview_writes_nothing(tmp_path: Path) -> None:
 
 def test_inputs_hold_what_another_process_needs(tmp_path: Path) -> None:
     inputs = begun(tmp_path, settings=("machine.threads=1",)).inputs
-    assert StudyInputs.parse(json.loads((tmp_path / "out" / "inputs.json").read_text())) == inputs
+    assert StudyInputs.parse(json.loads((tmp_path / "out" / inputs_file(inputs)).read_text())) == inputs
     assert inputs.settings == ("machine.threads=1",)
+
+
+def test_workers_read_the_inputs_of_their_own_call(tmp_path: Path) -> None:
+    """Named defect: a call on another machine, with other folders and threads, was obeyed by jobs of the first one."""
+    first = begun(tmp_path, settings=("machine.threads=1",))
+    (tmp_path / "moved").mkdir()
+    for name in ("real", "train", "test"):
+        shutil.copytree(tmp_path / name, tmp_path / "moved" / name)
+    moved = {name: (str(tmp_path / "moved" / name),) for name in ("real", "train", "test")}
+    second = begun(tmp_path, settings=("machine.threads=2",), **moved)
+    for run, real, threads in ((first, tmp_path, 1), (second, tmp_path / "moved", 2)):
+        (folder, cell, name) = worker_command(run, "-", None)[-3:]
+        again = reopen(Path(folder), name)
+        assert cell == "-" and again.inputs == run.inputs
+        assert {(job.config.data.real, job.config.machine.threads) for job in again.jobs} == {
+            ((str(real / "real"),), threads)
+        }
+        assert [job.hash for job in again.jobs] == [job.hash for job in first.jobs]
+
+
+def test_weights_that_runs_begin_with_are_of_their_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named defect: other weights under the same name were the same study, and finished cells of them were its own."""
+    for name, seed in (("a", 0), ("b", 1)):
+        encoder = build_encoder(Config().with_settings(STEPS).encoder_spec, seed=seed)
+        (tmp_path / name).mkdir()
+        save_file(dict(encoder.backbone.state_dict()), tmp_path / name / "begin.safetensors")
+    fresh = begun(tmp_path / "plain", tiny_study()).jobs[0]
+    weights = f"init_from={tmp_path}/a/begin.safetensors"
+    run = begun(tmp_path, settings=(weights,))
+    key = "weights begin.safetensors"
+    hashed = run.inputs.fingerprints[key]
+    assert [job.config.init_hash for job in run.jobs] == [hashed] * 3 and run.jobs[0].shared[key] == hashed
+    assert run.jobs[0].hash != fresh.hash and key not in fresh.shared
+    (tmp_path / "c").mkdir()
+    shutil.copy(tmp_path / "a" / "begin.safetensors", tmp_path / "c")
+    moved = begun(tmp_path, settings=(weights.replace("/a/", "/c/"),))
+    assert [job.hash for job in moved.jobs] == [job.hash for job in run.jobs]
+    assert str(tmp_path) not in (tmp_path / "out" / "study.json").read_text()
+    other = weights.replace("/a/", "/b/")
+    with pytest.raises(StudyError, match=r"holds a study of other weights begin.safetensors; choose"):
+        begun(tmp_path, settings=(other,))
+    with pytest.raises(ConfigError, match=f"its weights have the hash {hashed}, not beef"):
+        begun(tmp_path, settings=(weights, "init_hash=beef"))
+    levels = {name: Level(images="real", settings=(text,)) for name, text in (("a", weights), ("b", other))}
+    with pytest.raises(StudyError, match="other weights begin.safetensors have that name too; rename one of them"):
+        begun(tmp_path, tiny_study(levels))
+    with pytest.raises(CheckpointError, match="gone"):
+        begun(tmp_path, settings=("init_from=gone.safetensors",))

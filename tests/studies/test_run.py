@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from evaluation_folders import paint
 from runs import finish, interrupt_at, said, saved_steps, start
 from tiny_studies import (
@@ -35,6 +36,7 @@ from syn2co.studies import run as module
 from syn2co.studies.answers import answer
 from syn2co.studies.estimate import _unknown_generators
 from syn2co.studies.grid import Contrast, Level
+from syn2co.studies.inputs import inputs_file
 from syn2co.studies.results import CellResult, Cost, StudyResults, read_study
 from syn2co.studies.run import LOCK, StudyRun, begin, expected_seconds, run_cells, run_one
 from syn2co.synthesis.generation.generate import generate
@@ -443,7 +445,21 @@ def test_a_killed_process_is_a_failed_cell_and_the_rest_goes_on(
         "its process ended with -9; see log.txt, and run the study again to go on"
     ] * 3
     assert len(run.open_jobs) == 3 and len(commands) == 3, "a new process where one has died"
-    assert {tuple(command[3:]) for command in commands} == {(str(run.folder), "-")}, "threads of the user's are kept"
+    words = (str(run.folder), "-", inputs_file(run.inputs))
+    assert {tuple(command[3:]) for command in commands} == {words}, "threads of the user's are kept"
+
+
+def test_cells_at_the_same_time_have_gpus_of_their_own(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named defect: all of them trained on the first GPU."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,MIG-5")
+    script = 'touch "$3/on-$CUDA_VISIBLE_DEVICES"; until [ $(ls "$3" | grep -c on-) = 2 ]; do sleep 0.05; done'
+    fake_processes(monkeypatch, script)
+    run = begin(tiny_study(), tiny_inputs(finished), tmp_path / "out")
+    run_cells(run, jobs=2, progress=False)
+    assert {path.name for path in run.folder.glob("on-*")} == {"on-3", "on-MIG-5"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

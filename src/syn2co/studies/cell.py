@@ -13,13 +13,17 @@ from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.recipes import recipe
 from syn2co.studies.grid import GENERATORS, Cell
-from syn2co.studies.inputs import StudyInputs, evaluation_settings
+from syn2co.studies.inputs import StudyInputs, evaluation_settings, weights_key
 from syn2co.studies.portable import SPEED_ALONE, portable_settings, portable_values
 from syn2co.synthesis.generators.registry import load_generator
 from syn2co.synthesis.sets.settings import SynthesisSettings, WorkSettings
 
 SHARES = {"mixed": "ratio", "then": "then", "replace": "replace"}
 """Setting of `mix` that takes a level's share."""
+
+
+OF_SOME = ("source ", "weights ")
+"""Beginnings of the names of content that not all cells take."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,22 @@ class CellJob:
     def _content(self) -> dict[str, str]:
         """Fingerprints of the images that the cell takes; of the sources of levels, of its own alone."""
         content, source = self.inputs.fingerprints, f"source {self.cell.level.source}"
-        return {name: print for name, print in content.items() if name == source or not name.startswith("source ")}
+        return {name: print for name, print in content.items() if name == source or not name.startswith(OF_SOME)}
 
     @property
     def shared(self) -> dict[str, str]:
         """What cells must have in common to be averaged, beside the levels: images, and settings that were added."""
         return {
             **{f"images ({name})": content for name, content in self._content.items()},
+            **self._weights,
             "settings": " ".join(portable_settings(self.inputs.settings)),
         }
+
+    @property
+    def _weights(self) -> dict[str, str]:
+        """Name and hash of the weights that the run begins with, if there are any; other levels may have others."""
+        config = self.config
+        return {weights_key(config.init_from): config.init_hash} if config.init_from and config.init_hash else {}
 
     def set_folder(self, study: Path) -> Path:
         """Return the folder of the cell's synthetic images; cells of equal sets share it."""
@@ -92,7 +103,7 @@ def cell_job(cell: Cell, inputs: StudyInputs) -> CellJob:
         StudyError: if its levels do, such as mixed images without a source.
     """
     level = cell.level
-    config = _config(cell, inputs)
+    config = _with_weights(_config(cell, inputs), inputs)
     if config.seed != cell.seed:
         raise StudyError(f"seed = {config.seed}: is set by the study, which runs seeds 0, 1, ..; leave it out")
     begun = recipe(cell.study.recipe).data
@@ -159,6 +170,16 @@ def cell_settings(cell: Cell) -> list[str]:
 
 def _with_sources(config: Config, sources: Mapping[str, tuple[str, ...]]) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update=dict(sources))})
+
+
+def _with_weights(config: Config, inputs: StudyInputs) -> Config:
+    """Return the config with the hash of the weights that the run begins with, once it is known."""
+    known = config.init_from and inputs.fingerprints.get(weights_key(config.init_from))
+    if not known:
+        return config
+    if config.init_hash not in (None, known):
+        raise ConfigError(f"init_from = {config.init_from}: its weights have the hash {known}, not {config.init_hash}")
+    return config.model_copy(update={"init_hash": known})
 
 
 def _images(cell: Cell, generator: str, config: Config) -> SynthesisSettings:

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,9 @@ from syn2co.core.locks import LOCK, hold
 from syn2co.core.progress import Bar
 from syn2co.studies.cell import CellJob
 from syn2co.studies.cluster_job import CellWorker
+from syn2co.studies.gpus import gpus_of, seen_gpus
 from syn2co.studies.results import FAILED, FailedCell, StudyResults, read_study
-from syn2co.studies.run import StudyRun
+from syn2co.studies.run import StudyRun, worker_command
 
 if TYPE_CHECKING:
     from submitit import AutoExecutor
@@ -87,7 +87,9 @@ def run_on_cluster(
             bar.say(f"jobs of SLURM: {', '.join(submitted) or 'none'}" + "; Ctrl-C ends the waiting, not them" * wait)
             ended = _ended_in_slurm(run, submitted, bar) if wait else iter(())
         else:
-            ended = _ended_here(executor, list(waiting.values()), jobs or 1)
+            gpus = () if options.get("gpus_per_node") == 0 else seen_gpus()
+            each = max(ranks, options.get("gpus_per_node", 1))
+            ended = _ended_here(executor, list(waiting.values()), jobs or 1, gpus, each)
         for job, number, state in ended:
             bar.advance(1, f"{job.cell.text}: {_outcome(run, job, number, state)}")
     return read_study(run.folder)
@@ -143,10 +145,10 @@ def _executor(
 def _worker(run: StudyRun, job: CellJob, ranks: int, threads: int | None) -> CellWorker:
     """Return what the job of a cell calls."""
     launch = [] if ranks == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    words = [str(run.folder.absolute()), job.hash, *([] if threads is None else [str(threads)])]
-    command = [sys.executable, *launch, "-m", "syn2co.studies.worker", *words]
+    command = worker_command(run, job.hash, threads, launch)
     cell = FailedCell(job.hash, job.cell.levels, job.cell.seed, "")
-    return CellWorker(command, threads, run.cell_folder(job).absolute(), cell)
+    environment = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    return CellWorker(command, environment, run.cell_folder(job).absolute(), cell)
 
 
 def _submitted(path: Path) -> dict[str, str]:
@@ -233,22 +235,27 @@ def _counts(states: Sequence[str]) -> str:
 
 
 def _ended_here(
-    executor: "AutoExecutor", waiting: list[tuple[CellJob, CellWorker]], jobs: int
+    executor: "AutoExecutor",
+    waiting: list[tuple[CellJob, CellWorker]],
+    jobs: int,
+    gpus: Sequence[str],
+    each: int,
 ) -> Iterator[tuple[CellJob, str, str]]:
-    """Start `jobs` jobs at a time and yield cell, number and state of each that has ended."""
-    running: list[tuple[CellJob, Any]] = []
+    """Start `jobs` jobs at a time, with `each` GPUs, and yield cell, number and state of each that has ended."""
+    running: dict[int, tuple[CellJob, Any]] = {}  # by place among the jobs at a time
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
+            for slot in sorted({*range(jobs)} - {*running})[: len(waiting)]:
                 job, worker = waiting.pop(0)
-                running.append((job, executor.submit(worker)))
-            for job, process in [pair for pair in running if pair[1].done()]:
-                running.remove((job, process))
+                worker.environment |= gpus_of(slot, gpus, job.config.machine.device, each)
+                running[slot] = job, executor.submit(worker)
+            for slot, (job, process) in [item for item in running.items() if item[1][1].done()]:
+                del running[slot]
                 yield job, process.job_id, process.state
             if running:
                 time.sleep(0.2)
     except BaseException:  # a signal: the jobs would outlive this command, and hold their cells
-        _end([process for _, process in running])
+        _end([process for _, process in running.values()])
         raise
 
 

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,16 +26,16 @@ class CellWorker:
     queue. A job that SLURM itself puts back is simply called again. Either way the cell resumes from its run folder.
     """
 
-    def __init__(self, command: Sequence[str], threads: int | None, folder: Path, cell: FailedCell) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, cell: FailedCell) -> None:
         """Remember the command of the worker.
 
         Args:
             command: program and arguments of the worker.
-            threads: OMP_NUM_THREADS of the worker; None leaves it as it is.
+            environment: variables of the worker beside those of the job, such as OMP_NUM_THREADS.
             folder: folder of the cell.
             cell: what failed.json says if the worker is killed, but for the reason.
         """
-        self.command, self.threads, self.folder, self.cell = list(command), threads, folder, cell
+        self.command, self.environment, self.folder, self.cell = list(command), dict(environment), folder, cell
         self.process: int | None = None
         self.terminated = False
 
@@ -46,11 +46,12 @@ class CellWorker:
             SystemExit: after SIGTERM, so that submitit records no result and a job that begins again is waited for.
         """
         self.terminated = False
-        environment = {**os.environ, **({"OMP_NUM_THREADS": str(self.threads)} if self.threads else {})}
         # SLURM sends USR2 to every process of a job, and whoever does not handle it dies: blocked, it reaches this one
         # alone, and the worker is told by SIGTERM, after which it saves.
         masked = [signal.SIGUSR2]
-        self.process = os.posix_spawn(self.command[0], self.command, environment, setsigmask=masked)
+        self.process = os.posix_spawn(
+            self.command[0], self.command, {**os.environ, **self.environment}, setsigmask=masked
+        )
         before = signal.signal(signal.SIGTERM, self._terminate)
         try:
             code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])

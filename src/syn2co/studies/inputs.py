@@ -1,7 +1,7 @@
 """Inputs of a study: images to train on, labeled images to score on, and what a user changes of all its runs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,17 +27,17 @@ from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.evaluation.splits import Specs, make_splits, refuse_overlap
 from syn2co.evaluation.suites import choose_suite
 from syn2co.images.image_set import ImageSet
+from syn2co.models.import_weights import read_initial_weights
 from syn2co.models.provenance import source_name, source_names
 from syn2co.studies.grid import GENERATORS, Study
-from syn2co.studies.portable import portable_settings, portable_source, sources_of
+from syn2co.studies.portable import portable_settings, portable_source, portable_values, sources_of
 from syn2co.studies.results import FORMAT, STUDY, read_definition
 
-INPUTS = "inputs.json"
 LOCK = ".study-lock"
 
 
 class StudyInputs(Settings):
-    """Sources of a study; inputs.json holds them beside study.json, which holds nothing of this machine.
+    """Sources of a study; inputs-*.json holds them beside study.json, which holds nothing of this machine.
 
     Example:
         >>> digits = ["builtin:digits:train"]
@@ -61,7 +61,8 @@ class StudyInputs(Settings):
     sources: dict[str, str] = {}
     """The path of each synthetic source that a level names."""
     fingerprints: dict[str, str] = {}
-    """Content of real, train and test, of every transfer set and of every source of a level."""
+    """Content of real, train and test, of every transfer set, of every source of a level, and of weights that runs
+    begin with."""
     counts: dict[str, int] = {}
     """Number of images of real, train and test."""
 
@@ -76,15 +77,18 @@ class StudyInputs(Settings):
         sources = [*self.real, *self.train, *self.test, *transfer, *self.sources.values()]
         return list(dict.fromkeys(text for source in filter(None, sources) for text in (source, _without_bits(source))))
 
-    def with_fingerprints(self, study: Study, data: DataSettings) -> "StudyInputs":
+    def with_fingerprints(self, study: Study, data: DataSettings, weights: Iterable[str] = ()) -> "StudyInputs":
         """Open every source once and return the inputs with fingerprints and numbers of their images.
 
         Args:
             study: the grid, whose protocols say what the labeled images must have.
             data: how the runs open real images.
+            weights: all that runs begin with, as `init_from` takes it.
 
         Raises:
+            CheckpointError: if weights cannot be read.
             DataError: if a source is missing, empty or too broken.
+            StudyError: if two weights have one name.
             EvaluationError: if the images cannot be scored, because there are no labels say.
         """
         settings = evaluation_settings(study, self)
@@ -107,6 +111,10 @@ class StudyInputs(Settings):
             content[f"transfer {other.name}"] = digest(*sides).hex()
         for name, path in self.sources.items():
             content[f"source {name}"] = open_images(path, cache="never").fingerprint
+        for path in dict.fromkeys(weights):
+            hashed = read_initial_weights(path).hash
+            if content.setdefault(key := weights_key(path), hashed) != hashed:
+                raise StudyError(f"init_from = {path}: other {key} have that name too; rename one of them")
         counts = {name: len(images) for name, images in opened.items()}
         return self.model_copy(update={"fingerprints": content, "counts": counts})
 
@@ -128,6 +136,11 @@ def evaluation_settings(study: Study, inputs: StudyInputs) -> EvaluationSettings
         ConfigError: if one is unknown or out of range.
     """
     return EvaluationSettings(baselines=False).with_settings([*study.evaluation, *inputs.evaluation])
+
+
+def weights_key(init_from: str) -> str:
+    """Return the name of weights among the fingerprints, without their folder."""
+    return f"weights {portable_values(init_from)}"
 
 
 def _open(specs: Specs, settings: EvaluationSettings) -> ImageSet:
@@ -174,7 +187,9 @@ class ClusterSettings(Settings):
 
 
 def write_study(folder: Path, study: Study, inputs: StudyInputs) -> None:
-    """Write study.json and inputs.json into the folder of a study; one that holds another study is refused.
+    """Write study.json and the inputs into the folder of a study; one that holds another study is refused.
+
+    Inputs have a file per content: calls on other machines may name other folders, and their workers read their own.
 
     Raises:
         StudyError: if the folder holds another study, or this one of other images or settings.
@@ -198,7 +213,12 @@ def write_study(folder: Path, study: Study, inputs: StudyInputs) -> None:
         elif any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise StudyError(f"--out {folder.name}: is not empty and holds no study; choose another folder")
         write_atomically(path, json.dumps(body, indent=1) + "\n")
-        write_atomically(folder / INPUTS, inputs.model_dump_json(indent=1) + "\n")
+        write_atomically(folder / inputs_file(inputs), inputs.model_dump_json(indent=1) + "\n")
+
+
+def inputs_file(inputs: StudyInputs) -> str:
+    """Return the name of the file with these inputs in a study's folder."""
+    return f"inputs-{digest(inputs.model_dump_json()).hex()[:8]}.json"
 
 
 def _definition(study: Study, inputs: StudyInputs) -> dict[str, Any]:
@@ -225,20 +245,20 @@ class _DefinitionFile(BaseModel):
 def _differences(there: dict[str, Any], body: dict[str, Any]) -> list[str]:
     """Return the names of what differs; the number of seeds may, and the folders of the sources."""
     names: list[str] = []
-    for part, shown in (("study", "{}"), ("fingerprints", "images ({})")):
+    for part in ("study", "fingerprints"):
         one, other = there.get(part) or {}, body[part]
         differ = (name for name in sorted({*one, *other} - {"seeds"}) if one.get(name) != other.get(name))
-        names += [shown.format(name) for name in differ]
+        names += [name if part == "study" or name.startswith("weights ") else f"images ({name})" for name in differ]
     return names + [name for name in ("settings", "evaluation") if there.get(name) != body[name]]
 
 
-def read_inputs(folder: Path) -> StudyInputs:
-    """Return the inputs of a study's folder.
+def read_inputs(folder: Path, name: str) -> StudyInputs:
+    """Return the inputs of that name in a study's folder.
 
     Raises:
         StudyError: if they are missing or damaged.
     """
-    return StudyInputs.parse(_read(folder / INPUTS))
+    return StudyInputs.parse(_read(folder / name))
 
 
 def _read(path: Path, shape: type[BaseModel] = JsonObject) -> dict[str, Any]:

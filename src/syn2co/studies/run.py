@@ -26,9 +26,20 @@ from syn2co.runtime.device import choose_device
 from syn2co.runtime.signals import ends_on_signals
 from syn2co.studies.cell import CellJob, cell_job
 from syn2co.studies.cell_run import run_cell
+from syn2co.studies.gpus import gpus_of, seen_gpus
 from syn2co.studies.grid import LONGEST_SLUG, Study
-from syn2co.studies.inputs import StudyInputs, read_inputs, with_named_sources, write_study
-from syn2co.studies.results import CELLS, FAILED, RESULT, Cost, FailedCell, StudyResults, read_cost, read_study
+from syn2co.studies.inputs import StudyInputs, inputs_file, read_inputs, with_named_sources, write_study
+from syn2co.studies.results import (
+    CELLS,
+    FAILED,
+    RESULT,
+    Cost,
+    FailedCell,
+    StudyResults,
+    read_cost,
+    read_definition,
+    read_study,
+)
 
 LOCK, LOG = ".cell-lock", "log.txt"
 _OF_SPEED = ("encoder", "heads", "queue", "negatives", "training", "views")
@@ -86,18 +97,20 @@ def begin(study: Study, inputs: StudyInputs, folder: Path, *, shard: str | None 
         inputs: sources, whose content is looked at here.
         folder: folder of the study; the same study of the same images goes on in it.
         shard: "i/n", part i (from 1) of n of the cells.
-        write: write study.json and inputs.json; False is for a preview.
+        write: write study.json and the inputs; False is for a preview.
 
     Raises:
         StudyError: if the folder holds something else, a cell cannot be, or `shard` is wrong.
+        CheckpointError: if weights that runs begin with cannot be read.
         ConfigError: if a setting is unknown or out of range.
         DataError: if a source cannot be opened.
         EvaluationError: if the labeled images cannot be scored.
     """
     study, inputs = with_named_sources(study, inputs)
     cells = study.cells()
-    first, *_ = [cell_job(cell, inputs) for cell in cells]  # settings are wrong before images are opened
-    inputs = inputs.with_fingerprints(study, first.config.data)
+    configs = [cell_job(cell, inputs).config for cell in cells]  # settings are wrong before images are opened
+    weights = [config.init_from for config in configs if config.init_from is not None]
+    inputs = inputs.with_fingerprints(study, configs[0].data, weights)
     jobs = [cell_job(cell, inputs) for cell in cells]
     _refuse_twice(jobs)
     part = _part(shard, len(jobs))
@@ -288,11 +301,11 @@ def _only_here(folder: Path) -> Iterator[bool]:
 
 
 class _Processes:
-    """Processes that run cells, each with its part of the cores; they end with this one."""
+    """Processes that run cells, each with its part of the cores and its own GPU; they end with this one."""
 
     def __init__(self, run: StudyRun, queue: _Queue, jobs: int, bar: Bar) -> None:
         self.run, self.queue, self.jobs, self.bar = run, queue, jobs, bar
-        self.threads = max(1, available_cpus() // jobs)
+        self.threads, self.gpus = max(1, available_cpus() // jobs), seen_gpus()
         self.lock, self.stopped = threading.Lock(), False
         self.running: list[subprocess.Popen[str]] = []
 
@@ -300,17 +313,17 @@ class _Processes:
         """Run the queue; on Ctrl-C or a signal to leave the running cells save and leave."""
         with ends_on_signals(), ThreadPoolExecutor(self.jobs) as pool:
             try:
-                for future in [pool.submit(self._work) for _ in range(self.jobs)]:
+                for future in [pool.submit(self._work, slot) for slot in range(self.jobs)]:
                     future.result()
             except BaseException:
                 self._stop()
                 raise
 
-    def _work(self) -> None:
+    def _work(self, slot: int) -> None:
         """Hand cells to one worker process after the other; a new one begins where one has died."""
         process = None
         for job in self.queue:
-            process = process if process is not None and process.poll() is None else self._start(job)
+            process = process if process is not None and process.poll() is None else self._start(job, slot)
             if process is not None and not _hand_over(process, job.hash):
                 self._write_down(job, process.wait())
             self.bar.advance(1, f"{job.cell.text}: " + ("done" if self.run.is_done(job) else "not finished"))
@@ -324,11 +337,11 @@ class _Processes:
             reason = f"its process ended with {code}; see {LOG}, and run the study again to go on"
             FailedCell(job.hash, job.cell.levels, job.cell.seed, reason).write(folder)
 
-    def _start(self, job: CellJob) -> "subprocess.Popen[str] | None":
-        given = job.config.machine.threads
-        threads = [] if given else [str(self.threads)]
-        command = [sys.executable, "-m", "syn2co.studies.worker", str(self.run.folder), "-", *threads]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(given or self.threads)}
+    def _start(self, job: CellJob, slot: int) -> "subprocess.Popen[str] | None":
+        machine = job.config.machine
+        command = worker_command(self.run, "-", None if machine.threads else self.threads)
+        gpus = gpus_of(slot, self.gpus, machine.device)
+        environment = {**os.environ, **gpus, "OMP_NUM_THREADS": str(machine.threads or self.threads)}
         log = self.run.cell_folder(job) / LOG
         log.parent.mkdir(parents=True, exist_ok=True)
         with self.lock, open(log, "ab", opener=no_link) as errors:  # none is started once all are stopped
@@ -366,9 +379,22 @@ def _hand_over(process: "subprocess.Popen[str]", cell: str) -> bool:
     return bool(process.stdout.readline())
 
 
-def reopen(folder: Path, study: Study, threads: int | None = None) -> StudyRun:
-    """Return the study of a folder that `begin` has made, for another process."""
-    inputs = read_inputs(folder)
+def worker_command(run: StudyRun, cell: str, threads: int | None, launch: Sequence[str] = ()) -> list[str]:
+    """Return the command of a process that runs cells of this call, as `studies.worker` takes them.
+
+    Args:
+        run: the study.
+        cell: hash of a cell, or "-".
+        threads: of the process; None is as the settings say.
+        launch: words between Python and the worker, such as those of torchrun.
+    """
+    words = [str(run.folder.absolute()), cell, inputs_file(run.inputs), *([] if threads is None else [str(threads)])]
+    return [sys.executable, *launch, "-m", "syn2co.studies.worker", *words]
+
+
+def reopen(folder: Path, inputs_name: str, threads: int | None = None) -> StudyRun:
+    """Return the study of a folder that `begin` has made, with the inputs of one call, for another process."""
+    study, inputs = read_definition(folder), read_inputs(folder, inputs_name)
     if threads is not None:
         inputs = inputs.model_copy(update={"settings": (*inputs.settings, f"machine.threads={threads}")})
     return StudyRun(study, inputs, folder, [cell_job(cell, inputs) for cell in study.cells()])

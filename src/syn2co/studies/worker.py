@@ -1,7 +1,8 @@
-"""`python -m syn2co.studies.worker FOLDER HASH [THREADS]`: cells of a study in a process of its own.
+"""`python -m syn2co.studies.worker FOLDER HASH INPUTS [THREADS]`: cells of a study in a process of its own.
 
 HASH is that of one cell, or "-": then hashes are read from standard input, a line each, and answered with a line once
-the cell is finished or has failed; what is printed meanwhile goes to the log of the cell.
+the cell is finished or has failed; what is printed meanwhile goes to the log of the cell. INPUTS is the file in the
+folder with the inputs of the call that runs the cells.
 """
 
 import os
@@ -10,7 +11,6 @@ from pathlib import Path
 
 from syn2co.core.files import no_link
 from syn2co.runtime.signals import ends_on_signals
-from syn2co.studies.results import read_definition
 from syn2co.studies.run import LOG, StudyRun, reopen, run_one
 
 
@@ -35,9 +35,9 @@ def serve(run: StudyRun) -> None:
 
 
 if __name__ == "__main__":
-    path, wanted, *count = sys.argv[1:]
+    path, wanted, inputs, *count = sys.argv[1:]
     with ends_on_signals():
-        study = reopen(Path(path), read_definition(Path(path)), int(count[0]) if count else None)
+        study = reopen(Path(path), inputs, int(count[0]) if count else None)
         if wanted == "-":
             serve(study)
         else:
