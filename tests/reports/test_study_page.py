@@ -15,7 +15,7 @@ from syn2co.reports.study_page import _range, verdicts, write_study_page
 from syn2co.reports.study_tables import against_best
 from syn2co.studies.answers import StudyAnswers, answer
 from syn2co.studies.grid import Level, Study
-from syn2co.studies.results import FailedCell, ScoreKey, StudyResults
+from syn2co.studies.results import Cost, FailedCell, ScoreKey, StudyResults
 from syn2co.studies.statistics import holm
 
 KNN = ScoreKey("knn", "")
@@ -224,6 +224,23 @@ def test_pictures_cost_health_and_hashes_are_there(tmp_path: Path) -> None:
     assert "1.5 h" in text and "180,000 images made" in text  # 27 runs of 1.5 h; 18 sets of 10,000
     for words in ("given-images", "knn-hash", "realonly-500-0", "real images: fingerprint of cifar"):
         assert words in text
+
+
+def test_cost_is_told_in_core_and_gpu_hours(tmp_path: Path) -> None:
+    """A tenth of an hour on two ranks of three threads is 0.6 core hours, or 0.2 GPU hours."""
+    results = study_pages.results()
+    first, second, *rest = results.cells
+
+    def told(*processors: str) -> str:
+        costs = [Cost(training_seconds=360, processors=text) for text in processors]
+        cells = [replace(cell, cost=cost) for cell, cost in zip((first, second), costs, strict=True)]
+        return Text(page_of(replace(results, cells=tuple(cells)), tmp_path)).text
+
+    text = told("cpu, 3 threads, 2 ranks", "NVIDIA H100, 80GB, 3 threads, 2 ranks")
+    assert "12.0 min of wall time in all" in text and "; 0.6 core hours; 0.2 GPU hours; 0 images made." in text
+    assert "0.60 core h" in text and "0.20 GPU h" in text
+    text = told("cpu, 3 threads, 2 ranks", "a machine")
+    assert " hours; 0 images" not in text and "0.60 core h" in text
 
 
 def test_mass_and_hardness_are_means_over_the_last_quarter(tmp_path: Path) -> None:

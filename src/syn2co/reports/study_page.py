@@ -23,6 +23,7 @@ from syn2co.reports.study_tables import (
     contrasts_table,
     cost_table,
     health_tables,
+    processor_hours,
     provenance_table,
 )
 from syn2co.reports.training_figures import has_negatives, negatives_charts
@@ -30,6 +31,7 @@ from syn2co.studies.comparisons import ContrastResult
 
 if TYPE_CHECKING:
     from syn2co.studies.answers import StudyAnswers
+    from syn2co.studies.results import Cost
     from syn2co.studies.sentences import QuestionAnswer
 
 QUESTIONS = {
@@ -229,7 +231,17 @@ def _total(answers: "StudyAnswers") -> str:
     words = ", ".join(f"{duration(seconds)} {part}" for part, seconds in parts.items())
     lacking = f" Without {plural(len(costs) - len(known), 'run')} of unknown cost." if len(known) < len(costs) else ""
     made = sum(cost.images_made for cost in known)
-    return f"{duration(sum(parts.values()))} in all: {words}; {made:,} images made.{lacking}"
+    wall = f"{duration(sum(parts.values()))} of wall time in all: {words}"
+    return "; ".join([wall, *_processors(known), f"{made:,} images made."]) + lacking
+
+
+def _processors(costs: Sequence["Cost"]) -> list[str]:
+    """Return the hours of cores and of GPUs that runs took, if all of them tell."""
+    hours = [processor_hours(cost) for cost in costs]
+    told = [hour for hour in hours if hour is not None]
+    kinds = dict.fromkeys(kind for kind, _ in told)
+    sums = [f"{sum(value for one, value in told if one == kind):,.1f} {kind} hours" for kind in kinds]
+    return sums if len(told) == len(hours) else []
 
 
 def _protocols(answers: "StudyAnswers") -> list[tuple[str, str, str, str]]:

@@ -1,6 +1,7 @@
 """Tables of a study's page: cells, contrasts, corruptions, health, cost, and what repeats each number."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from syn2co.studies.statistics import LEVEL, holm
 
 if TYPE_CHECKING:
     from syn2co.studies.answers import StudyAnswers
+    from syn2co.studies.results import Cost
 
 _TAGS = {"tied": "not resolved", "best": "best"}
 
@@ -178,20 +180,37 @@ def _reasons(cell: CellResult) -> list[str]:
 
 def cost_table(answers: "StudyAnswers", labels: StudyLabels) -> PageTable:
     """Return the mean time of a cell by part, beside the score that it bought."""
-    columns = [
-        Column("cell"),
-        *(Column(name, True) for name in ("training", "generation", "evaluation", "images made")),
-    ]
-    columns += [Column("processor")] + ([Column(labels.score(labels.first), True)] if labels.first else [])
+    parts = (*PARTS, "images made", "core or GPU hours")
+    columns = [Column("cell"), *(Column(name, True) for name in parts), Column("processor")]
+    if labels.first:
+        columns.append(Column(labels.score(labels.first), True))
     rows = []
     for levels in labels.combinations:
         costs = [cell.cost for cell in answers.results.of(levels).values()]
         seconds = [mean(getattr(cost, f"{part}_seconds") for cost in costs) for part in PARTS]
         images = mean(cost.images_made for cost in costs)
         row = [Item(labels.cell(levels)), *(_known(value, duration) for value in seconds)]
-        row += [_known(images, "{:,.0f}".format), Item(", ".join(dict.fromkeys(cost.processors for cost in costs)))]
+        row += [_known(images, "{:,.0f}".format), _hours(costs)]
+        row.append(Item(", ".join(dict.fromkeys(cost.processors for cost in costs))))
         rows.append(row + ([_score(answers.estimate(levels, labels.first), "", 0)] if labels.first else []))
     return PageTable("Wall time per run, mean over seeds", columns, rows)
+
+
+def processor_hours(cost: "Cost") -> tuple[str, float] | None:
+    """Return "core" or "GPU" and the hours of all threads, or of all ranks; None if the processors do not tell."""
+    told = re.fullmatch(r"(.+), (\d+) threads, (\d+) ranks", cost.processors)
+    if told is None:
+        return None
+    threads, ranks = int(told[2]), int(told[3])
+    kind, many = ("core", threads * ranks) if told[1] == "cpu" else ("GPU", ranks)
+    return kind, cost.seconds / 3600 * many
+
+
+def _hours(costs: Sequence["Cost"]) -> Item:
+    """Return the mean core or GPU hours of runs on processors of one kind."""
+    told = [hours for cost in costs if (hours := processor_hours(cost)) is not None]
+    one_kind = len(told) == len(costs) and len({kind for kind, _ in told}) == 1
+    return _known(mean(hours for _, hours in told) if one_kind else None, lambda hours: f"{hours:.2f} {told[0][0]} h")
 
 
 def _known(value: float | None, form: Callable[[float], str]) -> Item:
