@@ -255,6 +255,15 @@ def test_jobs_of_this_machine_have_gpus_of_their_own(
     assert {path.name.removeprefix("on-") for path in tmp_path.glob("on-*")} == shares
 
 
+@pytest.mark.parametrize(("name", "minutes", "limit"), [("local", None, cluster.ENDLESS), ("local", 30, 30)])
+def test_jobs_of_this_machine_have_no_limit_unless_asked(
+    name: Any, minutes: int | None, limit: int, inputs: StudyInputs, tmp_path: Path
+) -> None:
+    """Named defect: a cell of more than twelve hours, six times the limit, was given up."""
+    run = begin(tiny_study(), inputs, tmp_path / "study")
+    assert cluster._executor(run, name, None, minutes, {}).parameters["timeout_min"] == limit
+
+
 def test_ranks_of_a_cell_equal_one_process(inputs: StudyInputs, tmp_path: Path) -> None:
     study = tiny_study("training.precision=float64", levels=("trained", "broken"))
     here, there = begin(study, inputs, tmp_path / "here"), begin(study, inputs, tmp_path / "there")

@@ -31,7 +31,7 @@ from syn2co.cli.options import Duration, SourceCommand, UserPath
 @click.option(
     "--cluster", "kind", type=click.Choice(["slurm", "local", "debug"]), help="Run cells as jobs, through submitit."
 )
-@click.option("--minutes", type=click.IntRange(min=1), help="Time limit of a job on a cluster [120].")
+@click.option("--minutes", type=click.IntRange(min=1), help="Time limit of a job [120 with SLURM, else none].")
 @click.option("--ranks", type=click.IntRange(min=1), help="Processes per cell on a cluster, by torchrun [1].")
 @click.option("--job", multiple=True, metavar="NAME=VALUE", help="Parameter of submitit: gpus_per_node=4; repeatable.")
 @click.option("--no-wait", is_flag=True, help="Return once the jobs are submitted (slurm).")

@@ -28,6 +28,8 @@ Cluster = Literal["slurm", "local", "debug"]
 LOGS, SUBMITTED = "cluster", "jobs.json"
 MAX_TIMEOUTS = 100
 """Times that a job which reaches its time limit begins again; each time it goes on where it saved."""
+ENDLESS = 366 * 24 * 60
+"""Minutes of a job of this machine without a limit."""
 POLL_SECONDS = 5.0
 GONE = "no longer in the queue"
 """State of a job that SLURM has forgotten: minutes after its end, at once if it was cancelled before it began."""
@@ -45,7 +47,7 @@ def run_on_cluster(
     cluster: Cluster,
     *,
     jobs: int | None = None,
-    minutes: int = 120,
+    minutes: int | None = None,
     ranks: int = 1,
     options: Mapping[str, Any] | None = None,
     wait: bool = True,
@@ -60,7 +62,8 @@ def run_on_cluster(
         run: the study, in a folder that all machines share.
         cluster: "slurm"; "local" is jobs as processes of this machine; "debug" is one job after another, waited for.
         jobs: jobs at the same time. None is 256 with SLURM, which has its own limits, else 1.
-        minutes: time limit of a job; one that reaches it saves, and begins again where it was.
+        minutes: time limit of a job; one that reaches it saves, and begins again where it was. None is 120 with SLURM,
+            else none: submitit begins a job of this machine six times at most.
         ranks: processes of a cell, started by torchrun inside its job, such as one a GPU.
         options: parameters of submitit, such as slurm_partition, gpus_per_node, cpus_per_task, mem_gb. cpus_per_task is
             also the number of threads, divided by `ranks`.
@@ -96,7 +99,7 @@ def run_on_cluster(
 
 
 def _executor(
-    run: StudyRun, cluster: Cluster, jobs: int | None, minutes: int, options: Mapping[str, Any]
+    run: StudyRun, cluster: Cluster, jobs: int | None, minutes: int | None, options: Mapping[str, Any]
 ) -> "AutoExecutor":
     """Return submitit's executor.
 
@@ -130,7 +133,7 @@ def _executor(
         executor.update_parameters(
             **{
                 "name": f"syn2co-{run.study.name}",
-                "timeout_min": minutes,
+                "timeout_min": minutes or (120 if cluster == "slurm" else ENDLESS),
                 "stderr_to_stdout": True,
                 "slurm_array_parallelism": jobs,
                 "slurm_additional_parameters": requeue,

@@ -176,8 +176,8 @@ class ClusterSettings(Settings):
 
     kind: Literal["slurm", "local", "debug"] = "slurm"
     """slurm; local is jobs as processes of this machine, debug one job after another."""
-    minutes: int = Field(default=120, ge=1)
-    """Time limit of a job; one that reaches it saves, and begins again where it was."""
+    minutes: int | None = Field(default=None, ge=1)
+    """Time limit of a job; one that reaches it saves, and resumes. None is 120 with SLURM, else no end."""
     ranks: int = Field(default=1, ge=1)
     """Processes of a cell, started by torchrun inside its job, such as one per GPU."""
     options: dict[str, Any] = {}
