@@ -4,11 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_studies import ALONE, HALF, LEVELS, UNTRAINED, tiny_inputs, tiny_study
+from evaluation_folders import paint
+from tiny_studies import ALONE, HALF, LEVELS, STEPS, UNTRAINED, tiny_inputs, tiny_study
 
 from syn2co.runtime.checkpoint import FOLDER
 from syn2co.studies.cell_run import RUN
 from syn2co.studies.estimate import estimate_study, expected_costs
+from syn2co.studies.grid import Level
 from syn2co.studies.run import begin, run_cells, run_one
 
 
@@ -47,6 +49,23 @@ def test_finished_cells_tell_the_cost_of_their_kind(tmp_path: Path, monkeypatch:
     shutil.rmtree(checkpoints)
     without = estimate_study(run)
     assert estimate.disk - without.disk == kept and "checkpoints" in without.untimed
+
+
+def test_an_epoch_is_counted_from_the_images_of_the_cell(tmp_path: Path) -> None:
+    """Named defect: runs on 40 synthetic images for three epochs were expected to take as long as on 12 real ones."""
+    paint(tmp_path / "clone", {"red": 20}, seed=5)
+    levels = {
+        ALONE: Level(images="real", real_images=12),
+        "made": Level(images="synthetic", source="fitted"),
+        "stored": Level(images="synthetic", source=str(tmp_path / "clone")),
+        "both": Level(images="mixed", source="fitted", share=0.5, real_images=12),
+        "untrained": Level(images="untrained"),
+        "steps": Level(images="real", settings=("training.steps=5",)),
+    }
+    settings = [one for one in STEPS if not one.startswith(("training.steps", "mix.epoch_images"))]
+    study = tiny_study(levels, settings=(*settings, "training.epochs=3"), contrasts=(), generated=40)
+    run = begin(study, tiny_inputs(tmp_path), tmp_path / "out")
+    assert [job.images_seen for job in run.jobs] == [36, 120, 60, 36, 0, 40]
 
 
 def test_untrained_cells_do_not_tell_what_training_costs(tmp_path: Path) -> None:

@@ -90,14 +90,14 @@ def _config(recipe: str | None, config_file: Path | None, budget: float | None, 
 def _say_what_it_takes(
     recipe: str | Path, real: tuple[str, ...], synthetic: tuple[str, ...], settings: tuple[str, ...], out: Path
 ) -> None:
-    """Print the estimate of a run of one process that is about to begin; the recipe auto prints its own."""
+    """Print the estimate of a run that is about to begin; the recipe auto prints its own."""
     from syn2co.core.launcher import launcher
     from syn2co.core.progress import note
     from syn2co.pretraining.planner import forecast
     from syn2co.pretraining.train import resolved_config
 
-    if launcher().size == 1:
-        expected = forecast(resolved_config(recipe, real, synthetic, settings), out)
+    if launcher().rank == 0:
+        expected = forecast(resolved_config(recipe, real, synthetic, settings), out, launcher().size)
         for line in expected.text().splitlines() if expected else ():
             note(line)
 

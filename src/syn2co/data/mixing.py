@@ -202,6 +202,16 @@ def choose_mode(mix: MixSettings, *, real: bool, synthetic: bool) -> Mode:
     return wanted
 
 
+def epoch_sides(mode: Mode) -> tuple[Literal["real", "synthetic"], ...]:
+    """Return the kinds of images whose number an epoch has by default: both in a union, else the ones it begins from.
+
+    Example:
+        >>> epoch_sides("union"), epoch_sides("ratio"), epoch_sides("synthetic")
+        (('real', 'synthetic'), ('real',), ('synthetic',))
+    """
+    return ("real", "synthetic") if mode == "union" else ("synthetic",) if mode == "synthetic" else ("real",)
+
+
 def make_mixer(images: "ImageSet", boundary: int, mix: MixSettings, mode: Mode, *, seed: int, batch: int) -> Mixer:
     """Return the mixer of a set whose first `boundary` images are real and whose others are synthetic.
 

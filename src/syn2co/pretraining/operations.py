@@ -62,9 +62,10 @@ def count_step(config: Config) -> StepCount:
     flops = passes * trained + followed
     # Two directions: the products with the queue and with the negatives, and their gradient for the query.
     flops += 2 * 2 * (2 * width * (keys + negatives))
-    logits = 2 * 4 * 3 * (keys + negatives)  # of both directions, in float32: logits, softmax, mask and the rest
-    weights, still = (4 * sum(part.numel() for part in branch.parameters()) for branch in (online, target))
-    queues = 2 * 4 * keys * width
+    size = _bytes_of_number(config)
+    logits = 2 * size * 3 * (keys + negatives)  # of both directions: logits, softmax, mask and the rest
+    weights, still = (size * sum(part.numel() for part in branch.parameters()) for branch in (online, target))
+    queues = 2 * size * keys * width
     return StepCount(
         flops=flops,
         activations=activations + logits,
@@ -82,7 +83,7 @@ def _count_supervised(config: Config) -> StepCount:
     model = build_classifier(config.encoder_spec, CLASSES, drop_path=config.encoder.drop_path, seed=config.seed)
     use_class_token_block(model)
     activations, casts = _saved_bytes(model, config)
-    weights = 4 * sum(part.numel() for part in model.parameters())
+    weights = _bytes_of_number(config) * sum(part.numel() for part in model.parameters())
     flops, kernels = _forward_work(model, config)
     return StepCount(
         flops=_passes(config) * flops,
@@ -92,6 +93,11 @@ def _count_supervised(config: Config) -> StepCount:
         parameters=sum(part.numel() for part in model.encoder.parameters()),
         kernels=_passes(config) * kernels,
     )
+
+
+def _bytes_of_number(config: Config) -> int:
+    """Return the bytes of a number where no autocast makes it smaller."""
+    return 8 if config.training.precision == "float64" else 4
 
 
 def _passes(config: Config) -> int:
@@ -143,7 +149,8 @@ def _saved_of_batch(branch: nn.Module, config: Config, batch: int) -> int:
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         weights = _forward(branch, config, batch, AUTOCAST[config.training.precision])
     sizes = {storage._cdata: storage.nbytes() for storage in saved}
-    return sum(size for address, size in sizes.items() if address not in {part._cdata for part in weights})
+    larger = _bytes_of_number(config) // 4  # the branch is of float32 here
+    return larger * sum(size for address, size in sizes.items() if address not in {part._cdata for part in weights})
 
 
 def _forward(branch: nn.Module, config: Config, batch: int, dtype: torch.dtype | None) -> "list[torch.UntypedStorage]":

@@ -10,8 +10,8 @@ from rich.filesize import decimal
 
 from syn2co.core.errors import ConfigError
 from syn2co.core.hints import nearest
-from syn2co.core.progress import clock, note
-from syn2co.data.mixing import choose_mode
+from syn2co.core.progress import clock
+from syn2co.data.mixing import choose_mode, epoch_sides
 from syn2co.data.open import open_images
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.operations import StepCount, count_step
@@ -51,9 +51,11 @@ HOST_SECONDS = 1e-5
 VIEW_SECONDS, VIEW_PIXEL_SECONDS = 1e-4, 3.6e-8
 """What a core takes for an image's two views, and more for each pixel of a view's square: 1.9 ms at 224 from a JPEG of
 500 x 375, 0.14 at 32 from memory (benchmarks/views.py, one core of an AMD EPYC)."""
-TRIAL_IMAGES, TRIAL_FLOPS = "builtin:photos:labeled", 5e10
-"""Images of the steps that are timed on this machine, and least operations of such a step, in up to 128 images: with
-less, a small encoder is timed too slow (32 images on two threads: by half)."""
+TRIAL_IMAGES, MOST_TRIAL_IMAGES = "builtin:photos:labeled", 2048
+"""Images of the steps that are timed on this machine, and most of them in a step."""
+TRIAL_FLOPS = 5e10
+"""Least operations of a step that is timed on a CPU, in up to 128 images: with less, a small encoder is timed too slow
+(32 images on two threads: by half)."""
 MOST_TRIAL_FLOPS, WORTH = 5e12, 100
 """Operations of the timed steps that a CPU does in about a minute, and how much longer than they a run must be to be
 worth an estimate."""
@@ -74,9 +76,9 @@ class RunEstimate:
     devices: int
     gflops: float
     """Operations of one image in training, 10^9."""
-    images_per_second: float
-    """Of all devices together."""
-    seconds: float
+    images_per_second: float | None
+    """Of all devices together; None if no step was timed."""
+    seconds: float | None
     memory: float
     """Bytes of each device."""
     available: float | None
@@ -85,6 +87,8 @@ class RunEstimate:
     """Bytes of the checkpoints that are kept."""
     micro_batches: int | None
     """Least training.micro_batches that fits into the memory; None if the run fits as it is, or nothing does."""
+    recomputing: bool
+    """Whether machine.activation_checkpointing makes a run fit that does not as it is."""
     assumptions: tuple[str, ...]
 
     def to_json(self) -> str:
@@ -93,22 +97,22 @@ class RunEstimate:
 
     def text(self) -> str:
         """Return lines for the terminal."""
-        seen, speed = self.steps * self.batch, _speed_text(self.images_per_second)
-        on = self.kind if self.kind == THIS else f"{self.devices} x {self.kind}"
+        begin, speed = "", ""
+        if self.seconds is not None and self.images_per_second is not None:
+            begin = f"{clock(self.seconds)} on {self.kind if self.kind == THIS else f'{self.devices} x {self.kind}'}: "
+            speed = f"{_speed_text(self.images_per_second)} a second, "
         lines = [
-            f"{clock(self.seconds)} on {on}: {self.steps:,} steps of {self.batch} images, {self.epochs:g} epochs of "
-            f"{self.images:,} ({seen:,} images, {speed} a second, {self.gflops:.3g} GFLOP each)",
+            f"{begin}{self.steps:,} steps of {self.batch} images, {self.epochs:g} epochs of {self.images:,} "
+            f"({self.steps * self.batch:,} images, {speed}{self.gflops:.3g} GFLOP each)",
             f"memory {decimal(round(self.memory))} per device"
             + ("" if self.available is None else f" of {decimal(round(self.available))}")
             + f", disk {decimal(round(self.disk))} for checkpoints",
         ]
         if self.available is not None and self.memory > self.available:
-            lines.append(
-                "does not fit: more devices or a smaller training.batch"
-                if self.micro_batches is None
-                else f"does not fit: set training.micro_batches={self.micro_batches} or "
-                "machine.activation_checkpointing=true, or take more devices"
-            )
+            settings = [f"training.micro_batches={self.micro_batches}"] if self.micro_batches else []
+            settings += ["machine.activation_checkpointing=true"] if self.recomputing else []
+            cure = f"set {' or '.join(settings)}, or take" if settings else "a smaller training.batch or"
+            lines.append(f"does not fit: {cure} more devices")
         return "\n".join([*lines, *(f"assumed: {line}" for line in self.assumptions)])
 
 
@@ -159,56 +163,100 @@ def estimate(
             f"training.batch = {config.training.batch}: must divide by GPUs x micro-batches = {gpus} x "
             f"{config.training.micro_batches}; choose a multiple of {parts}"
         )
-    length = config.mix.epoch_images or images or _epoch_images(config)
-    per_epoch = length // config.training.batch
-    if per_epoch < 1:
-        raise ConfigError(f"training.batch = {config.training.batch}: is more than {length} images; set a smaller one")
-    steps = config.training.steps or max(1, round(config.training.epochs * per_epoch))
+    length, steps = _length(config, images)
     count = count_step(config)
-    speed, *assumptions = _speed(config, count, kind, gpus)
-    rows = config.training.batch // parts
+    return _plan(config, count, length, steps, _speed(config, count, kind, gpus), kind, gpus)
+
+
+def forecast(config: Config, out: Path, ranks: int = 1) -> RunEstimate | None:
+    """Return the estimate of a run that is about to begin in the folder `out` on this machine.
+
+    None if the run has begun, or if timing a few steps would take more than a hundredth of it. Its speed is left out
+    if there are several ranks, or where timing would take minutes.
+
+    Args:
+        config: the run.
+        out: its folder.
+        ranks: processes that share each batch.
+
+    Raises:
+        ConfigError, DataError: as `estimate` does.
+    """
+    if _taken(out):
+        return None
+    length, steps = _length(config, None)
+    count = count_step(config)
+    trial = STEPS * _trial_batch(config, count)
+    if steps * config.training.batch < WORTH * trial:
+        return None
+    if ranks > 1:
+        speed = None, "no hours: steps are timed in one process alone"
+    elif _on_cpu(config) and trial * count.flops > MOST_TRIAL_FLOPS:
+        speed = None, "no hours: timing a few steps would take minutes here; `syn2co estimate` does"
+    else:
+        speed = _speed(config, count, None, 1)
+    return _plan(config, count, length, steps, speed, None, ranks)
+
+
+def _taken(folder: Path) -> bool:
+    """Return whether a run has begun in the folder, or will be refused there."""
+    try:
+        return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError:
+        return True
+
+
+def _on_cpu(config: Config) -> bool:
+    return choose_device(config.machine.device).type == "cpu"
+
+
+def _length(config: Config, images: int | None) -> tuple[int, int]:
+    """Return images of an epoch and optimizer steps of a run.
+
+    Raises:
+        ConfigError: if a batch is more than an epoch, or no images are named.
+    """
+    training, length = config.training, config.mix.epoch_images or images or _epoch_images(config)
+    per_epoch = length // training.batch
+    if per_epoch < 1:
+        raise ConfigError(f"training.batch = {training.batch}: is more than {length} images; set a smaller one")
+    return length, training.steps or max(1, round(training.epochs * per_epoch))
+
+
+def _plan(
+    config: Config,
+    count: StepCount,
+    length: int,
+    steps: int,
+    speed: "tuple[float | None, *tuple[str, ...]]",
+    kind: str | None,
+    gpus: int,
+) -> RunEstimate:
+    """Return the estimate of a run whose speed is known, or is not, with what that rests on."""
+    batch, per_epoch = config.training.batch, length // config.training.batch
+    per_second, *assumptions = speed
     available = None if kind is None else KINDS[kind].memory * 1e9
+    memory = _memory(count, batch // (gpus * config.training.micro_batches))
     return RunEstimate(
         images=length,
         epochs=round(steps / per_epoch, 2),
         steps=steps,
-        batch=config.training.batch,
+        batch=batch,
         kind=kind or THIS,
         devices=gpus,
         gflops=count.flops / 1e9,
-        images_per_second=speed,
-        seconds=steps * config.training.batch / speed,
-        memory=_memory(count, rows),
+        images_per_second=per_second,
+        seconds=None if per_second is None else steps * batch / per_second,
+        memory=memory,
         available=available,
         disk=config.machine.keep * count.checkpoint,
-        micro_batches=_fitting(config, count, gpus, available),
+        micro_batches=_fitting(config, count, gpus, available) if available and memory > available else None,
+        recomputing=bool(available) and memory > available and _fits_recomputing(config, gpus, available),
         assumptions=(
             *assumptions,
             "memory: weights, gradients, moments, what autograd saves of a micro-batch, 1 GB of libraries",
         ),
     )
-
-
-def forecast(config: Config, out: Path) -> RunEstimate | None:
-    """Return the estimate of a run that is about to begin in the folder `out` on this machine.
-
-    None if the run has begun, or if timing a few steps would take more than a hundredth of it, or, on a CPU, a minute.
-
-    Raises:
-        ConfigError, DataError: as `estimate` does.
-    """
-    if out.exists() and any(out.iterdir()):  # begun, or to be refused
-        return None
-    count = count_step(config)
-    batch = _trial_batch(config, count)
-    if choose_device(config.machine.device).type == "cpu" and STEPS * batch * count.flops > MOST_TRIAL_FLOPS:
-        note("timing a few steps would take minutes here; `syn2co estimate` does, and says what the run takes")
-        return None
-    images = config.mix.epoch_images or _epoch_images(config)
-    steps = config.training.steps or config.training.epochs * (images // config.training.batch)
-    if steps * config.training.batch < WORTH * STEPS * batch:
-        return None
-    return estimate(config, images=images)
 
 
 def _check_kind(kind: str | None, gpus: int) -> None:
@@ -228,8 +276,7 @@ def _epoch_images(config: Config) -> int:
     mode = choose_mode(config.mix, real=bool(real), synthetic=bool(synthetic))
     limits = {"real": config.mix.max_real, "synthetic": config.mix.max_synthetic}
     sources = {"real": real, "synthetic": synthetic}
-    counted = {"synthetic": ["synthetic"], "union": ["real", "synthetic"]}.get(mode, ["real"])
-    return sum(_number(sources[side], limits[side]) for side in counted)
+    return sum(_number(sources[side], limits[side]) for side in epoch_sides(mode))
 
 
 def _number(sources: Sequence[str], most: int | None) -> int:
@@ -271,7 +318,10 @@ def _measured(config: Config, count: StepCount) -> float:
 
 
 def _trial_batch(config: Config, count: StepCount) -> int:
-    """Return the images of a timed step: enough for a small encoder's speed, few enough of a large one; 4 at least."""
+    """Return the images of a timed step: on a GPU those of a micro-batch, which fit; on a CPU enough for a small
+    encoder's speed, few enough of a large one, 4 at least."""
+    if not _on_cpu(config):
+        return min(MOST_TRIAL_IMAGES, config.training.batch // config.training.micro_batches)
     enough = max(16, min(128, int(TRIAL_FLOPS / count.flops)))
     return min(config.training.batch, enough, max(4, int(MOST_TRIAL_FLOPS / (STEPS * count.flops))))
 
@@ -281,11 +331,20 @@ def _memory(count: StepCount, rows: int) -> float:
     return _CONTEXT + count.state + rows * count.activations
 
 
-def _fitting(config: Config, count: StepCount, gpus: int, available: float | None) -> int | None:
+def _fits_recomputing(config: Config, gpus: int, available: float) -> bool:
+    """Return whether a run fits whose activations are computed again; not if they are already, or cannot be."""
+    if config.machine.activation_checkpointing:
+        return False
+    try:
+        count = count_step(config.with_settings(["machine.activation_checkpointing=true"]))
+    except ConfigError:
+        return False
+    return _memory(count, config.training.batch // (gpus * config.training.micro_batches)) <= available
+
+
+def _fitting(config: Config, count: StepCount, gpus: int, available: float) -> int | None:
     """Return the least number of micro-batches that fits where one more is needed."""
     training = config.training
-    if available is None or _memory(count, training.batch // training.micro_batches // gpus) <= available:
-        return None
     several = (
         parts
         for parts in range(training.micro_batches + 1, training.batch // 2 + 1)  # of one image there are none

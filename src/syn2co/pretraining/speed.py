@@ -11,7 +11,8 @@ from syn2co.pretraining.metrics import read_metrics
 STEPS, EVERY = 12, 4
 """Optimizer steps that are timed, and those of which the last ones count."""
 SHORT = (
-    "machine.tensorboard=false", "negatives.start=0", "negatives.stop=null", "online_knn.every_epochs=0",
+    "machine.tensorboard=false", "machine.save_steps=null", "machine.save_minutes=60",
+    "negatives.start=0", "negatives.stop=null", "online_knn.every_epochs=0",
     "online_knn.patience=null", "mix.then=null", "optimizer.warmup_epochs=0",
     "init_from=null", "init_hash=null",
 )  # fmt: skip

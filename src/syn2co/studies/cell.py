@@ -8,7 +8,7 @@ from json import dumps
 from pathlib import Path
 
 from syn2co.core.errors import ConfigError, StudyError
-from syn2co.data.mixing import choose_mode, switch_epoch
+from syn2co.data.mixing import choose_mode, epoch_sides, switch_epoch
 from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.recipes import recipe
@@ -78,6 +78,23 @@ class CellJob:
             **self._weights,
             "settings": " ".join(portable_settings(self.inputs.settings)),
         }
+
+    @property
+    def images_seen(self) -> float:
+        """Images that its run sees in all, as far as they are counted; none if untrained."""
+        mix, data, training = self.config.mix, self.config.data, self.config.training
+        if self.cell.level.images == "untrained":
+            return 0
+        if training.steps:
+            return training.batch * training.steps
+        counts, source = self.inputs.counts, f"source {self.cell.level.source}"
+        made = counts.get(source, 0) if self.images is None else self.images.work.count or 0
+        most = {
+            "real": min(counts["real"], mix.max_real or counts["real"]),
+            "synthetic": min(made, mix.max_synthetic or made),
+        }
+        mode = choose_mode(mix, real=bool(data.real), synthetic=bool(data.synthetic) or self.images is not None)
+        return training.epochs * (mix.epoch_images or sum(most[side] for side in epoch_sides(mode)))
 
     @property
     def _weights(self) -> dict[str, str]:

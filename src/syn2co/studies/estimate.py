@@ -120,15 +120,7 @@ class _Speed:
 
     def cell(self, job: CellJob, run: StudyRun) -> float:
         """Return the seconds of a cell."""
-        scored = _scored_images(job, run) / self.extraction
-        if job.cell.level.images == "untrained":
-            return scored
-        config = job.config
-        images = config.training.batch * (config.training.steps or 0)
-        if not images:
-            distinct = config.mix.epoch_images or config.mix.max_real or run.inputs.counts["real"]
-            images = config.training.epochs * distinct
-        return images / self.training + scored
+        return job.images_seen / self.training + _scored_images(job, run) / self.extraction
 
 
 def _measure(job: CellJob, run: StudyRun) -> _Speed:

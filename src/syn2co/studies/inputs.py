@@ -64,7 +64,7 @@ class StudyInputs(Settings):
     """Content of real, train and test, of every transfer set, of every source of a level, and of weights that runs
     begin with."""
     counts: dict[str, int] = {}
-    """Number of images of real, train and test."""
+    """Number of images of real, train and test, and of every source of a level."""
 
     @property
     def paths(self) -> list[str]:
@@ -110,7 +110,8 @@ class StudyInputs(Settings):
             sides = (_open(side, settings).fingerprint for side in (other.train, other.test))
             content[f"transfer {other.name}"] = digest(*sides).hex()
         for name, path in self.sources.items():
-            content[f"source {name}"] = open_images(path, cache="never").fingerprint
+            images = opened[f"source {name}"] = open_images(path, cache="never")
+            content[f"source {name}"] = images.fingerprint
         for path in dict.fromkeys(weights):
             hashed = read_initial_weights(path).hash
             if content.setdefault(key := weights_key(path), hashed) != hashed:

@@ -77,10 +77,7 @@ class StudyRun:
     def length(self, job: CellJob) -> tuple[str, float]:
         """Return the kind of run of a cell and the images that it sees, none if untrained; equals take equal time."""
         if job.hash not in self._lengths:
-            config, training = job.config, job.config.training
-            epoch = config.mix.epoch_images or config.mix.max_real or self.inputs.counts["real"]
-            seen = training.batch * training.steps if training.steps else training.epochs * epoch
-            self._lengths[job.hash] = kind_of_run(config), 0.0 if job.cell.level.images == "untrained" else seen
+            self._lengths[job.hash] = kind_of_run(job.config), job.images_seen
         return self._lengths[job.hash]
 
     @property
