@@ -90,6 +90,8 @@ class RunEstimate:
     recomputing: bool
     """Whether machine.activation_checkpointing makes a run fit that does not as it is."""
     assumptions: tuple[str, ...]
+    untimed: str = ""
+    """Why there are no hours; empty if there are."""
 
     def to_json(self) -> str:
         """Return all values as a JSON object."""
@@ -113,6 +115,7 @@ class RunEstimate:
             settings += ["machine.activation_checkpointing=true"] if self.recomputing else []
             cure = f"set {' or '.join(settings)}, or take" if settings else "a smaller training.batch or"
             lines.append(f"does not fit: {cure} more devices")
+        lines += [f"no hours: {self.untimed}"] if self.untimed else []
         return "\n".join([*lines, *(f"assumed: {line}" for line in self.assumptions)])
 
 
@@ -165,7 +168,7 @@ def estimate(
         )
     length, steps = _length(config, images)
     count = count_step(config)
-    return _plan(config, count, length, steps, _speed(config, count, kind, gpus), kind, gpus)
+    return _plan(config, count, length, steps, _speed(config, count, kind, gpus), gpus, kind)
 
 
 def forecast(config: Config, out: Path, ranks: int = 1) -> RunEstimate | None:
@@ -190,12 +193,11 @@ def forecast(config: Config, out: Path, ranks: int = 1) -> RunEstimate | None:
     if steps * config.training.batch < WORTH * trial:
         return None
     if ranks > 1:
-        speed = None, "no hours: steps are timed in one process alone"
-    elif _on_cpu(config) and trial * count.flops > MOST_TRIAL_FLOPS:
-        speed = None, "no hours: timing a few steps would take minutes here; `syn2co estimate` does"
-    else:
-        speed = _speed(config, count, None, 1)
-    return _plan(config, count, length, steps, speed, None, ranks)
+        return _plan(config, count, length, steps, None, ranks, untimed="steps are timed in one process alone")
+    if _on_cpu(config) and trial * count.flops > MOST_TRIAL_FLOPS:
+        reason = "timing a few steps would take minutes here; `syn2co estimate` does"
+        return _plan(config, count, length, steps, None, untimed=reason)
+    return _plan(config, count, length, steps, _speed(config, count, None, 1))
 
 
 def _taken(folder: Path) -> bool:
@@ -228,13 +230,15 @@ def _plan(
     count: StepCount,
     length: int,
     steps: int,
-    speed: "tuple[float | None, *tuple[str, ...]]",
-    kind: str | None,
-    gpus: int,
+    speed: tuple[float, str, str] | None,
+    gpus: int = 1,
+    kind: str | None = None,
+    *,
+    untimed: str = "",
 ) -> RunEstimate:
     """Return the estimate of a run whose speed is known, or is not, with what that rests on."""
     batch, per_epoch = config.training.batch, length // config.training.batch
-    per_second, *assumptions = speed
+    per_second, *assumptions = speed or (None,)
     available = None if kind is None else KINDS[kind].memory * 1e9
     memory = _memory(count, batch // (gpus * config.training.micro_batches))
     return RunEstimate(
@@ -256,6 +260,7 @@ def _plan(
             *assumptions,
             "memory: weights, gradients, moments, what autograd saves of a micro-batch, 1 GB of libraries",
         ),
+        untimed=untimed,
     )
 
 
