@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from syn2co.cli.main import cli
+from syn2co.reports.study_page import QUESTIONS
 from syn2co.studies.answers import answer
 from syn2co.studies.grid import Study
 from syn2co.studies.inputs import ClusterSettings, StudyInputs
@@ -55,7 +56,7 @@ def test_a_finished_study_prints_a_sentence_a_question_and_the_page(finished: tu
     assert said.exit_code == 0, said.output
     assert answers.sentences and not answers.results.missing and len(answers.results.cells) == 2
     assert said.stdout.splitlines() == [
-        *answers.sentences.values(),
+        *(f"{QUESTIONS[question]} {sentence}" for question, sentence in answers.sentences.items()),
         *(f"note: {note}" for note in answers.notes),
         f"{out}/study.html: the page with every number",
     ]

@@ -1,5 +1,6 @@
 """The page of a study: answers first, every number with its interval, nothing hidden, nothing private."""
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -224,6 +225,18 @@ def test_pictures_cost_health_and_hashes_are_there(tmp_path: Path) -> None:
     assert "1.5 h" in text and "180,000 images made" in text  # 27 runs of 1.5 h; 18 sets of 10,000
     for words in ("given-images", "knn-hash", "realonly-500-0", "real images: fingerprint of cifar"):
         assert words in text
+
+
+def test_every_link_of_the_contents_has_its_section(tmp_path: Path) -> None:
+    """Named defect: supervised runs have no loss over real negatives, and their page a link to no section."""
+    results = study_pages.results()
+    curves = tuple({**record, "real_loss": None} for record in results.cells[0].curves)
+    supervised = tuple(replace(cell, curves=curves if cell.curves else ()) for cell in results.cells)
+    for cells in (results.cells, supervised):
+        page = page_of(replace(results, cells=cells), tmp_path)
+        for anchor in re.findall(r'href="#([\w-]+)"', page):
+            assert f'id="{anchor}"' in page
+        assert ('href="#training"' in page) == (cells is results.cells)
 
 
 def test_cost_is_told_in_core_and_gpu_hours(tmp_path: Path) -> None:

@@ -184,6 +184,13 @@ def test_images_that_changed_since_the_study_began_are_not_trained_on(finished: 
     assert reasons == {ALONE: "real", HALF: "real", "fitted": "real", "clone": "source clone"}
 
 
+def test_a_level_may_open_images_otherwise(finished: Path, tmp_path: Path) -> None:
+    """Named defect: settings of `data` change what images are known by, and such a cell failed: "no longer those"."""
+    levels = {"real": LEVELS[ALONE], "unchecked": Level(real_images=12, settings=("data.check=false",))}
+    results = run_cells(begin(tiny_study(levels), tiny_inputs(finished), tmp_path / "out"), progress=False)
+    assert not results.failed and [cell.levels["images"] for cell in results.cells] == ["real", "unchecked"]
+
+
 def test_an_error_of_ours_leaves_its_traceback(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = begin(tiny_study(), tiny_inputs(finished), tmp_path / "out")
 

@@ -72,11 +72,12 @@ def study(
         click.echo(estimate_study(begin(chosen, inputs, out, shard=options["shard"], write=False)).text())
         return
     from syn2co.reports.study import study as run
+    from syn2co.reports.study_page import QUESTIONS
 
     cluster = _cluster(**{name: options.pop(name) for name in ("kind", "minutes", "ranks", "job", "no_wait")})
     answers = run(chosen, inputs, out=out, cluster=cluster, progress=not quiet, **options)
-    for sentence in answers.sentences.values():
-        click.echo(sentence)
+    for question, sentence in answers.sentences.items():
+        click.echo(f"{QUESTIONS[question]} {sentence}")
     for note in answers.notes:
         click.echo(f"note: {note}")
     click.echo(f"{out / 'study.html'}: the page with every number")

@@ -46,6 +46,7 @@ def demo(
     """
     from syn2co.demonstration.faking import faking_demo
     from syn2co.demonstration.pretraining import pretraining_demo
+    from syn2co.reports.study_page import QUESTIONS
 
     out, console, started = user_path(out), Console(), time.monotonic()
     settings, protocols = one_or_many(settings), one_or_many(protocols)
@@ -55,7 +56,8 @@ def demo(
         page = out / "demo.html"
     else:
         answers = faking_demo(out, settings=settings, protocols=protocols, progress=progress)
-        for line in (*answers.sentences.values(), *answers.notes):
+        answered = (f"{QUESTIONS[question]} {sentence}" for question, sentence in answers.sentences.items())
+        for line in (*answered, *answers.notes):
             console.print(line, highlight=False, markup=False)
         page = out / "study.html"
     minutes = (time.monotonic() - started) / 60

@@ -26,7 +26,7 @@ from syn2co.reports.study_tables import (
     processor_hours,
     provenance_table,
 )
-from syn2co.reports.training_figures import has_negatives, negatives_charts
+from syn2co.reports.training_figures import has_negatives, losses, negatives_charts
 from syn2co.studies.comparisons import ContrastResult
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ QUESTIONS = {
     "enough": "How many real images are enough?",
     "ratio": "Which ratio of synthetic to real?",
     "negatives": "Do synthetic negatives help?",
-    "views": "Which strength of views?",
+    "views": "Do other views help?",
     "robust": "Does it hold on corrupted images?",
     "transfers": "Does it transfer to other data?",
 }
@@ -215,7 +215,7 @@ def _contents(answers: "StudyAnswers", labels: StudyLabels, pictures: bool) -> l
         ("figure", "Figure", bool(results.cells)), ("contrasts", "Differences", bool(answers.contrasts)),
         ("cells", "All cells", bool(results.cells)), ("robustness", "Robustness", bool(labels.robust)),
         ("transfer", "Transfer", bool(labels.transfer)),
-        ("training", "Training", any(cell.curves for cell in results.cells)),
+        ("training", "Training", any(losses(cell.curves) for cell in results.cells)),
         ("health", "Health", any(cell.health for cell in results.cells)),
         ("pictures", "Pictures", pictures or bool(results.cells)),
         ("cost", "Cost", bool(results.cells)), ("repeat", "Repeat it", bool(results.cells)),

@@ -21,7 +21,7 @@ from syn2co.pretraining.train import pretrain
 from syn2co.runtime import distributed
 from syn2co.runtime.determinism import describe
 from syn2co.runtime.device import choose_device
-from syn2co.studies.cell import CellJob
+from syn2co.studies.cell import CellJob, cell_job
 from syn2co.studies.commands import commands_of
 from syn2co.studies.portable import portable_values
 from syn2co.studies.results import FAILED, CellResult, Cost
@@ -78,10 +78,11 @@ def _refuse_other_images(job: CellJob) -> None:
     if job.cell.level.images == "untrained":
         return
     data, known, source = job.config.data, job.inputs.fingerprints, f"source {job.cell.level.source}"
+    first = cell_job(job.cell.study.cells()[0], job.inputs).config.data  # the study's start opened them by its settings
     learns = job.images is not None and job.images.generator != "procedural"
     opened: dict[str, ImageSet] = {}
     if data.real or learns:
-        opened["real"] = distributed.main_first(lambda: job.inputs.open_real(data))
+        opened["real"] = distributed.main_first(lambda: job.inputs.open_real(first))
     if source in known:
         opened[source] = distributed.main_first(lambda: open_images(data.synthetic, cache="never"))
     for name, images in opened.items():
