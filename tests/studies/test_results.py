@@ -286,6 +286,16 @@ def test_one_seed_says_nothing_of_training(tmp_path: Path) -> None:
     assert any("one seed: says nothing about training" in note for note in answer(results).notes)
 
 
+def test_a_failure_is_not_hidden_by_a_result_that_is_left_out(tmp_path: Path) -> None:
+    """Named defect: a cell that failed by today's version passed for finished by one of an older version."""
+    old = replace(ALL[0], cell="of-before", version="0.0.1")
+    failed = FailedCell("of-today", ALL[0].levels, ALL[0].seed, "no disk")
+    results = read_study(write(tmp_path / "s", old, *ALL[1:], failed))
+    assert [one.reason for one in results.failed] == ["no disk"] and [one.cell for one in results.left_out] == [
+        "of-before"
+    ]
+
+
 def test_a_failure_is_no_result(tmp_path: Path) -> None:
     FailedCell("x", {"images": HALF}, 0, "no disk").write(tmp_path)
     with pytest.raises(StudyError, match=r"failed.json: is no result of a cell \(no disk\)"):

@@ -161,9 +161,8 @@ def read_study(folders: str | Path | Sequence[str | Path]) -> StudyResults:
     results = [_parse_noted(path, notes) for path in files]
     cells = _distinct([one for one in results if isinstance(one, CellResult)], notes)
     kept = _comparable(cells, study, notes)
-    finished = {_key(cell) for cell in cells}
-    failed = {_key(one): one for one in results if isinstance(one, FailedCell) and _key(one) not in finished}
-    averaged = {_key(cell) for cell in kept}
+    finished, averaged = {_key(cell) for cell in cells}, {_key(cell) for cell in kept}
+    failed = {_key(one): one for one in results if isinstance(one, FailedCell) and _key(one) not in averaged}
     left_out = tuple(cell for cell in cells if _key(cell) not in averaged)
     most = max([*(other.seeds for _, other in studies), *(cell.seed + 1 for cell in kept)])
     study = study.model_copy(update={"seeds": most})

@@ -193,3 +193,19 @@ def test_a_run_sums_the_seconds_of_its_stored_sets(own: Path, image_folder: Path
     unknown = write_set(tmp_path / "by hand", [picture(number) for number in range(4)], [{}] * 4)
     assert "generation_seconds" not in metadata(sets[0], unknown)
     assert "generation_seconds" not in metadata("procedural:mix:20:16")
+
+
+@pytest.mark.parametrize(
+    ("lines", "seconds"),
+    [
+        ([{"began": 10.0, "seconds": 4.0}, {"began": 100.0, "seconds": 2.0}], 6.0),
+        ([{"began": 12.0, "seconds": 4.0}, {"began": 10.0, "seconds": 4.0}, {"began": 11.0, "seconds": 1.0}], 6.0),
+        ([{"seconds": 3.0}, {"began": 10.0, "seconds": 4.0}], 7.0),
+        ([], 0.0),
+        ([{"began": "noon", "seconds": 4.0}], None),
+    ],
+)
+def test_calls_at_the_same_time_count_once(lines: list[dict[str, Any]], seconds: float | None, tmp_path: Path) -> None:
+    """Named defect: four ranks that shared the work for an hour had taken four, and as many GPU hours each."""
+    (tmp_path / "cost.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_seconds(tmp_path) == seconds

@@ -30,6 +30,7 @@ class CallCost:
     """CPU seconds of the processes that make images, which the system counts as another process's children."""
     opening_seconds: float | None = None
     """Seconds until the generator was open, fitted or trained; None until then."""
+    began: float = field(default_factory=time.time)
     started: float = field(default_factory=time.monotonic)
     cpu_before: float = field(default_factory=lambda: sum(os.times()[:4]))
 
@@ -43,6 +44,7 @@ class CallCost:
         opening = seconds if self.opening_seconds is None else self.opening_seconds
         cpu = sum(os.times()[:4]) - self.cpu_before + self.workers_cpu_seconds
         return {
+            "began": round(self.began, 3),
             "seconds": round(seconds, 3),
             "opening_seconds": round(opening, 3),
             "cpu_seconds": round(cpu, 3),

@@ -4,6 +4,7 @@ A shard is done when its manifest and its images verify, and the manifest is wri
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -220,19 +221,30 @@ def read_skipped(folder: Path) -> dict[int, dict[str, Any]]:
 
 
 def read_seconds(folder: Path) -> float | None:
-    """Return the seconds that all calls of `generate` spent on a set, None if cost.jsonl is missing or damaged."""
+    """Return the wall time in which calls of `generate` worked on a set, None if cost.jsonl is missing or damaged.
+
+    Ranks, and other calls at the same time, share the work: that time counts once. Calls of versions that did not say
+    when they began are added.
+    """
     try:
         lines = list(read_json_lines(folder / COST, _CostLine))
     except OSError:
         return None
-    sound = [line["seconds"] for line in lines if not isinstance(line, JsonError)]
-    return float(sum(sound)) if len(sound) == len(lines) else None
+    if any(isinstance(line, JsonError) for line in lines):
+        return None
+    spans = [(line.get("began"), line["seconds"]) for line in lines]
+    total, end = float(sum(seconds for began, seconds in spans if began is None)), -math.inf
+    for began, seconds in sorted(span for span in spans if span[0] is not None):
+        total += seconds if began >= end else max(0.0, began + seconds - end)
+        end = max(end, began + seconds)
+    return total
 
 
 class _CostLine(BaseModel):
     """JSON of one line of cost.jsonl, as far as it is summed."""
 
     seconds: float
+    began: float | None = None
 
 
 def _difference(saved: dict[str, Any], now: dict[str, Any]) -> str:
