@@ -3,9 +3,11 @@
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 from syn2co.core.errors import ConfigError
 
@@ -80,3 +82,21 @@ def test_an_unknown_setting_is_answered_with_the_nearest(tmp_path: Path) -> None
 
     with pytest.raises(ConfigError, match=r"--set queue.sise: there is no such setting; did you mean queue.size\?"):
         demo(tmp_path, pretrain_only=True, settings=["queue.sise=3"])
+
+
+def test_the_two_demos_have_folders_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named defect: one after the other, as the help names them, the second was refused: the folder held no study."""
+    from syn2co.cli.main import cli
+    from syn2co.demonstration import faking, pretraining
+
+    folders: list[Path] = []
+
+    def note(out: Path, **_: object) -> SimpleNamespace:
+        folders.append(out)
+        return SimpleNamespace(table=lambda: "", sentences={}, notes=())
+
+    monkeypatch.setattr(pretraining, "pretraining_demo", note)
+    monkeypatch.setattr(faking, "faking_demo", note)
+    for words in ([], ["--pretrain-only"], ["--out", "mine"]):
+        assert CliRunner().invoke(cli, ["demo", *words]).exit_code == 0
+    assert folders == [Path("runs/demo"), Path("runs/demo-pretraining"), Path("mine")]

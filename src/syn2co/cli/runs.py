@@ -133,10 +133,10 @@ def doctor(run: Path, as_json: bool) -> None:
 
 
 @click.command(cls=SourceCommand)
-@click.option("--out", type=UserPath(), default=Path("runs/demo"), show_default=True)
+@click.option("--out", type=UserPath(), help="Folder [runs/demo; with --pretrain-only runs/demo-pretraining].")
 @click.option("--pretrain-only", is_flag=True, help="One longer run on the photographs alone, about five minutes.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting of the recipe; repeatable.")
-def demo(out: Path, pretrain_only: bool, settings: tuple[str, ...]) -> None:
+def demo(out: Path | None, pretrain_only: bool, settings: tuple[str, ...]) -> None:
     """Make synthetic images, look at them, pretrain with and without, score; offline, about 6 minutes.
 
     The time is of two free cores of an AMD EPYC. Up to four processes take about 1 GB each. The page is

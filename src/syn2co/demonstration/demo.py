@@ -11,7 +11,7 @@ from syn2co.core.settings import one_or_many
 
 
 def demo(
-    out: str | Path = "runs/demo",
+    out: str | Path | None = None,
     *,
     pretrain_only: bool = False,
     settings: str | Sequence[str] = (),
@@ -25,7 +25,7 @@ def demo(
     label, never trained on, is the photograph. A second call resumes, or shows again, what the first one did.
 
     Args:
-        out: folder of the study, made if needed.
+        out: folder of the study, made if needed; None is runs/demo, or runs/demo-pretraining if `pretrain_only`.
         pretrain_only: no study; one longer run on the photographs alone, and a page of it.
         settings: one assignment or several that change every run, such as "training.steps=100".
         protocols: of `evaluate`, one or several in their order.
@@ -48,7 +48,8 @@ def demo(
     from syn2co.demonstration.pretraining import pretraining_demo
     from syn2co.reports.study_page import QUESTIONS
 
-    out, console, started = user_path(out), Console(), time.monotonic()
+    out = user_path(out or ("runs/demo-pretraining" if pretrain_only else "runs/demo"))
+    console, started = Console(), time.monotonic()
     settings, protocols = one_or_many(settings), one_or_many(protocols)
     if pretrain_only:
         report = pretraining_demo(out, settings=settings, protocols=protocols, progress=progress)
