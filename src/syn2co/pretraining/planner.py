@@ -187,7 +187,10 @@ def forecast(config: Config, out: Path, ranks: int = 1) -> RunEstimate | None:
     """
     if _taken(out):
         return None
-    length, steps = _length(config, None)
+    images = config.mix.epoch_images or _epoch_images(config)
+    if images < config.training.batch:  # the run will refuse that in its own words
+        return None
+    length, steps = _length(config, images)
     count = count_step(config)
     trial = STEPS * _trial_batch(config, count)
     if steps * config.training.batch < WORTH * trial:
