@@ -8,7 +8,6 @@ import pytest
 from syn2co.audits.settings import AuditSettings
 from syn2co.cli.main import cli
 from syn2co.core.settings import Settings
-from syn2co.demonstration.demo import demo
 from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.reports.evaluation import evaluate
 
@@ -44,6 +43,5 @@ def test_the_help_names_every_protocol() -> None:
 
 
 def test_defaults_of_functions() -> None:
-    assert str(_defaults("demo")["out"]) == inspect.signature(demo).parameters["out"].default
     protocols = inspect.signature(evaluate).parameters["protocols"].default
     assert str(_defaults("evaluate")["protocols"]).split(",") == list(protocols)
