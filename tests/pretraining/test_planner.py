@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from syn2co.cli import runs
 from syn2co.cli.main import cli
 from syn2co.core.errors import ConfigError
+from syn2co.data.open import open_images
 from syn2co.pretraining import planner, train
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.operations import CLASSES, count_step
@@ -24,6 +25,7 @@ from syn2co.pretraining.planner import (
     forecast,
 )
 from syn2co.pretraining.recipes import recipe
+from syn2co.pretraining.speed import measure_speed
 from syn2co.pretraining.train import pretrain
 
 Tiny = Callable[..., Config]
@@ -195,6 +197,33 @@ def test_a_run_that_is_worth_it_begins_with_its_estimate(
     assert 0 < slow.memory - shared.memory < slow.memory - planner._CONTEXT
 
 
+@pytest.mark.parametrize(("rank", "wrong", "said"), [("0", False, True), ("1", False, False), ("0", True, False)])
+def test_the_first_of_several_ranks_says_it_and_leaves_refusals_to_all(
+    rank: str, wrong: bool, said: bool, tiny: Tiny, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rank that refused the images before the run would leave the others waiting for it."""
+    sources = json.dumps([str(tmp_path / "gone" if wrong else image_folder)])
+    (tmp_path / "config.json").write_text(tiny("training.steps=1200", f"data.real={sources}").to_json())
+    monkeypatch.setattr(runs, "_config", lambda *_: tmp_path / "config.json")
+    monkeypatch.setattr(train, "pretrain", lambda *_, **__: train.FinishedRun(tmp_path, 0, {}))
+    place = {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    done = CliRunner(env=place).invoke(cli, ["pretrain", "--config", "x", "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0 and ("no hours: steps are timed in one process alone" in done.output) == said
+
+
+def test_steps_that_are_timed_write_no_checkpoints_of_their_own(tiny: Tiny) -> None:
+    """Named defect: with machine.save_steps=1 the time of a step was that of its checkpoint."""
+    timed: list[Config] = []
+
+    def trial(config: Config, out: Path) -> None:
+        timed.append(config)
+        out.mkdir()
+        (out / "metrics.jsonl").write_text('{"step": 12, "epoch": 4.0, "images_per_second": 8.0}\n')
+
+    assert measure_speed(tiny("machine.save_steps=1", "machine.save_minutes=0.01"), trial).seconds == 1
+    assert timed[0].machine.save_steps is None and timed[0].machine.save_minutes >= 60
+
+
 @pytest.mark.parametrize("name", ["a-file", "closed"])
 def test_a_folder_that_will_be_refused_is_not_looked_into(
     name: str, tiny: Tiny, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -219,6 +248,7 @@ def test_on_a_gpu_a_whole_micro_batch_is_timed(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(planner, "_on_cpu", lambda _: False)
     config = recipe("synco-deit-s").with_settings(["training.batch=512", "training.micro_batches=2"])
     assert planner._trial_batch(config, count_step(config)) == 256
+    assert len(open_images(planner.TRIAL_IMAGES, cache="never")) >= planner.MOST_TRIAL_IMAGES
     monkeypatch.setattr(planner, "MOST_TRIAL_IMAGES", 100)
     assert planner._trial_batch(config, count_step(config)) == 100
 

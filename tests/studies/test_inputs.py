@@ -267,7 +267,7 @@ def test_workers_read_the_inputs_of_their_own_call(tmp_path: Path) -> None:
         assert [job.hash for job in again.jobs] == [job.hash for job in first.jobs]
 
 
-def test_weights_that_runs_begin_with_are_of_their_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_runs_begin_with_are_of_their_identity(tmp_path: Path) -> None:
     """Named defect: other weights under the same name were the same study, and finished cells of them were its own."""
     for name, seed in (("a", 0), ("b", 1)):
         encoder = build_encoder(Config().with_settings(STEPS).encoder_spec, seed=seed)

@@ -32,6 +32,7 @@ from tiny_studies import (
 from syn2co.core.errors import DataError, StudyError
 from syn2co.core.locks import hold
 from syn2co.evaluation.results import EvaluationReport
+from syn2co.reports.study_tables import processor_hours
 from syn2co.studies import run as module
 from syn2co.studies.answers import answer
 from syn2co.studies.estimate import _unknown_generators
@@ -82,6 +83,7 @@ def test_a_study_runs_and_says_what_every_cell_did(finished: Path) -> None:
     assert half.cost.images_made == 12 and half.cost.generation_seconds > 0 and half.cost.training_seconds > 0
     assert alone.cost.images_made == alone.cost.generation_seconds == 0 and untrained.cost.training_seconds == 0
     assert alone.cost.processors == "cpu, 1 threads, 1 ranks" and alone.health["headline"] and not untrained.health
+    assert processor_hours(alone.cost) == ("core", alone.cost.seconds / 3600), "the page reads what a cell says"
     assert alone.curves[-1]["step"] == 4 and alone.config["mix"]["max_real"] == 12
     assert len({hash for hash, _, _ in scores(results).values()}) == 3
     record = json.loads((finished / "out" / "cells" / half_folder(finished) / "run" / "mix.json").read_text())
@@ -182,6 +184,21 @@ def test_images_that_changed_since_the_study_began_are_not_trained_on(finished: 
     assert [cell.levels["images"] for cell in results.cells] == [UNTRAINED]
     reasons = {failed.levels["images"]: failed.reason.partition(":")[0] for failed in results.failed}
     assert reasons == {ALONE: "real", HALF: "real", "fitted": "real", "clone": "source clone"}
+
+
+def test_the_threads_of_the_settings_are_those_of_the_whole_cell(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named defect: generation and evaluation took all cores, and the page counted those of the settings."""
+    threads: list[int] = []
+    monkeypatch.setattr(module, "run_cell", lambda *_, **__: threads.append(torch.get_num_threads()) or 1 / 0)
+    run, before = begin(tiny_study(), tiny_inputs(finished), tmp_path / "out"), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert "failed (ZeroDivisionError" in run_one(run, run.jobs[0], progress=False)
+        assert threads == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_level_may_open_images_otherwise(finished: Path, tmp_path: Path) -> None:

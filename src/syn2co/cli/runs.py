@@ -1,5 +1,6 @@
 """The commands for runs: pretrain, estimate, doctor, demo, recipes, settings. Each is one library call."""
 
+from contextlib import nullcontext, suppress
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any
@@ -91,15 +92,19 @@ def _say_what_it_takes(
     recipe: str | Path, real: tuple[str, ...], synthetic: tuple[str, ...], settings: tuple[str, ...], out: Path
 ) -> None:
     """Print the estimate of a run that is about to begin; the recipe auto prints its own."""
+    from syn2co.core.errors import Syn2CoError
     from syn2co.core.launcher import launcher
     from syn2co.core.progress import note
     from syn2co.pretraining.planner import forecast
     from syn2co.pretraining.train import resolved_config
 
+    ranks, expected = launcher().size, None
     if launcher().rank == 0:
-        expected = forecast(resolved_config(recipe, real, synthetic, settings), out, launcher().size)
-        for line in expected.text().splitlines() if expected else ():
-            note(line)
+        # All ranks refuse what is wrong when the run begins; one that left before would be waited for.
+        with suppress(Syn2CoError) if ranks > 1 else nullcontext():
+            expected = forecast(resolved_config(recipe, real, synthetic, settings), out, ranks)
+    for line in expected.text().splitlines() if expected else ():
+        note(line)
 
 
 @click.command(cls=SourceCommand)

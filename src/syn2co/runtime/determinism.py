@@ -17,20 +17,30 @@ from syn2co.runtime.settings import MachineSettings
 def deterministic(settings: MachineSettings) -> Iterator[None]:
     """Set the thread count and deterministic kernels inside the block, and put back what was there."""
     kernels: Any = torch.utils.deterministic  # torch's type stubs leave its setting out
-    threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    before = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = kernels.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; harmless elsewhere
-    wanted = settings.threads or min(threads, available_cpus())  # torch does not know a container's limit
-    if wanted != threads:
-        torch.set_num_threads(wanted)
     torch.use_deterministic_algorithms(True, warn_only=True)
     kernels.fill_uninitialized_memory = False  # it would fill every workspace, for nothing
     try:
-        yield
+        with limited_threads(settings):
+            yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warned)
         kernels.fill_uninitialized_memory = fill
+
+
+@contextlib.contextmanager
+def limited_threads(settings: MachineSettings) -> Iterator[None]:
+    """Set the thread count inside the block, and put back what was there."""
+    threads = torch.get_num_threads()
+    wanted = settings.threads or min(threads, available_cpus())  # torch does not know a container's limit
+    if wanted != threads:
+        torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
         torch.set_num_threads(threads)
 
 

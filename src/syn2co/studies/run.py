@@ -22,6 +22,7 @@ from syn2co.core.progress import Bar
 from syn2co.models.provenance import source_name
 from syn2co.pretraining.config import Config
 from syn2co.runtime import distributed
+from syn2co.runtime.determinism import limited_threads
 from syn2co.runtime.device import choose_device
 from syn2co.runtime.signals import ends_on_signals
 from syn2co.studies.cell import CellJob, cell_job
@@ -273,7 +274,8 @@ def run_one(run: StudyRun, job: CellJob, *, progress: bool) -> str:
                 return f"{job.cell.text}: another process runs it"
             if distributed.broadcast_object(run.is_done(job)):
                 return f"{job.cell.text}: finished before"
-            result = run_cell(job, run.folder, folder, progress=progress)
+            with limited_threads(job.config.machine):  # of generation and evaluation too
+                result = run_cell(job, run.folder, folder, progress=progress)
     except Exception as error:  # whatever ends one cell must not end the others
         reason = str(error) if isinstance(error, Syn2CoError) else f"{type(error).__name__}: {error}"
         for path in run.inputs.paths:
