@@ -64,7 +64,7 @@ def test_the_answers_come_first_with_badges_in_words(answers: StudyAnswers) -> N
     badges = {verdict.question: (verdict.kind, verdict.badge) for verdict in several}
     assert badges == {
         "Does pretraining beat a random encoder?": ("good", "✓ resolved"),
-        "How many real images are enough?": ("open", "≈ 2 of 3 resolved"),
+        "How many real images are enough, and do faked ones help?": ("open", "≈ 2 of 3 resolved"),
         "Does it hold on corrupted images?": ("open", "≈ 2 of 3 resolved"),
         "Does it transfer to other data?": ("open", "≈ 2 of 3 resolved"),
     }

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 QUESTIONS = {
     "random": "Does pretraining beat a random encoder?",
     "fake": "Does faking images help?",
-    "enough": "How many real images are enough?",
+    "enough": "How many real images are enough, and do faked ones help?",
     "ratio": "Which ratio of synthetic to real?",
     "negatives": "Do synthetic negatives help?",
     "views": "Do other views help?",
