@@ -13,7 +13,7 @@ from syn2co.reports.study_page import QUESTIONS
 from syn2co.studies.answers import answer
 from syn2co.studies.grid import Study
 from syn2co.studies.inputs import ClusterSettings, StudyInputs
-from syn2co.studies.results import read_study
+from syn2co.studies.merge import read_study
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -2,11 +2,13 @@
 
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy
 import pytest
 
-from syn2co.core.versions import __version__, package_versions, python_version
+from syn2co.core import versions
+from syn2co.core.versions import __version__, package_versions, python_version, source_hash
 
 
 def test_each_package_is_named_as_its_project() -> None:
@@ -27,3 +29,20 @@ def test_a_package_that_is_not_there_is_an_error() -> None:
 
 def test_the_version_of_python_has_three_parts() -> None:
     assert python_version() == ".".join(str(part) for part in sys.version_info[:3])
+
+
+def test_the_hash_of_the_files_follows_their_content_and_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hash_of(package: str, **files: str) -> str:
+        folder = tmp_path / package / "core"
+        folder.mkdir(parents=True)
+        for name, text in files.items():
+            (folder / f"{name}.py").write_text(text)
+        (folder / "notes.txt").write_text(package)
+        monkeypatch.setattr(versions, "__file__", str(folder / "versions.py"))
+        return source_hash.__wrapped__()
+
+    hashes = [hash_of("1", a="x = 1"), hash_of("2", a="x = 2"), hash_of("3", b="x = 1"), hash_of("4", a="x = ", b="1")]
+    assert len({*hashes}) == 4 and hash_of("5", a="x = 1") == hashes[0]
+    assert all(len(one) == 12 for one in hashes)

@@ -47,7 +47,7 @@ def test_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     """
     from syn2co.demonstration import faking
     from syn2co.demonstration.demo import demo
-    from syn2co.studies.results import read_study
+    from syn2co.studies.merge import read_study
 
     monkeypatch.setattr(faking, "MOST_JOBS", 1)
     assert faking.STUDY.seeds == 3 and "knn" in faking.STUDY.protocols

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
 import pytest
 import study_pages
 
@@ -18,6 +20,10 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 RULES = Path(__file__).with_name("accessibility.js")
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+COMMITTED = ("enough", "negatives", "ratio")
+"""Studies that were run for real, whose pages are examples."""
+PICTURE = cv2.imencode(".png", np.full((8, 12, 3), 128, np.uint8))[1].tobytes()
 LIGHT, DARK = {"color_scheme": "light"}, {"color_scheme": "dark"}
 
 if TYPE_CHECKING:
@@ -34,13 +40,14 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A study, one of which some cells and seeds are missing, and an evaluation."""
+    """A study with a picture, one of which some cells and seeds are missing, an evaluation, and the committed pages."""
     folder, results = tmp_path_factory.mktemp("pages"), study_pages.results()
     cells = [cell for cell in results.cells if cell.levels["real images"] != "8000" or cell.seed == 0]
     return {
-        "study": write_study_page(answer(results), folder),
+        "study": write_study_page(answer(results), folder, pictures={"real beside synthetic": PICTURE}),
         "partial": write_study_page(answer(StudyResults(results.study, tuple(cells))), folder / "partial.html"),
         "evaluation": write_evaluation_page(results.cells[0].report, folder),
+        **{name: RESULTS / f"study-{name}" / "study.html" for name in COMMITTED},
     }
 
 
@@ -153,7 +160,7 @@ def test_arrow_keys_read_every_point_of_a_chart(opened: Callable[..., "Page"]) -
     assert not tip.is_visible()
 
 
-@pytest.mark.parametrize("name", ["study", "partial", "evaluation"])
+@pytest.mark.parametrize("name", ["study", "partial", "evaluation", *COMMITTED])
 def test_the_page_is_never_wider_than_the_window(opened: Callable[..., "Page"], name: str) -> None:
     page = opened(name)
     page.eval_on_selector_all("details", "(several) => several.forEach((one) => { one.open = true; })")
@@ -164,7 +171,7 @@ def test_the_page_is_never_wider_than_the_window(opened: Callable[..., "Page"], 
         assert page.locator(".box.narrow").first.is_visible() == (width <= 740)
 
 
-@pytest.mark.parametrize("name", ["study", "partial", "evaluation"])
+@pytest.mark.parametrize("name", ["study", "partial", "evaluation", *COMMITTED])
 def test_everybody_can_read_it(opened: Callable[..., "Page"], name: str) -> None:
     page = opened(name, **LIGHT)
     page.eval_on_selector_all("details", "(several) => several.forEach((one) => { one.open = true; })")

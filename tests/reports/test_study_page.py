@@ -227,6 +227,27 @@ def test_pictures_cost_health_and_hashes_are_there(tmp_path: Path) -> None:
         assert words in text
 
 
+def test_the_rule_of_comparison_and_all_versions_are_told(tmp_path: Path) -> None:
+    """Named defect: the page did not say that runs are compared at equal steps, nor which torch they ran on."""
+    results = study_pages.results()
+    text = Text(page_of(results, tmp_path)).text
+    assert f"Rule of comparison: equal steps, {max(cell.steps for cell in results.cells):,} in every run" in text
+    stopped = [
+        replace(cell, steps=cell.steps + 10 * number, config={"online_knn": {"patience": 3}}, source_hash="1b6717",
+                report=replace(cell.report, metadata={"machine": {"torch": "2.14.1", "device": "cpu"}}))
+        if cell.steps else cell
+        for number, cell in enumerate(results.cells)
+    ]  # fmt: skip
+    text = Text(page_of(replace(results, cells=tuple(stopped)), tmp_path)).text
+    steps = sorted(cell.steps for cell in stopped if cell.steps)
+    ended = f"every run ended where its online k-NN stood still; {steps[0]:,} to {steps[-1]:,} steps."
+    assert f"Rule of comparison: {ended}" in text
+    assert f"syn2co {stopped[-1].version} (1b6717), torch 2.14.1" in text
+    unequal = [replace(cell, config={}) for cell in stopped]
+    text = Text(page_of(replace(results, cells=tuple(unequal)), tmp_path)).text
+    assert "Rule of comparison: none, since runs took " in text
+
+
 def test_every_link_of_the_contents_has_its_section(tmp_path: Path) -> None:
     """Named defect: supervised runs have no loss over real negatives, and their page a link to no section."""
     results = study_pages.results()

@@ -9,8 +9,7 @@ from studies import SCORES, study_results
 
 from syn2co.studies.answers import StudyAnswers, answer
 from syn2co.studies.comparisons import CellPair, ContrastResult, MissingContrast, ScoreTable, exploratory_comparisons
-from syn2co.studies.grid import Contrast
-from syn2co.studies.how_many import axis_numbers
+from syn2co.studies.grid import Contrast, axis_numbers
 from syn2co.studies.results import FailedCell, ScoreKey, StudyResults
 from syn2co.studies.statistics import ONE_SEED, difference, holm, holm_levels
 
@@ -51,6 +50,14 @@ def test_a_clear_difference_is_resolved_in_one_sentence() -> None:
         "Half of the images made by the flow instead of 500 real ones alone: "
         f"{value} points of k-NN [{low}, {high}], 5 seeds: resolved."
     )
+
+
+def test_a_resolved_interval_never_seems_to_touch_zero() -> None:
+    """Named defect: [-2.9, +0.0] stood beside "resolved", for -0.004 is no number of one digit."""
+    result = first(answer(study_results({"half flow": [0.1, 0, 0]}, contrasts=[AT_500], seeds=5)))
+    assert replace(result, low=-2.94, high=-0.004).ends == "[-2.9, -0.004]"
+    assert replace(result, low=0.03, high=2.0).ends == "[+0.03, +2.0]"
+    assert replace(result, low=-2.94, high=0.004, resolved=False).ends == "[-2.9, +0.0]"
 
 
 def test_a_harm_is_resolved_for_the_worse() -> None:
@@ -109,7 +116,7 @@ def test_holm_is_over_the_primary_contrasts_of_one_score() -> None:
     for key in SCORES:
         for primary in (True, False):
             family = [one for one in answers.contrasts if one.key == key and one.primary is primary]
-            assert len(family) == (3 if primary else 5), "also 2,000 and 8,000 real images alone"
+            assert len(family) == (3 if primary else 6), "also every two numbers of real images alone"
             assert [one.adjusted_p for one in family] == holm([one.difference.p for one in family])
             assert [one.resolved for one in family] == [one.adjusted_p <= 0.05 for one in family]
             assert all((one.low > 0 or one.high < 0) == one.resolved for one in family)
@@ -320,6 +327,7 @@ def test_exploratory_differences_are_against_the_baseline_at_the_same_number() -
     assert [pair.name for pair in pairs] == [
         "2000 instead of 500", "half flow instead of real only, real images 2000",
         "8000 instead of 500", "half flow instead of real only, real images 8000",
+        "8000 instead of 2000",
     ]  # fmt: skip
     explored = [result for result in answer(results).contrasts if not result.primary and "flow" in result.name]
     assert all(result.resolved and "(exploratory)" in result.sentence for result in explored)
@@ -397,6 +405,43 @@ def test_more_real_images_alone_are_compared_with_the_fewest() -> None:
     assert "not resolved, exploratory." in text
 
 
+ENOUGH_ALONE = "are enough as far as can be told: none of "
+
+
+@pytest.mark.parametrize(
+    ("alone", "words"),
+    [
+        ((0.3, 0.5, 0.5), f"So 2000 {ENOUGH_ALONE}8000 is resolved better, and gains of more than +"),
+        ((0.5, 0.5, 0.4), f"So 500 {ENOUGH_ALONE}2000 and 8000 is resolved better, and gains of more than +"),
+        ((0.3, 0.3, 0.5), "More of them help up to the largest number, 8000 (exploratory)."),
+        ((0.3, 0.5, 0.7), "More of them help up to the largest number, 8000 (exploratory)."),
+    ],
+)
+def test_the_least_number_that_no_larger_one_beats_is_enough(alone: tuple[float, ...], words: str) -> None:
+    """Named defect: larger numbers were compared with the smallest alone, so that none but that could be enough."""
+    results = study_results({"half flow": [0, 0, 0]}, alone=alone, contrasts=[AT_500], seeds=5, images=10_000)
+    answers = answer(results)
+    text = answers.sentences["enough"]
+    assert words in text
+    if "excluded" in words:
+        least = "2000" if "2000 are" in text else "500"
+        pairs = [one for one in answers.contrasts if one.key == KNN and one.name.endswith(f" instead of {least}")]
+        highest = max(pairs, key=lambda one: one.high)
+        assert f"gains of more than {highest.number(max(0, highest.high))} are excluded (exploratory)." in text
+
+
+def test_errors_that_fall_are_gains_too_and_one_seed_makes_no_number_enough() -> None:
+    results = study_results(
+        {"half flow": [0, 0, 0]}, alone=(0.3, 0.5, 0.5), contrasts=[AT_500], seeds=5, lower_is_better=["knn"]
+    )
+    assert (
+        f"So 2000 {ENOUGH_ALONE}8000 is resolved better, and gains of more than +"
+        in (answer(results).sentences["enough"])
+    )
+    once = study_results({"half flow": [0, 0, 0]}, alone=(0.5, 0.5, 0.5), contrasts=[AT_500], seeds=1)
+    assert not any(words in answer(once).sentences["enough"] for words in (ENOUGH_ALONE, "More of them"))
+
+
 def test_each_number_of_real_images_has_a_best_share() -> None:
     """Named defect: the sentence was of 500 real images alone, and did not say so."""
     gains = {"quarter flow": [0.05, 0, 0], "half flow": [0.1, 0, 0.1], "flow alone": [-0.1, 0, 0.2]}
@@ -433,6 +478,12 @@ def test_what_cells_differ_in_is_said() -> None:
     assert "cells took from 2,900 to 3,000 steps, and differ by that too" in notes
     assert "cells were scored by different torch: 17 by 2.13.0, 1 by 2.14.1" in notes
     assert not any("device" in note for note in notes)
+    assert not any("states" in note for note in notes), "none has a record of it"
+    files = [replace(cell, source_hash="" if number else "1b67") for number, cell in enumerate(cells)]
+    version = f"syn2co {cells[0].version}"
+    assert f"cells were run by different states of {version}: 17 by one that was not recorded, 1 by 1b67" in (
+        answer(replace(results, cells=tuple(files))).notes
+    )
     assert notes[-2:] == ["frost", "a set is missing (1 of 18 cells)"], "what the evaluations said"
 
 

@@ -24,7 +24,8 @@ from syn2co.studies.cluster import run_on_cluster
 from syn2co.studies.cluster_job import CellWorker
 from syn2co.studies.grid import Level, Study
 from syn2co.studies.inputs import StudyInputs
-from syn2co.studies.results import FAILED, FailedCell, StudyResults, read_study
+from syn2co.studies.merge import read_study
+from syn2co.studies.results import FAILED, FailedCell, StudyResults
 from syn2co.studies.run import StudyRun, begin, run_cells
 
 pytestmark = pytest.mark.slow

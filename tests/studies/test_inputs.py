@@ -19,7 +19,7 @@ from syn2co.models.encoder import build_encoder
 from syn2co.pretraining.config import Config
 from syn2co.studies.grid import Level, Study
 from syn2co.studies.inputs import StudyInputs, as_specs, inputs_file, read_inputs
-from syn2co.studies.results import read_definition
+from syn2co.studies.result_files import read_definition
 from syn2co.studies.run import StudyRun, begin, reopen, worker_command
 
 CLONE = {ALONE: LEVELS[ALONE], "clone": Level(images="synthetic", source="clone")}

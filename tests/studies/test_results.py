@@ -16,16 +16,9 @@ from syn2co.evaluation.results import EvaluationReport
 from syn2co.evaluation.scores import Score
 from syn2co.studies.answers import answer
 from syn2co.studies.grid import Level, Study
-from syn2co.studies.results import (
-    CellResult,
-    Cost,
-    FailedCell,
-    ScoreKey,
-    StudyResults,
-    _comparable,
-    read_cell,
-    read_study,
-)
+from syn2co.studies.merge import _comparable, read_study
+from syn2co.studies.result_files import read_cell
+from syn2co.studies.results import CellResult, Cost, FailedCell, ScoreKey, StudyResults
 
 STUDY = tiny_study(seeds=3)
 SHARED = {"images (real)": "r", "images (test)": "t", "settings": ""}

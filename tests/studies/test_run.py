@@ -31,6 +31,7 @@ from tiny_studies import (
 
 from syn2co.core.errors import DataError, StudyError
 from syn2co.core.locks import hold
+from syn2co.core.versions import source_hash
 from syn2co.evaluation.results import EvaluationReport
 from syn2co.reports.study_tables import processor_hours
 from syn2co.studies import run as module
@@ -38,7 +39,8 @@ from syn2co.studies.answers import answer
 from syn2co.studies.estimate import _unknown_generators
 from syn2co.studies.grid import Contrast, Level
 from syn2co.studies.inputs import inputs_file
-from syn2co.studies.results import CellResult, Cost, StudyResults, read_study
+from syn2co.studies.merge import read_study
+from syn2co.studies.results import CellResult, Cost, StudyResults
 from syn2co.studies.run import LOCK, StudyRun, begin, expected_seconds, run_cells, run_one
 from syn2co.synthesis.generation.generate import generate
 from syn2co.synthesis.sets.settings import SynthesisSettings
@@ -86,6 +88,7 @@ def test_a_study_runs_and_says_what_every_cell_did(finished: Path) -> None:
     assert processor_hours(alone.cost) == ("core", alone.cost.seconds / 3600), "the page reads what a cell says"
     assert alone.curves[-1]["step"] == 4 and alone.config["mix"]["max_real"] == 12
     assert len({hash for hash, _, _ in scores(results).values()}) == 3
+    assert {cell.source_hash for cell in results.cells} == {source_hash()}
     record = json.loads((finished / "out" / "cells" / half_folder(finished) / "run" / "mix.json").read_text())
     assert (record["real"], record["synthetic"], record["mode"]) == (12, 12, "ratio")
 

@@ -6,7 +6,10 @@ Example:
 """
 
 import sys
+from functools import cache
+from hashlib import blake2b
 from importlib import import_module
+from pathlib import Path
 
 __version__ = "0.2.0.dev0"
 """Version of syn2co, as checkpoints, manifests and reports carry it; `package_versions()["syn2co"]` is the same."""
@@ -39,3 +42,17 @@ def python_version() -> str:
         2
     """
     return ".".join(map(str, sys.version_info[:3]))
+
+
+@cache
+def source_hash() -> str:
+    """Return a hash of syn2co's own Python files, which tells states of one development version apart.
+
+    Example:
+        >>> len(source_hash())
+        12
+    """
+    package, digest = Path(__file__).parents[1], blake2b(digest_size=6)
+    for path in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).as_posix()):
+        digest.update(f"{path.relative_to(package).as_posix()} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

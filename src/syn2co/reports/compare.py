@@ -18,7 +18,7 @@ from syn2co.reports.run_summary import RunSummary, read_run
 from syn2co.reports.study_labels import StudyLabels
 from syn2co.reports.study_tables import cells_table
 from syn2co.studies.answers import answer
-from syn2co.studies.results import read_study
+from syn2co.studies.merge import read_study
 
 NOT_SET = "not set"
 _MEASUREMENTS = (

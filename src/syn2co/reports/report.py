@@ -14,7 +14,9 @@ from syn2co.reports.run_page import write_run_page
 from syn2co.reports.run_summary import EVALUATION
 from syn2co.reports.study_pictures import write_page_with_pictures
 from syn2co.studies.answers import answer
-from syn2co.studies.results import STUDY, read_definition, read_study
+from syn2co.studies.merge import read_study
+from syn2co.studies.result_files import read_definition
+from syn2co.studies.results import STUDY
 
 AUDIT = "audit.json"
 KINDS = {"study": STUDY, "run": CONFIG, "audit": AUDIT, "evaluation": EVALUATION}

@@ -86,6 +86,7 @@ def write_study_page(answers: "StudyAnswers", out: Path, *, pictures: Mapping[st
         notes=[public_text(note) for note in answers.notes],
         contents=_contents(answers, labels, bool(pictures)),
         headline=headline(answers, labels),
+        rule=_rule(answers),
         **_sections(answers, labels),
     )
 
@@ -207,6 +208,25 @@ def _kicker(answers: "StudyAnswers") -> str:
         f"Study “{results.study.name}” · recipe {results.study.recipe} · {len(results.cells)} of "
         f"{plural(planned, 'run')} · {plural(results.study.seeds, 'seed')}"
     )
+
+
+def _rule(answers: "StudyAnswers") -> str:
+    """Return in a sentence by what rule the trained cells are compared: equal steps, or until the k-NN stands still."""
+    cells = [cell for cell in answers.results.cells if cell.steps]
+    patience = [(cell.config.get("online_knn") or {}).get("patience") for cell in cells]
+    steps = sorted(cell.steps for cell in cells)
+    if not steps:
+        return ""
+    if any(patience):
+        many = "every run" if all(patience) else f"{sum(map(bool, patience))} of {plural(len(cells), 'run')}"
+        return f"Rule of comparison: {many} ended where its online k-NN stood still; {_span(steps)} steps."
+    if steps[0] < steps[-1]:
+        return f"Rule of comparison: none, since runs took {_span(steps)} steps."
+    return f"Rule of comparison: equal steps, {steps[0]:,} in every run, whatever images it sees."
+
+
+def _span(steps: Sequence[int]) -> str:
+    return f"{steps[0]:,} to {steps[-1]:,}" if steps[0] < steps[-1] else f"{steps[0]:,}"
 
 
 def _contents(answers: "StudyAnswers", labels: StudyLabels, pictures: bool) -> list[tuple[str, str]]:

@@ -218,8 +218,8 @@ def _known(value: float | None, form: Callable[[float], str]) -> Item:
 
 
 def provenance_table(answers: "StudyAnswers", labels: StudyLabels) -> PageTable:
-    """Return what determines each cell: hashes of cell, settings, set and encoder, fingerprint of the data, version."""
-    names = ("cell", "seed", "cell hash", "settings of the run", "set made for it", "encoder", "data", "version")
+    """Return what determines each cell: hashes of cell, settings, set and encoder, data, versions."""
+    names = ("cell", "seed", "cell hash", "settings of the run", "set made for it", "encoder", "data", "versions")
     columns = [Column(name) for name in names]
     rows = []
     for cell in answers.results.cells:
@@ -228,9 +228,17 @@ def provenance_table(answers: "StudyAnswers", labels: StudyLabels) -> PageTable:
         rows.append(
             [Item(labels.cell(cell.levels)), Item(str(cell.seed), cell.seed), Item(cell.cell),
              Item(_settings_hash(cell)), Item(_set_hash(cell)), Item(", ".join(encoders)), Item(", ".join(data)),
-             Item(cell.version)]
+             Item(_versions(cell))]
         )  # fmt: skip
     return PageTable("Hashes and fingerprints of each cell", columns, rows)
+
+
+def _versions(cell: CellResult) -> str:
+    """Return the versions that decide the last bits of a cell's scores; of syn2co the state of its files too."""
+    machine = cell.report.metadata.get("machine") or {}
+    names = [name for name in ("torch", "timm", "numpy", "opencv") if name in machine]
+    ours = f"syn2co {cell.version}{f' ({cell.source_hash})' if cell.source_hash else ''}"
+    return ", ".join([ours, *(f"{name} {machine[name]}" for name in names)])
 
 
 def _settings_hash(cell: CellResult) -> str:

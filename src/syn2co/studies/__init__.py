@@ -9,14 +9,15 @@ if TYPE_CHECKING:
     from syn2co.studies.grid import Level as Level
     from syn2co.studies.grid import Study as Study
     from syn2co.studies.inputs import StudyInputs as StudyInputs
+    from syn2co.studies.merge import read_study as read_study
     from syn2co.studies.results import StudyResults as StudyResults
-    from syn2co.studies.results import read_study as read_study
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "grid": ["Contrast", "Level", "Study"],
         "inputs": ["StudyInputs"],
-        "results": ["StudyResults", "read_study"],
+        "merge": ["read_study"],
+        "results": ["StudyResults"],
     },
 )

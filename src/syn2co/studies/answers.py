@@ -91,6 +91,7 @@ def answer(results: StudyResults) -> StudyAnswers:
         *_unfinished(results),
         *_one_seed(results),
         *_unequal_steps(results),
+        *_unlike_states(results),
         *_unlike_machines(results),
         *_unscored(results),
         *_replaced(study, headline),
@@ -123,6 +124,14 @@ def _unequal_steps(results: StudyResults) -> list[str]:
     steps = sorted({cell.steps for cell in results.cells if cell.steps})
     differ = f"cells took from {steps[0]:,} to {steps[-1]:,} steps, and differ by that too" if len(steps) > 1 else ""
     return [differ] if differ else []
+
+
+def _unlike_states(results: StudyResults) -> list[str]:
+    """Return a sentence if other files of one development version ran some of the cells."""
+    counts = Counter(cell.source_hash for cell in results.cells)
+    several = ", ".join(f"{count} by {name or 'one that was not recorded'}" for name, count in sorted(counts.items()))
+    version = next((cell.version for cell in results.cells), "")
+    return [f"cells were run by different states of syn2co {version}: {several}"] if len(counts) > 1 else []
 
 
 def _unlike_machines(results: StudyResults) -> list[str]:

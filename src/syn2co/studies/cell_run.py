@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from syn2co.core.errors import StudyError, SynthesisError
 from syn2co.core.json_files import JsonError, read_json
+from syn2co.core.versions import source_hash
 from syn2co.data.open import open_images
 from syn2co.diagnostics.doctor import doctor
 from syn2co.evaluation.evaluate import AnyEncoder, score
@@ -44,6 +45,7 @@ def run_cell(job: CellJob, study: Path, folder: Path, *, progress: bool) -> Cell
     Raises:
         Syn2CoError: as `generate`, `pretrain` and `evaluate`.
     """
+    files = source_hash()  # as they are imported; others may change them before the run ends
     _refuse_other_images(job)
     made = None if job.images is None else _make_images(job, study, progress)
     if job.cell.level.images == "untrained":
@@ -65,7 +67,8 @@ def run_cell(job: CellJob, study: Path, folder: Path, *, progress: bool) -> Cell
     config = job.config.model_dump(mode="json", exclude={"data": {"real", "synthetic"}, "machine": True})
     result = CellResult(
         cell=job.hash, levels=job.cell.levels, seed=job.cell.seed, report=report, cost=cost,
-        config=portable_values(config), commands=commands_of(job), shared=job.shared, **of_run,
+        config=portable_values(config), commands=commands_of(job), shared=job.shared,
+        source_hash=files, **of_run,
     )  # fmt: skip
     if distributed.is_main():
         result.write(folder)

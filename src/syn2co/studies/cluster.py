@@ -18,7 +18,8 @@ from syn2co.core.progress import Bar
 from syn2co.studies.cell import CellJob
 from syn2co.studies.cluster_job import CellWorker
 from syn2co.studies.gpus import gpus_of, seen_gpus
-from syn2co.studies.results import FAILED, FailedCell, StudyResults, read_study
+from syn2co.studies.merge import read_study
+from syn2co.studies.results import FAILED, FailedCell, StudyResults
 from syn2co.studies.run import StudyRun, worker_command
 
 if TYPE_CHECKING:

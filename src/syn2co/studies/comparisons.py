@@ -5,6 +5,7 @@ Axes: S seeds, M test images.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxtyping import Float
 
 from syn2co.core.hints import first_names
 from syn2co.evaluation.scores import Score
-from syn2co.studies.grid import Contrast, Levels, Question, Study, text
+from syn2co.studies.grid import Contrast, Levels, Question, Study, axis_numbers, text
 from syn2co.studies.results import ScoreKey, StudyResults
 from syn2co.studies.statistics import LEVEL, ONE_SEED, Difference, Estimate, difference, estimate, holm, holm_levels
 
@@ -96,8 +97,12 @@ class ContrastResult:
 
     @property
     def ends(self) -> str:
-        """The corrected interval in brackets."""
-        return f"[{self.number(self.low)}, {self.number(self.high)}]"
+        """The corrected interval in brackets; an end close to zero keeps its sign where the interval leaves zero."""
+        return f"[{self._end(self.low)}, {self._end(self.high)}]"
+
+    def _end(self, value: float) -> str:
+        rounded = self.number(value)
+        return f"{value:+.1g}" if self.resolved and value and float(rounded) == 0 else rounded
 
     def number(self, value: float) -> str:
         """Return a signed number with as many digits as the score has; there is no -0.0."""
@@ -243,7 +248,11 @@ def primary_comparisons(study: Study) -> list[CellPair]:
 
 
 def exploratory_comparisons(study: Study) -> list[CellPair]:
-    """Return every other cell against the one that has the baseline's levels of what the contrasts vary."""
+    """Return every other cell against the one that has the baseline's levels of what the contrasts vary.
+
+    Where the axis has numbers, every two of the baseline's cells along it are compared, so that it can be said which
+    number is enough.
+    """
     primary = [(pair.one, pair.other) for pair in primary_comparisons(study)]
     cells = list(study.combinations())
     pairs = []
@@ -260,6 +269,11 @@ def exploratory_comparisons(study: Study) -> list[CellPair]:
             pairs.append(
                 CellPair(", ".join([name, *(f"{factor} {levels[factor]}" for factor in kept)]), None, levels, other)
             )
+    known = [{text(pair.one), text(pair.other)} for pair in (*primary_comparisons(study), *pairs)]
+    for low, high in combinations(axis_numbers(study), 2):
+        one, other = (study.complete({study.axis or "": name}) for name in (high, low))
+        if one in cells and other in cells and {text(one), text(other)} not in known:
+            pairs.append(CellPair(f"{high} instead of {low}", None, one, other))
     return pairs
 
 

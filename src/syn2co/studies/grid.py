@@ -208,6 +208,15 @@ class Cell(NamedTuple):
         return f"{text(self.levels)}, seed {self.seed}"
 
 
+def axis_numbers(study: Study) -> dict[str, float]:
+    """Return the levels of the axis with their numbers, ascending; empty if one is no positive number."""
+    try:
+        numbers = {name: float(name.replace(",", "").replace("_", "")) for name in study.factors[study.axis or ""]}
+    except (KeyError, ValueError):
+        return {}
+    return dict(sorted(numbers.items(), key=lambda item: item[1])) if min(numbers.values()) > 0 else {}
+
+
 def _hint(name: str, known: Collection[str]) -> str:
     return nearest(name, known, separator="/") or f"; it is one of {first_names(known)}"  # dots part nothing: 0.5
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from syn2co.studies.comparisons import ContrastResult, against, primary_comparisons
 from syn2co.studies.evidence import StudyEvidence
-from syn2co.studies.grid import Cell, Levels, Study
+from syn2co.studies.grid import Cell, Levels, Study, axis_numbers
 
 
 class CurvePoint(NamedTuple):
@@ -47,7 +47,32 @@ def _alone(evidence: StudyEvidence, numbers: Mapping[str, float]) -> list[str]:
         if name != least
     }
     said = [f"{name} {against(least, result)}" for name, result in results.items() if result is not None]
-    return [f"{level[:1].upper()}{level[1:]}, {study.axis}: {'; '.join(said)}."] if said else []
+    if not said:
+        return []
+    return [f"{level[:1].upper()}{level[1:]}, {study.axis}: {'; '.join(said)}.", *_enough(evidence, list(numbers))]
+
+
+def _enough(evidence: StudyEvidence, names: Sequence[str]) -> list[str]:
+    """Return the least number of real images alone that no larger one beats, in a sentence.
+
+    Empty where a comparison of two numbers is missing or has one seed. What the larger ones could gain at most is the
+    upper end of their corrected intervals.
+    """
+    study, key = evidence.study, evidence.headline
+    for place, name in enumerate(names[:-1]):
+        larger = {
+            other: evidence.between(key, _at(study, None, other), _at(study, None, name))
+            for other in names[place + 1 :]
+        }
+        results = {other: result for other, result in larger.items() if result is not None and result.tested}
+        if len(results) < len(larger):
+            return []
+        if not any(result.resolved and result.better for result in results.values()):
+            ends = [result.high if result.higher_is_better else -result.low for result in results.values()]
+            most = next(iter(results.values())).number(max(0.0, *ends))
+            return [f"So {name} are enough as far as can be told: none of {_list(list(larger))} is resolved better, "
+                    f"and gains of more than {most} are excluded (exploratory)."]  # fmt: skip
+    return [f"More of them help up to the largest number, {names[-1]} (exploratory)."]
 
 
 def _curves(study: Study) -> list[str]:
@@ -62,15 +87,6 @@ def _at(study: Study, level: str | None, name: str) -> Levels:
     """Return the cell of one curve, the baseline's if None, at one number of real images."""
     assert study.axis is not None and study.versus is not None
     return study.complete({study.axis: name, **({} if level is None else {study.versus: level})})
-
-
-def axis_numbers(study: Study) -> dict[str, float]:
-    """Return the levels of the axis with their numbers, ascending; empty if one is no positive number."""
-    try:
-        numbers = {name: float(name.replace(",", "").replace("_", "")) for name in study.factors[study.axis or ""]}
-    except (KeyError, ValueError):
-        return {}
-    return dict(sorted(numbers.items(), key=lambda item: item[1])) if min(numbers.values()) > 0 else {}
 
 
 def _where(level: str, known: Mapping[str, ContrastResult], helped: Sequence[str], axis: str) -> str:

@@ -31,7 +31,8 @@ from syn2co.models.import_weights import read_initial_weights
 from syn2co.models.provenance import source_name, source_names
 from syn2co.studies.grid import GENERATORS, Study
 from syn2co.studies.portable import portable_settings, portable_source, portable_values, sources_of
-from syn2co.studies.results import FORMAT, STUDY, read_definition
+from syn2co.studies.result_files import read_definition
+from syn2co.studies.results import FORMAT, STUDY
 
 LOCK = ".study-lock"
 

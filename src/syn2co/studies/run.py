@@ -30,17 +30,9 @@ from syn2co.studies.cell_run import run_cell
 from syn2co.studies.gpus import gpus_of, seen_gpus
 from syn2co.studies.grid import LONGEST_SLUG, Study
 from syn2co.studies.inputs import StudyInputs, inputs_file, read_inputs, with_named_sources, write_study
-from syn2co.studies.results import (
-    CELLS,
-    FAILED,
-    RESULT,
-    Cost,
-    FailedCell,
-    StudyResults,
-    read_cost,
-    read_definition,
-    read_study,
-)
+from syn2co.studies.merge import read_study
+from syn2co.studies.result_files import read_cost, read_definition
+from syn2co.studies.results import CELLS, FAILED, RESULT, Cost, FailedCell, StudyResults
 
 LOCK, LOG = ".cell-lock", "log.txt"
 _OF_SPEED = ("encoder", "heads", "queue", "negatives", "training", "views")
