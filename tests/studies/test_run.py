@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ from tiny_studies import (
 from syn2co.core.errors import DataError, StudyError
 from syn2co.core.locks import hold
 from syn2co.core.versions import source_hash
+from syn2co.evaluation import evaluate as evaluate_module
+from syn2co.evaluation.protocols.protocol import Protocol, ProtocolResult, Task
+from syn2co.evaluation.protocols.registry import PROTOCOLS
 from syn2co.evaluation.results import EvaluationReport
 from syn2co.reports.study_tables import processor_hours
 from syn2co.studies import run as module
@@ -145,6 +148,37 @@ def test_a_signal_leaves_a_cell_that_resumes(finished: Path, tmp_path: Path, num
     assert saved_steps(folder / "run") and not (folder / "cell.json").exists() and not (folder / "failed.json").exists()
     assert len(run.open_jobs) == 3
     assert scores(run_cells(run, progress=False)) == scores(read_study(finished / "out"))
+
+
+def test_an_evaluation_that_is_cut_off_resumes_after_the_last_protocol(finished: Path, tmp_path: Path) -> None:
+    """Named defect: one longer than a job's time limit began again with every job, and so never ended."""
+    levels, names = {ALONE: LEVELS[ALONE], UNTRAINED: LEVELS[UNTRAINED]}, ("knn", "linear")
+    study, ran = tiny_study(levels, protocols=names), list[str]()
+    run = begin(study, tiny_inputs(finished), tmp_path / "out")
+
+    def counted(name: str, *, leaves: bool = False) -> Protocol:
+        def protocol(task: Task) -> Sequence[ProtocolResult]:
+            ran.append(name)
+            if leaves:
+                raise KeyboardInterrupt
+            return PROTOCOLS[name].run(task)
+
+        return Protocol(protocol, PROTOCOLS[name].needs)
+
+    folder = run.cell_folder(run.jobs[0])
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evaluate_module, "PROTOCOLS", {name: counted(name, leaves=name == "linear") for name in names})
+        run_cells(run, progress=False)
+    assert ran == ["knn", "linear"] and not (folder / "cell.json").exists() and (folder / "scores").exists()
+    ran.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate_module, "PROTOCOLS", {name: counted(name) for name in names})
+        results = run_cells(run, progress=False)
+    assert ran == ["linear", "knn", "linear"], "what the first protocol found of the first cell was kept"
+    assert not (folder / "scores").exists()
+    whole = run_cells(begin(study, tiny_inputs(finished), tmp_path / "whole"), progress=False)
+    reports = [[cell.report.to_json() for cell in one.cells] for one in (results, whole)]
+    assert reports[0] == reports[1]
 
 
 def test_a_failing_cell_is_written_down_and_the_rest_goes_on(

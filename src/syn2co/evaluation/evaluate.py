@@ -22,6 +22,7 @@ from syn2co.evaluation.bootstrap import DRAWS, Interval, interval_of
 from syn2co.evaluation.crops import decoding_threads
 from syn2co.evaluation.data_sets import size_notes
 from syn2co.evaluation.feature_cache import GIB, FeatureCache
+from syn2co.evaluation.kept_results import KeptResults
 from syn2co.evaluation.near_overlap import near_overlap
 from syn2co.evaluation.protocols.protocol import NotApplicable, ProtocolResult, Task
 from syn2co.evaluation.protocols.registry import PROTOCOLS
@@ -51,14 +52,16 @@ def score(
     transfer: Sequence[str | Path],
     settings: EvaluationSettings,
     progress: bool,
+    keep: Path | None = None,
 ) -> tuple[EvaluationReport, dict[str, Task]]:
     """Return the scores of frozen encoders and baselines, and the first encoder's task per data set.
 
-    Arguments and errors as `syn2co.evaluate`; nothing is written. Call it inside a `distributed.session`: all ranks
-    share the extraction and return the same report.
+    Arguments and errors as `syn2co.evaluate`; nothing is written but, into the folder `keep`, what each protocol found,
+    so that the same call resumes. Call it inside a `distributed.session`: all ranks share the extraction and return the
+    same report.
     """
     suite = choose_suite(protocols, train, test, transfer, settings)
-    job = _Job(suite.protocols, settings, choose_device(settings.device), progress)
+    job = _Job(suite.protocols, settings, choose_device(settings.device), progress, KeptResults(keep))
     named = _encoders(encoders, settings.baselines, settings.seed)
     job.notes += [*suite.notes, *_labels_used(named)]
     tasks: dict[str, Task] = {}
@@ -87,6 +90,7 @@ class _Job:
     settings: EvaluationSettings
     device: torch.device
     progress: bool
+    kept: KeptResults
     rows: list[Score] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -172,7 +176,7 @@ def _score_encoder(task: Task, data: DataSet, job: _Job) -> None:
     for protocol in (name for name in job.protocols if name not in data.left_out):
         try:
             with exact_float32():
-                results = PROTOCOLS[protocol].run(task)
+                results = job.kept.fetch(protocol, task, PROTOCOLS[protocol].run)
         except NotApplicable as reason:
             job.note(f"{prefix}{protocol}: {reason}", task.name)
             continue

@@ -1,5 +1,6 @@
 """The run of one cell: synthetic images, pretraining, evaluation, and what each of them cost."""
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from syn2co.studies.portable import portable_values
 from syn2co.studies.results import FAILED, CellResult, Cost
 from syn2co.synthesis.generation.generate import DatasetInfo, generate
 
-RUN = "run"
+RUN, SCORES = "run", "scores"
 POINTS = 100
 """Most records of the metrics in a result."""
 
@@ -55,7 +56,7 @@ def run_cell(job: CellJob, study: Path, folder: Path, *, progress: bool) -> Cell
         encoder = pretrain(job.config, out=folder / RUN, synthetic=synthetic, progress=progress).folder
         of_run = _of_run(encoder)
     started = time.monotonic()
-    report = _evaluate(job, encoder, progress)
+    report = _evaluate(job, encoder, folder / SCORES, progress)
     cost = Cost(
         training_seconds=_training_seconds(of_run.get("curves", ()), job.config.training.batch),
         generation_seconds=_generation_seconds(folder / RUN),
@@ -73,6 +74,7 @@ def run_cell(job: CellJob, study: Path, folder: Path, *, progress: bool) -> Cell
     if distributed.is_main():
         result.write(folder)
         (folder / FAILED).unlink(missing_ok=True)
+        shutil.rmtree(folder / SCORES, ignore_errors=True)
     return result
 
 
@@ -149,7 +151,7 @@ def _thinned(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _evaluate(job: CellJob, encoder: AnyEncoder, progress: bool) -> EvaluationReport:
+def _evaluate(job: CellJob, encoder: AnyEncoder, keep: Path, progress: bool) -> EvaluationReport:
     inputs, settings = job.inputs, job.evaluation
     with distributed.session(choose_device(settings.device).type):
         report, _ = score(
@@ -160,6 +162,7 @@ def _evaluate(job: CellJob, encoder: AnyEncoder, progress: bool) -> EvaluationRe
             transfer=inputs.transfer,
             settings=settings,
             progress=progress,
+            keep=keep,
         )
     return report
 
