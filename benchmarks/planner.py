@@ -1,15 +1,17 @@
-"""Images per second that `syn2co estimate` says of this machine, and that a run then takes.
+"""Images per second and memory that `syn2co estimate` says of this machine, and that a run then takes.
 
-    python benchmarks/planner.py [--recipes synco-cifar10,demo] [--steps 48] [--threads 1] [--rounds 2]
+    python benchmarks/planner.py [--recipes synco-cifar10,demo] [--steps 48] [--threads 1] [--rounds 2] [--batch N]
 
 Both are of wall time, so nothing else should run beside. Estimate and run take turns; the run is of the built-in
 photographs, with the window of synthetic negatives open, and its speed is that of all but the first quarter of its
-steps. The prediction should be within 25 %.
+steps. The speed should be within 25 %. Memory is the peak of the run's process, and includes images that it keeps.
 """
 
 import argparse
 import contextlib
 import io
+import multiprocessing
+import resource
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -21,8 +23,13 @@ from syn2co.pretraining.recipes import recipe
 IMAGES = "builtin:photos:train"
 
 
-def taken(name: str, steps: int, settings: list[str]) -> float:
-    """Return the images per second of a run of some steps."""
+def taken(name: str, steps: int, settings: list[str]) -> tuple[float, float]:
+    """Return the images per second of a run of some steps, and the peak of its process in MB."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_taken, (name, steps, settings))
+
+
+def _taken(name: str, steps: int, settings: list[str]) -> tuple[float, float]:
     open_window = ["negatives.start=0", "optimizer.warmup_epochs=0", "machine.tensorboard=false"]
     length = [f"training.steps={steps}", f"machine.log_steps={max(1, steps // 4)}"]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
@@ -30,7 +37,8 @@ def taken(name: str, steps: int, settings: list[str]) -> float:
             name, out=Path(folder, "run"), real=IMAGES, settings=[*settings, *open_window, *length], progress=False
         ).folder
         records = read_metrics(out)
-        return median(record["images_per_second"] for record in records[1:] or records)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        return median(record["images_per_second"] for record in records[1:] or records), peak
 
 
 def main() -> None:
@@ -39,14 +47,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=48, help="at least 8")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--batch", type=int, help="training.batch, in place of the recipe's")
     given = parser.parse_args()
     settings = [f"machine.threads={given.threads}"]
-    print("recipe            threads      said     taken   taken / said")
+    settings += [] if given.batch is None else [f"training.batch={given.batch}"]
+    print("recipe            threads      said     taken   taken / said   MB said   taken")
     for name in given.recipes.split(","):
         for _ in range(given.rounds):
-            said = estimate(recipe(name).with_settings(settings), images=4480).images_per_second
-            speed = taken(name, given.steps, settings)
-            print(f"{name:18}{given.threads:7}{said:10.1f}{speed:10.1f}{speed / said:15.2f}", flush=True)
+            said = estimate(recipe(name).with_settings(settings), images=4480)
+            speed, peak = taken(name, given.steps, settings)
+            speeds = f"{said.images_per_second:10.1f}{speed:10.1f}{speed / said.images_per_second:15.2f}"
+            print(f"{name:18}{given.threads:7}{speeds}{said.memory / 1e6:10.0f}{peak:8.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How time and memory grow with images, their size, ranks and the sizes of the objective: a table, exponents, a plot.
 
-    python benchmarks/scale.py [--out FOLDER] [--only NAME,...] [--seconds 200]
+    python benchmarks/scale.py [--out FOLDER] [--only NAME,...] [--sizes N,...] [--seconds 200]
 
 Each point is a process of its own, forked, on one thread: the CPU seconds of the fastest call, of three or of a
 second's, and the peak of the process above what it began with (Linux). Points come smallest first, and none is begun
@@ -46,6 +46,7 @@ from syn2co.objective import (
     draw_negatives,
     unit_rows,
 )
+from syn2co.reports.audit import audit
 from syn2co.runtime import distributed
 
 RADIUS = 12
@@ -138,6 +139,33 @@ def step(side: int) -> Callable[[], object]:
     return ours(case.config.with_settings([f"views.size={side}"]), torch.zeros(2, 2, side, side, 3, dtype=torch.uint8))
 
 
+def step_of(batch: int) -> Callable[[], object]:
+    """Return a step of the CIFAR recipe on some images."""
+    case = Case("cifar10", "bfloat16", batch)
+    return ours(case.config, torch.zeros(2, batch, 32, 32, 3, dtype=torch.uint8))
+
+
+def whole_audit(count: int) -> Callable[[], object]:
+    """Return an audit of JPEGs of 32 px against as many others, files opened and features made for the first time."""
+    folder = tempfile.TemporaryDirectory()
+    sides = [Path(folder.name, side) for side in ("synthetic", "real")]
+    for number, side in enumerate(sides):
+        random = keyed_rng.generator("audit", number)
+        for image in range(count):
+            if image % 1000 == 0:
+                (side / f"{image // 1000:03}").mkdir(parents=True)
+            noise = cv2.resize(random.integers(0, 256, (6, 6, 3), dtype=np.uint8), (32, 32))
+            cv2.imwrite(str(side / f"{image // 1000:03}" / f"{image % 1000}.jpg"), noise)
+
+    def first() -> None:
+        with tempfile.TemporaryDirectory() as cache:
+            os.environ["SYN2CO_CACHE"] = cache
+            audit(sides[0], real=sides[1], progress=False)
+        assert folder.name  # the images go with this function
+
+    return first
+
+
 def ranks(count: int) -> Callable[[], object]:
     """Return rank 0's step of the CIFAR recipe on 32 images a rank; the other ranks are forks that step with it."""
     with socket.socket() as free:
@@ -177,10 +205,12 @@ def draws(ranks: int) -> Callable[[], object]:
 SERIES = {
     "index": Series("first opening of a folder, by images", (2_000, 8_000, 32_000), index),
     "duplicates": Series("near pairs within a set, by images", (2_000, 10_000, 50_000, 200_000), duplicates),
+    "audit": Series("whole audit, by images of each side", (500, 1_000, 2_000, 4_000), whole_audit),
     "copies": Series("near pairs of two sets, by images of each", (2_000, 10_000, 50_000, 200_000), copies),
     "knn": Series("k-NN of 500 queries, by images of the bank", (10_000, 40_000, 160_000), bank),
     "views": Series("8 pairs of views of 224 px, by side of the JPEG", (250, 500, 1000, 2000), views),
     "step": Series("DeiT-S step of 2 images, by side of the view", (112, 224, 448), step),
+    "step-B": Series("CIFAR step, by batch B", (32, 128, 512), step_of),
     "ranks": Series("CIFAR step of 32 images a rank, by ranks", (1, 2, 4, 8), ranks),
     "draws": Series("draws of one rank's 64 rows, by ranks", (1, 4, 16, 64), draws),
     "B": Series("objective, by batch B", (32, 128, 512), lambda size: objective(batch=size)),
@@ -264,12 +294,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/scale"))
     parser.add_argument("--only", help=f"some of {', '.join(SERIES)}, with commas between")
+    parser.add_argument("--sizes", help="sizes in place of the series' own, with commas between")
     parser.add_argument("--seconds", type=float, default=200, help="no point is begun after so many CPU seconds")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results = {}
     for name in arguments.only.split(",") if arguments.only else SERIES:
-        points = [measure(SERIES[name], size) for size in SERIES[name].sizes if sum(os.times()[:4]) < arguments.seconds]
+        series, given = SERIES[name], arguments.sizes
+        sizes = [int(size) for size in given.split(",")] if given else series.sizes
+        points = [measure(series, size) for size in sizes if sum(os.times()[:4]) < arguments.seconds]
         results |= {name: points} if points else {}
     arguments.out.mkdir(parents=True, exist_ok=True)
     plot(results, arguments.out / "scale.svg")

@@ -1,4 +1,4 @@
-"""Time and memory of a whole training step: ours, a plain MoBY step, and lightly's MoCo, side by side in one run.
+"""Time and memory of a whole training step: ours, plain MoBY, lightly's MoCo and BYOL, side by side in one run.
 
     python benchmarks/step.py [--cases cifar10,deit-s,swin-t] [--precisions bfloat16,float32] [--batch 4] [--rounds 4]
                               [--threads 2] [--lightly SITE_PACKAGES] [--profile] [--json]
@@ -7,7 +7,7 @@ One step is both views through both branches, loss, backward pass, clipping and 
 Ours is `pretraining.loop.train` with the six kinds of synthetic negatives, and once with none. The plain step is MoBY
 in plain torch: two networks, each called once per view, one queue, AdamW, no negatives, no measurements; "released" is
 the same with the released algorithm's negatives (see objective.py), in float32 whatever ours computes in. lightly's is
-made of its parts (projection head, loss with a memory bank, momentum update) around the same encoder. All have the
+made of its parts (heads, loss, memory bank, momentum update) around the same encoder. All have the
 allocator of our runs and take turns in one process; ratios are of the CPU seconds of the fastest turns, since a busy
 machine stretches wall time. The product rate is that of a square matrix product of the same dtype, in turn with them.
 Peak is the memory of a process of its own beyond what it held before the contender was built. The contenders work on
@@ -186,6 +186,27 @@ def lightly_moco(config: Config, views: Tensor) -> Step:
     return _training(config, online, list(zip(target.parameters(), online.parameters(), strict=True)), loss_of)
 
 
+def lightly_byol(config: Config, views: Tensor) -> Step:
+    """Return a symmetric step of BYOL of lightly's parts."""
+    from lightly.loss import NegativeCosineSimilarity  # type: ignore[import-not-found]
+    from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead  # type: ignore[import-not-found]
+
+    online, heads = nn.Sequential(_backbone(config, config.encoder.drop_path)), config.heads
+    online.append(BYOLProjectionHead(online[0].num_features, heads.hidden, heads.width))  # type: ignore[arg-type]
+    one, two = _normalized(config, views)
+    target = copy.deepcopy(online.to(one.device)).requires_grad_(False)
+    predictor = BYOLPredictionHead(heads.width, heads.hidden, heads.width).to(one.device)
+    loss, pairs = NegativeCosineSimilarity(), list(zip(target.parameters(), online.parameters(), strict=True))
+
+    def loss_of() -> Tensor:
+        q1, q2 = predictor(online(one)), predictor(online(two))
+        with torch.no_grad():
+            k1, k2 = target(one), target(two)
+        return loss(q1.float(), k2.float()) + loss(q2.float(), k1.float())
+
+    return _training(config, nn.ModuleList([online, predictor]), pairs, loss_of)
+
+
 def _backbone(config: Config, drop_path: float) -> nn.Module:
     """Return timm's network as it comes: its own drop path and its own choice of attention."""
     import timm
@@ -234,6 +255,7 @@ class Row(NamedTuple):
     median_seconds: float
     cpu_seconds: float
     """Of the step that took the least."""
+    median_cpu_seconds: float
     times_ours: float
     """CPU seconds of the contender as a multiple of ours: above 1, ours is faster."""
     product_share: float | None
@@ -286,6 +308,7 @@ def compare(
             seconds=min(walls[name]),
             median_seconds=median(walls[name]),
             cpu_seconds=min(cpus[name]),
+            median_cpu_seconds=median(cpus[name]),
             times_ours=min(cpus[name]) / min(cpus["ours"]),
             product_share=operations / min(cpus[name]) / rate if name == "ours" else None,
             peak_mib=peaks[name] / 2**20,
@@ -332,11 +355,11 @@ def profile_step(case: Case, threads: int) -> list[tuple[str, float]]:
 
 
 def _print(rows: list[Row]) -> None:
-    columns = ("case", "precision", "contender", "B", "s", "median", "CPU s", "x ours", "of product rate", "peak MiB")
-    table = Table(*columns)
+    setup = ("case", "precision", "contender", "B")
+    table = Table(*setup, "s", "median", "CPU s", "median", "x ours", "of product rate", "peak MiB")
     for row in rows:
         share = "" if row.product_share is None else f"{100 * row.product_share:.0f} %"
-        times = (f"{seconds:.3f}" for seconds in (row.seconds, row.median_seconds, row.cpu_seconds))
+        times = (f"{seconds:.3f}" for seconds in row[4:8])
         first = (row.case, row.precision, row.contender, str(row.batch))
         table.add_row(*first, *times, f"{row.times_ours:.2f}", share, f"{row.peak_mib:.0f}")
     Console(width=130).print(table)
@@ -366,7 +389,7 @@ def main() -> None:
     }  # fmt: skip
     if options.lightly:
         sys.path.append(options.lightly)
-        contenders["lightly MoCo"] = lightly_moco
+        contenders |= {"lightly MoCo": lightly_moco, "lightly BYOL": lightly_byol}
     keep_freed_memory()
     cases = [
         Case(name, precision, recipe(CASES[name]).training.batch if name == "cifar10" else options.batch)

@@ -4,7 +4,8 @@
     python tools/gpu_check.py --only resume --out gpu.md
     python tools/gpu_check.py --device cpu --small      # the same paths with tiny encoders, in a minute
 
-A check that fails or is not run says why in one sentence, and the next one begins. Speeds are those of the fastest of
+A check that fails or is not run says why in one sentence, and the next one begins; one that hangs ends the others, and
+the table tells which. Speeds are those of the fastest of
 a few turns, contenders in turn.
 """
 
@@ -18,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -45,8 +47,9 @@ from syn2co.pretraining.operations import count_step
 from syn2co.runtime.checkpoint import load_checkpoint
 from syn2co.runtime.device import choose_workers
 
-SECONDS, PATIENCE = 420.0, 120.0
-"""After the first no check begins; the second is the longest wait for two ranks."""
+SECONDS, PATIENCE, LIMIT = 420.0, 120.0, 475.0
+"""After the first no check begins; the second is the longest wait for two ranks; after the third the table is printed,
+whatever hangs."""
 PIPELINES = Path(__file__).resolve().parents[1] / "tests" / "helpers" / "tiny_diffusion.py"
 
 
@@ -354,16 +357,47 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     versions = [f"{package} {version}" for package, version in package_versions("torch", "timm").items()]
     name = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}" if given.device == "cuda" else "CPU"
-    title, outcomes = ", ".join([name, *versions]), list[Outcome]()
+    title, outcomes, names = ", ".join([name, *versions]), list[Outcome](), given.only or list(CHECKS)
     with tempfile.TemporaryDirectory(prefix="syn2co-gpu-check-", ignore_cleanup_errors=True) as folder:
         os.environ["SYN2CO_CACHE"] = str(Path(folder, "cache"))
-        for one in run_checks(given.only or list(CHECKS), Bench(given.device, Path(folder), small=given.small)):
-            print(f"{one.check}: {one.verdict}", file=sys.stderr, flush=True)
-            outcomes.append(one)
-    Console().print(text_table(TITLES, [one.cells for one in outcomes], title=title))
-    if given.out:
-        write_whole(given.out, markdown(title, outcomes))
+        with giving_up(names, outcomes, partial(_show, title, outcomes, given.out), Path(folder)):
+            for one in run_checks(names, Bench(given.device, Path(folder), small=given.small)):
+                print(f"{one.check}: {one.verdict}", file=sys.stderr, flush=True)
+                outcomes.append(one)
+    _show(title, outcomes, given.out)
     return int(any(one.verdict == "fail" for one in outcomes))
+
+
+@contextlib.contextmanager
+def giving_up(names: list[str], outcomes: list[Outcome], show: Callable[[], None], folder: Path) -> Iterator[None]:
+    """End this process with the table after LIMIT seconds in the block: no exception reaches a kernel that hangs."""
+    began = time.monotonic()
+
+    def give_up() -> None:
+        seconds = time.monotonic() - began - sum(one.seconds for one in outcomes)
+        hung, *rest = names[len(outcomes) :] or ["the end"]
+        outcomes.append(Outcome(hung, "fail", f"has not ended after {seconds:.0f} s", seconds))
+        outcomes.extend(Outcome(name, "not run", f"{hung} hangs", 0.0) for name in rest)
+        try:
+            show()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os._exit(1)
+
+    timer = threading.Timer(LIMIT, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _show(title: str, outcomes: list[Outcome], out: Path | None) -> None:
+    Console().print(text_table(TITLES, [one.cells for one in outcomes], title=title))
+    sys.stdout.flush()
+    if out:
+        write_whole(out, markdown(title, outcomes))
 
 
 if __name__ == "__main__":

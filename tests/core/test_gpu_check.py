@@ -1,5 +1,7 @@
 """A short form of `make gpu-check` on the CPU: its checks run, and what is wrong is a row that says so."""
 
+import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -113,3 +115,27 @@ def test_without_a_gpu_it_says_so(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert tool.main([]) == 2
     assert capsys.readouterr().out.startswith("there is no GPU: torch sees no CUDA device;")
+
+
+HANGS = """
+import sys, time
+sys.path.insert(0, {tools!r})
+import gpu_check
+gpu_check.LIMIT = 1.0
+gpu_check.CHECKS |= {{"flow": lambda bench: "good", "resume": lambda bench: time.sleep(120)}}
+gpu_check.main(["--device", "cpu", "--small", "--out", {out!r}, *"--only flow --only resume --only memory".split()])
+"""
+
+
+def test_a_check_that_hangs_is_named_in_the_table(tmp_path: Path) -> None:
+    """Named defect: it was waited for until somebody ended it all, and then there was no table."""
+    out, folders = tmp_path / "gpu.md", tmp_path / "tmp"
+    folders.mkdir()
+    code = HANGS.format(tools=str(TOOLS), out=str(out))
+    environment = {**os.environ, "TMPDIR": str(folders), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1, done.stderr
+    rows = [line.split(" | ")[:3] for line in out.read_text().splitlines()[4:]]
+    assert [row[:2] for row in rows] == [["| flow", "pass"], ["| resume", "fail"], ["| memory", "not run"]]
+    assert rows[1][2].startswith("has not ended after ") and rows[2][2] == "resume hangs"
+    assert "has not ended" in " ".join(done.stdout.split()) and not list(folders.glob("syn2co-gpu-check-*"))

@@ -37,3 +37,13 @@ def test_contenders_of_a_step_take_steps(tiny, monkeypatch):
         step()
         step()
     assert taken == ["AdamW"] * 6
+
+
+def test_every_target_names_a_section_and_no_run_of_the_benchmarks_loses_the_targets(monkeypatch):
+    module = _load(Path(SCRIPTS[0].parent, "results.py"), monkeypatch)
+    page = module.PAGE.read_text(encoding="utf-8")
+    assert page.startswith(f"{module.HEAD}\n## {module.BY_HAND}\n")
+    targets = page.partition(f"## {module.BY_HAND}\n")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in targets.splitlines() if line.startswith("| ")]
+    assert len(rows) > 10 and {row[3] for row in rows[1:]} <= {"", *module.COMMANDS}
+    assert all(row[4].startswith(("met", "missed (")) for row in rows[1:])
