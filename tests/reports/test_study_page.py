@@ -248,6 +248,17 @@ def test_the_rule_of_comparison_and_all_versions_are_told(tmp_path: Path) -> Non
     assert "Rule of comparison: none, since runs took " in text
 
 
+def test_every_curve_shades_its_window_and_has_the_uninformative_line(tmp_path: Path) -> None:
+    results = study_pages.results()
+    page = page_of(results, tmp_path)
+    training = page.partition('<section id="training">')[2].partition("</section>")[0]
+    trained = {tuple(cell.levels.values()) for cell in results.cells if cell.curves}
+    opened = [record["step"] for record in results.cells[-1].curves if record.get("synthetic")]
+    assert len(trained) > 1 and training.count('class="window"') == len(trained)
+    assert training.count(f"synthetic negatives from step {min(opened)} to {max(opened)} (shaded)") >= len(trained)
+    assert training.count("uninformative") > len(trained)
+
+
 def test_every_link_of_the_contents_has_its_section(tmp_path: Path) -> None:
     """Named defect: supervised runs have no loss over real negatives, and their page a link to no section."""
     results = study_pages.results()
