@@ -24,6 +24,7 @@ COMMANDS = {
     "objective": ["objective.py", "--cpu-time", "--threads", "1"],
     "step": ["step.py", "--threads", "1", "--profile"],
     "step of 32 images": ["step.py", "--threads", "1", "--cases", "deit-s,swin-t", "--batch", "32", "--rounds", "2"],
+    "allocator": ["allocator.py"],
     "data wait": ["data_wait.py"],
     "planner": ["planner.py"],
     "planner of DeiT-S": ["planner.py", "--recipes", "synco-deit-s", "--batch", "32", "--steps", "8", "--rounds", "1"],
