@@ -1,5 +1,6 @@
 """Results of a study merged from any number of folders, never averaged across differences."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -155,11 +156,32 @@ def _odd(cell: CellResult, version: str, usual: Mapping[ScoreKey, tuple[str, str
 
 
 def _once(cells: list[CellResult], notes: list[str]) -> list[CellResult]:
-    """Return one cell per levels and seed, the first by hash; the others are noted."""
-    kept: dict[tuple[Any, ...], CellResult] = {}
+    """Return one cell per levels and seed: the one whose settings most others have, the first by hash of equals."""
+    groups: dict[tuple[Any, ...], list[CellResult]] = {}
     for cell in sorted(cells, key=lambda cell: cell.cell):
-        key = key_of(cell)
-        if key in kept:
-            notes.append(f"{text(cell.levels)}, seed {cell.seed}: was run with other settings too; one is left out")
-        kept.setdefault(key, cell)
-    return list(kept.values())
+        groups.setdefault(key_of(cell), []).append(cell)
+    settings = {cell.cell: dict(_leaves(cell.config)) for cell in cells}
+    usual = Counter(setting for values in settings.values() for setting in values.items())
+    kept = []
+    for several in groups.values():
+        differ = {name for one in several for name, _ in settings[one.cell].items() ^ settings[several[0].cell].items()}
+        best = max(several, key=lambda one: sum(usual[name, settings[one.cell].get(name, "")] for name in differ))
+        kept.append(best)
+        for one in several:
+            if one is not best:
+                unlike = sorted(name for name, _ in settings[one.cell].items() - settings[best.cell].items())
+                by = (
+                    ", ".join(f"{name} = {settings[one.cell][name]}" for name in unlike[:3])
+                    or "other synthetic images or initial weights"
+                )
+                notes.append(f"{text(one.levels)}, seed {one.seed}: was run with {by} too; that one is left out")
+    return kept
+
+
+def _leaves(values: Mapping[str, Any], under: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the name of each setting with its value as JSON."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{under}{name}.")
+        else:
+            yield f"{under}{name}", json.dumps(value)
