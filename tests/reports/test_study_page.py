@@ -59,6 +59,9 @@ def answers() -> StudyAnswers:
     return answer(study_pages.results())
 
 
+MORE = "More real images alone help up to 8000, the largest number (exploratory)."
+
+
 def test_the_answers_come_first_with_badges_in_words(answers: StudyAnswers) -> None:
     several = verdicts(answers, labels_of(answers))
     badges = {verdict.question: (verdict.kind, verdict.badge) for verdict in several}
@@ -69,7 +72,7 @@ def test_the_answers_come_first_with_badges_in_words(answers: StudyAnswers) -> N
         "Does it transfer to other data?": ("open", "≈ 2 of 3 resolved"),
     }
     enough = next(verdict for verdict in several if verdict.question.startswith("How many"))
-    assert enough.lead.startswith("Better in 2 of 3 comparisons (+")
+    assert enough.lead.startswith(f"{MORE} Faked ones: better in 2 of 3 comparisons (+")
     assert enough.more and enough.more in enough.full and enough.lead not in enough.full
     robust = next(verdict for verdict in several if "corrupted" in verdict.question)
     assert robust.lead.startswith("Better in 2 of 3 comparisons (+")  # the random encoder is no way of faking
@@ -92,15 +95,17 @@ def test_comparisons_that_lack_cells_are_counted() -> None:
     ]
     answers = answer(StudyResults(results.study, tuple(cells)))
     enough = next(one for one in verdicts(answers, labels_of(answers)) if one.question.startswith("How many"))
-    assert enough.lead.startswith("Better in all 2 comparisons (") and enough.lead.endswith(", 1 not run yet.")
+    assert enough.lead.startswith(f"{MORE} Faked ones: better in all 2 comparisons (") and enough.lead.endswith(
+        ", 1 not run yet."
+    )
     assert (enough.kind, enough.badge) == ("open", "≈ 2 of 3 resolved")
 
 
 @pytest.mark.parametrize(
     ("number", "start", "end"),
     [
-        ("8000", "Better in 1 of 2 comparisons (+", " points), one seed in 1, 1 failed."),
-        ("500", "None of 2 comparisons is resolved (1 with one seed): measured −", " points, 1 failed."),
+        ("8000", "better in 1 of 2 comparisons (+", " points), one seed in 1, 1 failed."),
+        ("500", "none of 2 comparisons is resolved (1 with one seed): measured −", " points, 1 failed."),
     ],
 )
 def test_comparisons_of_one_seed_and_without_a_result_are_counted_by_their_reason(
@@ -113,7 +118,7 @@ def test_comparisons_of_one_seed_and_without_a_result_are_counted_by_their_reaso
     cells = tuple(cell for cell in results.cells if cell.levels != once or cell.seed == 0)
     answers = answer(StudyResults(results.study, cells, results.failed))
     enough = next(one for one in verdicts(answers, labels_of(answers)) if one.question.startswith("How many"))
-    assert enough.lead.startswith(start) and enough.lead.endswith(end)
+    assert enough.lead.startswith(f"{MORE} Faked ones: {start}") and enough.lead.endswith(end)
 
 
 def test_a_failed_and_a_missing_cell_stand_near_the_top(tmp_path: Path) -> None:

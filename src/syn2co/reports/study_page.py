@@ -150,8 +150,11 @@ def verdicts(answers: "StudyAnswers", labels: StudyLabels) -> list[Verdict]:
 def _texts(answer: "QuestionAnswer") -> tuple[str, str, str]:
     """Return an answer in a line, what the study says beyond its comparisons, and the full text if it says more."""
     if len(answer.contrasts) < 2:
-        return answer.said, answer.more, ""
-    return _lead(answer), answer.more, answer.text
+        return f"{answer.first} {answer.said}".strip(), answer.more, ""
+    lead = _lead(answer)
+    if answer.first:
+        lead = f"{answer.first} Faked ones: {lead[:1].lower()}{lead[1:]}"
+    return lead, answer.more, answer.text
 
 
 def _lead(answer: "QuestionAnswer") -> str:

@@ -19,6 +19,33 @@ class CurvePoint(NamedTuple):
     high: float
 
 
+class LeastNumber(NamedTuple):
+    """A number of real images alone that no larger one beats, with the comparisons of these against it."""
+
+    name: str
+    larger: Mapping[str, ContrastResult]
+
+
+def enough(evidence: StudyEvidence) -> str:
+    """Return from which number on no gain by more real images alone is resolved, and which gains remain possible.
+
+    These are the upper ends of the corrected intervals. Empty if the comparisons of the numbers are not all known.
+    """
+    study, numbers = evidence.study, list(axis_numbers(evidence.study))
+    least = _least(evidence, numbers) if _is_alone(study) else None
+    if least is None:
+        return ""
+    if not least.larger:
+        return f"More {study.axis} alone help up to {least.name}, the largest number (exploratory)."
+    results = list(least.larger.values())
+    most = max(0.0, *(result.high if result.higher_is_better else -result.low for result in results))
+    possible = f"{results[0].number(most)}{' points' if results[0].percent else ''}"
+    how = "" if all(result.primary for result in results) else "; exploratory"
+    return (
+        f"No gain from more than {least.name} {study.axis} alone is resolved (up to {possible} remain possible{how})."
+    )
+
+
 def how_many(evidence: StudyEvidence) -> list[str]:
     """Return whether more real images help, and per curve that is better somewhere, where, and what it is worth."""
     study, key = evidence.study, evidence.headline
@@ -36,43 +63,40 @@ def how_many(evidence: StudyEvidence) -> list[str]:
 def _alone(evidence: StudyEvidence, numbers: Mapping[str, float]) -> list[str]:
     """Return the numbers of real images alone against the baseline's, in one sentence."""
     study = evidence.study
-    if not numbers or study.versus is None or study.axis is None:
+    if not numbers or study.axis is None or study.versus is None or not _is_alone(study):
         return []
-    least, level = study.baseline[study.axis], study.baseline[study.versus]
-    if Cell(study, study.complete({}), 0).level.images not in ("real", None):
-        return []
+    base, level = study.baseline[study.axis], study.baseline[study.versus]
     results = {
         name: evidence.between(evidence.headline, _at(study, None, name), study.complete({}))
         for name in numbers
-        if name != least
+        if name != base
     }
-    said = [f"{name} {against(least, result)}" for name, result in results.items() if result is not None]
-    if not said:
-        return []
-    return [f"{level[:1].upper()}{level[1:]}, {study.axis}: {'; '.join(said)}.", *_enough(evidence, list(numbers))]
+    said = [f"{name} {against(base, result)}" for name, result in results.items() if result is not None]
+    return [f"{level[:1].upper()}{level[1:]}, {study.axis}: {'; '.join(said)}."] if said else []
 
 
-def _enough(evidence: StudyEvidence, names: Sequence[str]) -> list[str]:
-    """Return the least number of real images alone that no larger one beats, in a sentence.
+def _is_alone(study: Study) -> bool:
+    """Return whether the baseline trains on real images alone, so that its curve tells how many of them are enough."""
+    return study.versus is not None and Cell(study, study.complete({}), 0).level.images in ("real", None)
 
-    Empty where a comparison of two numbers is missing or has one seed. What the larger ones could gain at most is the
-    upper end of their corrected intervals.
+
+def _least(evidence: StudyEvidence, names: Sequence[str]) -> LeastNumber | None:
+    """Return the least number of real images alone that no larger one beats; the largest may be it.
+
+    None with less than two numbers, or where a comparison of two of them is missing or has one seed.
     """
     study, key = evidence.study, evidence.headline
-    for place, name in enumerate(names[:-1]):
-        larger = {
+    for place, name in enumerate(names if len(names) > 1 else ()):
+        pairs = {
             other: evidence.between(key, _at(study, None, other), _at(study, None, name))
             for other in names[place + 1 :]
         }
-        results = {other: result for other, result in larger.items() if result is not None and result.tested}
-        if len(results) < len(larger):
-            return []
-        if not any(result.resolved and result.better for result in results.values()):
-            ends = [result.high if result.higher_is_better else -result.low for result in results.values()]
-            most = next(iter(results.values())).number(max(0.0, *ends))
-            return [f"So {name} are enough as far as can be told: none of {_list(list(larger))} is resolved better, "
-                    f"and gains of more than {most} are excluded (exploratory)."]  # fmt: skip
-    return [f"More of them help up to the largest number, {names[-1]} (exploratory)."]
+        larger = {other: result for other, result in pairs.items() if result is not None and result.tested}
+        if len(larger) < len(pairs):
+            return None
+        if not any(result.resolved and result.better for result in larger.values()):
+            return LeastNumber(name, larger)
+    return None
 
 
 def _curves(study: Study) -> list[str]:

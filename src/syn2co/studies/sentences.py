@@ -1,7 +1,7 @@
 """One sentence per question of a study, from the comparisons and the scores of its headline."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syn2co.evaluation.scores import Score
 from syn2co.studies.best_share import best_shares
@@ -15,7 +15,7 @@ from syn2co.studies.comparisons import (
     shown,
 )
 from syn2co.studies.evidence import StudyEvidence
-from syn2co.studies.how_many import how_many
+from syn2co.studies.how_many import enough, how_many
 from syn2co.studies.results import ScoreKey
 from syn2co.studies.statistics import ONE_SEED
 
@@ -35,11 +35,13 @@ class QuestionAnswer:
     """All of them in words."""
     more: str
     """What else is known; empty if nothing is."""
+    first: str = ""
+    """What answers the question before the comparisons do: how many real images are enough; empty if nothing does."""
 
     @property
     def text(self) -> str:
         """The whole answer."""
-        return f"{self.said} {self.more}".strip()
+        return " ".join(part for part in (self.first, self.said, self.more) if part)
 
 
 def question_answers(evidence: StudyEvidence) -> dict[str, QuestionAnswer]:
@@ -49,7 +51,8 @@ def question_answers(evidence: StudyEvidence) -> dict[str, QuestionAnswer]:
     more: dict[str, Callable[[StudyEvidence], list[str]]] = {"enough": how_many, "ratio": best_shares}
     for question in dict.fromkeys(contrast.question for contrast in evidence.study.contrasts):
         texts = more[question](evidence) if question in more and evidence.tables else []
-        answers[question] = _answer(evidence, [first], [pair for pair in pairs if pair.question == question], texts)
+        answer = _answer(evidence, [first], [pair for pair in pairs if pair.question == question], texts)
+        answers[question] = replace(answer, first=enough(evidence) if question == "enough" and evidence.tables else "")
     rows = {key: table.some for key, table in evidence.tables.items()}
     transfer = transfer_scores(rows, evidence.study.protocols[0])
     trained = [pair for pair in pairs if pair.question != "random"] or pairs
