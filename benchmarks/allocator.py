@@ -67,7 +67,10 @@ def main() -> None:
         return
     preload = next((path for folder in FOLDERS if (path := Path(folder, TCMALLOC)).exists()), None)
     alone = {"SYN2CO_KEEP_MEMORY": "0"}  # else whatever trains has it kept
-    contenders = {"glibc as it is": ("as it is", alone), "glibc, freed memory kept": ("kept", {})}
+    contenders = {
+        "glibc as it is": ("as it is", alone),
+        "glibc, freed memory kept": ("kept", {"SYN2CO_KEEP_MEMORY": "1"}),
+    }
     contenders |= {"tcmalloc": ("as it is", {"LD_PRELOAD": str(preload)})} if preload else {}
     print(f"{'case':10}{'allocator':28}{'CPU s':>8}{'median':>8}{'ratio':>7}{'faults':>10}{'MiB':>7}")
     for case in given.cases.split(","):

@@ -118,24 +118,34 @@ def test_without_a_gpu_it_says_so(
 
 
 HANGS = """
-import sys, time
+import subprocess, sys, time
 sys.path.insert(0, {tools!r})
 import gpu_check
-gpu_check.LIMIT = 1.0
-gpu_check.CHECKS |= {{"flow": lambda bench: "good", "resume": lambda bench: time.sleep(120)}}
+gpu_check.LIMIT, gpu_check.LATE = 1.0, float({late})
+def hang(bench):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+    gpu_check.CHILDREN.append(child)
+    print("child", child.pid, file=sys.stderr, flush=True)
+    time.sleep(120)
+gpu_check.CHECKS |= {{"flow": lambda bench: "good", "resume": hang}}
 gpu_check.main(["--device", "cpu", "--small", "--out", {out!r}, *"--only flow --only resume --only memory".split()])
 """
 
 
-def test_a_check_that_hangs_is_named_in_the_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("late", "verdict"), [(0, "fail"), (60, "not run")])
+def test_a_check_that_hangs_is_named_in_the_table_and_its_processes_end(
+    tmp_path: Path, late: int, verdict: str
+) -> None:
     """Named defect: it was waited for until somebody ended it all, and then there was no table."""
     out, folders = tmp_path / "gpu.md", tmp_path / "tmp"
     folders.mkdir()
-    code = HANGS.format(tools=str(TOOLS), out=str(out))
+    code = HANGS.format(tools=str(TOOLS), out=str(out), late=late)
     environment = {**os.environ, "TMPDIR": str(folders), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == (verdict == "fail"), done.stderr
     rows = [line.split(" | ")[:3] for line in out.read_text().splitlines()[4:]]
-    assert [row[:2] for row in rows] == [["| flow", "pass"], ["| resume", "fail"], ["| memory", "not run"]]
-    assert rows[1][2].startswith("has not ended after ") and rows[2][2] == "resume hangs"
+    assert [row[:2] for row in rows] == [["| flow", "pass"], ["| resume", verdict], ["| memory", "not run"]]
+    assert rows[1][2].startswith("has not ended after ") and rows[2][2] == "resume has not ended"
     assert "has not ended" in " ".join(done.stdout.split()) and not list(folders.glob("syn2co-gpu-check-*"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stderr.split("child ")[1].split()[0]), 0)

@@ -46,3 +46,8 @@ def test_the_hash_of_the_files_follows_their_content_and_their_names(
     hashes = [hash_of("1", a="x = 1"), hash_of("2", a="x = 2"), hash_of("3", b="x = 1"), hash_of("4", a="x = ", b="1")]
     assert len({*hashes}) == 4 and hash_of("5", a="x = 1") == hashes[0]
     assert all(len(one) == 12 for one in hashes)
+    monkeypatch.setattr(versions, "__file__", str(tmp_path / "1" / "core" / "versions.py"))
+    (tmp_path / "1" / "core" / ".#a.py").symlink_to("somebody@somewhere")  # as an editor locks a file
+    assert source_hash.__wrapped__() == hashes[0]
+    windows = hash_of("6", a="x = 1\r\ny = 2")
+    assert windows == hash_of("7", a="x = 1\ny = 2")

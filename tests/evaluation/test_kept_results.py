@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from evaluation_folders import TINY, paint
 
 from syn2co.core import versions
 from syn2co.evaluation import evaluate as module
 from syn2co.evaluation import kept_results
 from syn2co.evaluation.evaluate import score
+from syn2co.evaluation.kept_results import NEVER_KEPT, KeptResults, _load, _packed
 from syn2co.evaluation.protocols.protocol import Protocol, ProtocolResult, Task
 from syn2co.evaluation.protocols.registry import PROTOCOLS
 from syn2co.evaluation.results import EvaluationReport
@@ -35,7 +37,7 @@ def evaluated(folder: Path, keep: Path | None, *, protocols: Sequence[str], seed
     )
     report, _ = score(
         [build_encoder(TINY, seed=1)], [str(folder / "train")], [str(folder / "test")], protocols=protocols,
-        transfer=(), settings=settings, progress=False, keep=keep,
+        transfer=(), settings=settings, progress=False, kept=KeptResults(keep),
     )  # fmt: skip
     return report
 
@@ -89,3 +91,40 @@ def test_a_folder_that_cannot_be_made_loses_no_score(folder: Path, tmp_path: Pat
     (tmp_path / "file").touch()
     report = evaluated(folder, tmp_path / "file" / "scores", protocols=["knn"])
     assert report.to_json() == evaluated(folder, None, protocols=["knn"]).to_json()
+
+
+def test_a_full_disk_loses_no_score(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named defect: torch's own writer raises RuntimeError where the disk is full, and the cell failed."""
+
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    report = evaluated(folder, tmp_path / "scores", protocols=["knn"])
+    monkeypatch.undo()
+    assert report.to_json() == evaluated(folder, None, protocols=["knn"]).to_json()
+    assert not list((tmp_path / "scores").glob("*.pt"))
+
+
+def test_what_was_kept_tells_the_seconds_that_it_took(folder: Path, tmp_path: Path) -> None:
+    kept = [KeptResults(tmp_path / "scores") for _ in range(2)]
+    settings = EvaluationSettings.parse({"device": "cpu", "workers": 0, "cache_gib": 0, "baselines": False})
+    for one in kept:
+        score(
+            [build_encoder(TINY, seed=1)], [str(folder / "train")], [str(folder / "test")], protocols=["linear"],
+            transfer=(), settings=settings, progress=False, kept=one,
+        )  # fmt: skip
+    assert kept[0].seconds == 0 and kept[1].seconds > 0
+
+
+def test_results_of_every_plain_type_come_back_and_variants_are_not_kept(tmp_path: Path) -> None:
+    """The images of variants lie in folders that may have filled since."""
+    definition = {"k": [1, 2.5, None], "by": {3: "three", 20: True}, "pair": (1, "two")}
+    one = ProtocolResult(torch.rand(3, 4), definition, "k = 1", predicted=torch.arange(4), notes=("a", "b"))
+    (tmp_path / "x.pt").write_bytes(_packed([one], 1.5))
+    loaded = _load(tmp_path / "x.pt")
+    assert loaded is not None and loaded[1] == 1.5
+    (again,) = loaded[0]
+    assert torch.equal(again.values, one.values) and torch.equal(again.predicted, one.predicted)  # type: ignore[arg-type]
+    assert (again.definition, again.setting, again.notes) == (one.definition, one.setting, one.notes)
+    assert NEVER_KEPT == ("variants",)

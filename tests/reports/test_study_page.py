@@ -15,7 +15,7 @@ from syn2co.reports.study_labels import StudyLabels
 from syn2co.reports.study_page import _range, verdicts, write_study_page
 from syn2co.reports.study_tables import against_best
 from syn2co.studies.answers import StudyAnswers, answer
-from syn2co.studies.grid import Level, Study
+from syn2co.studies.grid import Contrast, Level, Study
 from syn2co.studies.results import Cost, FailedCell, ScoreKey, StudyResults
 from syn2co.studies.statistics import holm
 
@@ -245,12 +245,37 @@ def test_the_rule_of_comparison_and_all_versions_are_told(tmp_path: Path) -> Non
     ]  # fmt: skip
     text = Text(page_of(replace(results, cells=tuple(stopped)), tmp_path)).text
     steps = sorted(cell.steps for cell in stopped if cell.steps)
-    ended = f"every run ended where its online k-NN stood still; {steps[0]:,} to {steps[-1]:,} steps."
+    ended = f"runs end where their online k-NN stands still; they took {steps[0]:,} to {steps[-1]:,} steps."
     assert f"Rule of comparison: {ended}" in text
     assert f"syn2co {stopped[-1].version} (1b6717), torch 2.14.1" in text
     unequal = [replace(cell, config={}) for cell in stopped]
     text = Text(page_of(replace(results, cells=tuple(unequal)), tmp_path)).text
     assert "Rule of comparison: none, since runs took " in text
+
+
+@pytest.mark.parametrize("odd", ["on", [1], 3, None])
+def test_a_file_of_odd_settings_and_an_odd_machine_has_a_page(tmp_path: Path, odd: object) -> None:
+    """Named defect: the page of such a cell was a traceback."""
+    results = study_pages.results()
+    cells = [
+        replace(cell, config={"online_knn": odd}, report=replace(cell.report, metadata={"machine": odd}))
+        for cell in results.cells
+    ]
+    assert "Rule of comparison: equal steps" in Text(page_of(replace(results, cells=tuple(cells)), tmp_path)).text
+
+
+def test_comparisons_of_real_images_alone_are_not_called_faked() -> None:
+    given = study_pages.study()
+    pairs = [("2000", "500"), ("8000", "500")]
+    contrasts = [
+        Contrast(
+            name=f"{one} against {other}", question="enough", one={"real images": one}, other={"real images": other}
+        )
+        for one, other in pairs
+    ]
+    answers = answer(study_pages.results(given.model_copy(update={"contrasts": tuple(contrasts)})))
+    enough = next(one for one in verdicts(answers, labels_of(answers)) if one.question.startswith("How many"))
+    assert "As planned: better in all 2 comparisons" in enough.lead
 
 
 def test_every_curve_shades_its_window_and_has_the_uninformative_line(tmp_path: Path) -> None:

@@ -447,6 +447,26 @@ def test_one_seed_or_a_missing_cell_make_no_number_enough(lacking: str) -> None:
     assert answer(results).questions["enough"].first == ""
 
 
+def test_a_number_that_the_study_leaves_out_hides_no_answer() -> None:
+    """Named defect: the answer to how many are enough was empty for good, with all planned cells finished."""
+    results = study_results({"half flow": [0, 0, 0]}, alone=(0.5, 0.5, 0.5), contrasts=[AT_500], seeds=5)
+    only = ({"images": ("half flow",)}, {"images": ("real only",), "real images": ("500", "2000")})
+    kept = [cell for cell in results.cells if cell.levels != {"images": "real only", "real images": "8000"}]
+    study = results.study.model_copy(update={"only": only})
+    text = answer(replace(results, study=study, cells=tuple(kept))).questions["enough"].first
+    assert text.startswith("No gain from more than 500 real images alone is resolved")
+
+
+def test_numbers_alone_are_compared_only_where_that_is_the_question() -> None:
+    """Named defect: every study with numbers along its axis had more comparisons to be corrected for."""
+    study = study_results({"half flow": [0, 0, 0]}, contrasts=[RATIO]).study
+    assert "8000 instead of 2000" not in [pair.name for pair in exploratory_comparisons(study)]
+    asked = study.model_copy(update={"contrasts": (AT_500,)})
+    assert "8000 instead of 2000" in [pair.name for pair in exploratory_comparisons(asked)]
+    faked = asked.model_copy(update={"baseline": {"real images": "500", "images": "half flow"}})
+    assert "8000 instead of 2000" not in [pair.name for pair in exploratory_comparisons(faked)]
+
+
 def test_one_number_of_real_images_is_not_said_to_be_enough() -> None:
     results = study_results({"half flow": [0.1]}, alone=(0.5,), numbers=(500,), contrasts=[AT_500], seeds=5)
     assert answer(results).questions["enough"].first == ""

@@ -5,6 +5,7 @@ Example:
     True
 """
 
+import contextlib
 import sys
 from functools import cache
 from hashlib import blake2b
@@ -53,6 +54,9 @@ def source_hash() -> str:
         12
     """
     package, digest = Path(__file__).parents[1], blake2b(digest_size=6)
-    for path in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).as_posix()):
-        digest.update(f"{path.relative_to(package).as_posix()} {path.stat().st_size}\n".encode() + path.read_bytes())
+    names = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
+    for name in sorted(name for name, path in names.items() if not path.name.startswith(".")):  # locks of editors
+        with contextlib.suppress(OSError):
+            content = names[name].read_bytes().replace(b"\r\n", b"\n")
+            digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()

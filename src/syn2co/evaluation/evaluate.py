@@ -52,16 +52,16 @@ def score(
     transfer: Sequence[str | Path],
     settings: EvaluationSettings,
     progress: bool,
-    keep: Path | None = None,
+    kept: KeptResults | None = None,
 ) -> tuple[EvaluationReport, dict[str, Task]]:
     """Return the scores of frozen encoders and baselines, and the first encoder's task per data set.
 
-    Arguments and errors as `syn2co.evaluate`; nothing is written but, into the folder `keep`, what each protocol found,
-    so that the same call resumes. Call it inside a `distributed.session`: all ranks share the extraction and return the
+    Arguments and errors as `syn2co.evaluate`; nothing is written but what each protocol found, by `kept`, so that the
+    same call resumes. Call it inside a `distributed.session`: all ranks share the extraction and return the
     same report.
     """
     suite = choose_suite(protocols, train, test, transfer, settings)
-    job = _Job(suite.protocols, settings, choose_device(settings.device), progress, KeptResults(keep))
+    job = _Job(suite.protocols, settings, choose_device(settings.device), progress, kept or KeptResults(None))
     named = _encoders(encoders, settings.baselines, settings.seed)
     job.notes += [*suite.notes, *_labels_used(named)]
     tasks: dict[str, Task] = {}

@@ -142,18 +142,19 @@ def verdicts(answers: "StudyAnswers", labels: StudyLabels) -> list[Verdict]:
     several = []
     for question, title in QUESTIONS.items():
         if answer := answers.questions.get(question):
-            lead, more, full = (signed(public_text(part)) for part in _texts(answer))
+            lead, more, full = (signed(public_text(part)) for part in _texts(answer, answers.results.study.versus))
             several.append(Verdict(title, lead, more, full, *_badge(answer.contrasts, len(answer.missing))))
     return several
 
 
-def _texts(answer: "QuestionAnswer") -> tuple[str, str, str]:
+def _texts(answer: "QuestionAnswer", versus: str | None) -> tuple[str, str, str]:
     """Return an answer in a line, what the study says beyond its comparisons, and the full text if it says more."""
     if len(answer.contrasts) < 2:
         return f"{answer.first} {answer.said}".strip(), answer.more, ""
     lead = _lead(answer)
     if answer.first:
-        lead = f"{answer.first} Faked ones: {lead[:1].lower()}{lead[1:]}"
+        faked = versus and all(one.one[versus] != one.other[versus] for one in answer.contrasts)
+        lead = f"{answer.first} {'Faked ones' if faked else 'As planned'}: {lead[:1].lower()}{lead[1:]}"
     return lead, answer.more, answer.text
 
 
@@ -216,13 +217,14 @@ def _kicker(answers: "StudyAnswers") -> str:
 def _rule(answers: "StudyAnswers") -> str:
     """Return in a sentence by what rule the trained cells are compared: equal steps, or until the k-NN stands still."""
     cells = [cell for cell in answers.results.cells if cell.steps]
-    patience = [(cell.config.get("online_knn") or {}).get("patience") for cell in cells]
+    knn = [cell.config.get("online_knn") for cell in cells]
+    patience = [one.get("patience") if isinstance(one, Mapping) else None for one in knn]
     steps = sorted(cell.steps for cell in cells)
     if not steps:
         return ""
     if any(patience):
-        many = "every run" if all(patience) else f"{sum(map(bool, patience))} of {plural(len(cells), 'run')}"
-        return f"Rule of comparison: {many} ended where its online k-NN stood still; {_span(steps)} steps."
+        many = "runs" if all(patience) else f"{sum(map(bool, patience))} of {plural(len(cells), 'run')}"
+        return f"Rule of comparison: {many} end where their online k-NN stands still; they took {_span(steps)} steps."
     if steps[0] < steps[-1]:
         return f"Rule of comparison: none, since runs took {_span(steps)} steps."
     return f"Rule of comparison: equal steps, {steps[0]:,} in every run, whatever images it sees."

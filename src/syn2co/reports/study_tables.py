@@ -235,10 +235,9 @@ def provenance_table(answers: "StudyAnswers", labels: StudyLabels) -> PageTable:
 
 def _versions(cell: CellResult) -> str:
     """Return the versions that decide the last bits of a cell's scores; of syn2co the state of its files too."""
-    machine = cell.report.metadata.get("machine") or {}
-    names = [name for name in ("torch", "timm", "numpy", "opencv") if name in machine]
+    names = [name for name in ("torch", "timm", "numpy", "opencv") if name in cell.machine]
     ours = f"syn2co {cell.version}{f' ({cell.source_hash})' if cell.source_hash else ''}"
-    return ", ".join([ours, *(f"{name} {machine[name]}" for name in names)])
+    return ", ".join([ours, *(f"{name} {public_text(str(cell.machine[name]))}" for name in names)])
 
 
 def _settings_hash(cell: CellResult) -> str:

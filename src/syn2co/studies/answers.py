@@ -138,8 +138,7 @@ def _unlike_machines(results: StudyResults) -> list[str]:
     """Return a sentence per library, or kind of device, that cells differ in; last bits may then differ."""
     notes = []
     for name in ("torch", "timm", "numpy", "opencv", "device"):
-        machines = (cell.report.metadata.get("machine") or {} for cell in results.cells)
-        counts = Counter(str(machine[name]) for machine in machines if name in machine)
+        counts = Counter(str(cell.machine[name]) for cell in results.cells if name in cell.machine)
         several = ", ".join(f"{count} by {value}" for value, count in sorted(counts.items()))
         notes += [f"cells were scored by different {name}: {several}"] if len(counts) > 1 else []
     return notes

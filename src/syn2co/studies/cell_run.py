@@ -14,6 +14,7 @@ from syn2co.core.versions import source_hash
 from syn2co.data.open import open_images
 from syn2co.diagnostics.doctor import doctor
 from syn2co.evaluation.evaluate import AnyEncoder, score
+from syn2co.evaluation.kept_results import KeptResults
 from syn2co.evaluation.results import EvaluationReport
 from syn2co.images.image_set import ImageSet
 from syn2co.models.encoder import build_encoder
@@ -55,12 +56,12 @@ def run_cell(job: CellJob, study: Path, folder: Path, *, progress: bool) -> Cell
         synthetic = () if made is None else (made.folder,)
         encoder = pretrain(job.config, out=folder / RUN, synthetic=synthetic, progress=progress).folder
         of_run = _of_run(encoder)
-    started = time.monotonic()
-    report = _evaluate(job, encoder, folder / SCORES, progress)
+    started, kept = time.monotonic(), KeptResults(folder / SCORES)
+    report = _evaluate(job, encoder, kept, progress)
     cost = Cost(
         training_seconds=_training_seconds(of_run.get("curves", ()), job.config.training.batch),
         generation_seconds=_generation_seconds(folder / RUN),
-        evaluation_seconds=time.monotonic() - started,
+        evaluation_seconds=time.monotonic() - started + kept.seconds,
         images_made=0 if made is None else made.images,
         processors=_processors(job),
     )
@@ -151,7 +152,7 @@ def _thinned(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _evaluate(job: CellJob, encoder: AnyEncoder, keep: Path, progress: bool) -> EvaluationReport:
+def _evaluate(job: CellJob, encoder: AnyEncoder, kept: KeptResults, progress: bool) -> EvaluationReport:
     inputs, settings = job.inputs, job.evaluation
     with distributed.session(choose_device(settings.device).type):
         report, _ = score(
@@ -162,7 +163,7 @@ def _evaluate(job: CellJob, encoder: AnyEncoder, keep: Path, progress: bool) -> 
             transfer=inputs.transfer,
             settings=settings,
             progress=progress,
-            keep=keep,
+            kept=kept,
         )
     return report
 

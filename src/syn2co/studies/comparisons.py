@@ -250,8 +250,7 @@ def primary_comparisons(study: Study) -> list[CellPair]:
 def exploratory_comparisons(study: Study) -> list[CellPair]:
     """Return every other cell against the one that has the baseline's levels of what the contrasts vary.
 
-    Where the axis has numbers, every two of the baseline's cells along it are compared, so that it can be said which
-    number is enough.
+    Where the question is how many real images are enough, every two numbers of them alone are compared.
     """
     primary = [(pair.one, pair.other) for pair in primary_comparisons(study)]
     cells = list(study.combinations())
@@ -269,8 +268,9 @@ def exploratory_comparisons(study: Study) -> list[CellPair]:
             pairs.append(
                 CellPair(", ".join([name, *(f"{factor} {levels[factor]}" for factor in kept)]), None, levels, other)
             )
+    asked = study.is_alone and any(contrast.question == "enough" for contrast in study.contrasts)
     known = [{text(pair.one), text(pair.other)} for pair in (*primary_comparisons(study), *pairs)]
-    for low, high in combinations(axis_numbers(study), 2):
+    for low, high in combinations(axis_numbers(study) if asked else (), 2):
         one, other = (study.complete({study.axis or "": name}) for name in (high, low))
         if one in cells and other in cells and {text(one), text(other)} not in known:
             pairs.append(CellPair(f"{high} instead of {low}", None, one, other))

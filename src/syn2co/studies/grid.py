@@ -137,6 +137,11 @@ class Study(Settings):
         """Return a level of every factor: those given, else the baseline's."""
         return {factor: levels.get(factor, self.baseline[factor]) for factor in self.factors}
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the baseline trains on real images alone, so that its curve tells how many of them are enough."""
+        return Cell(self, self.complete({}), 0).level.images == "real"
+
     def combinations(self) -> Iterator[Levels]:
         """Yield the levels of every cell that is not left out, in the order of the factors."""
         for names in product(*self.factors.values()):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from syn2co.studies.comparisons import ContrastResult, against, primary_comparisons
 from syn2co.studies.evidence import StudyEvidence
-from syn2co.studies.grid import Cell, Levels, Study, axis_numbers
+from syn2co.studies.grid import Levels, Study, axis_numbers
 
 
 class CurvePoint(NamedTuple):
@@ -31,8 +31,9 @@ def enough(evidence: StudyEvidence) -> str:
 
     These are the upper ends of the corrected intervals. Empty if the comparisons of the numbers are not all known.
     """
-    study, numbers = evidence.study, list(axis_numbers(evidence.study))
-    least = _least(evidence, numbers) if _is_alone(study) else None
+    study, cells = evidence.study, list(evidence.study.combinations())
+    numbers = [name for name in axis_numbers(study) if study.complete({study.axis or "": name}) in cells]
+    least = _least(evidence, numbers) if study.versus is not None and study.is_alone else None
     if least is None:
         return ""
     if not least.larger:
@@ -63,7 +64,7 @@ def how_many(evidence: StudyEvidence) -> list[str]:
 def _alone(evidence: StudyEvidence, numbers: Mapping[str, float]) -> list[str]:
     """Return the numbers of real images alone against the baseline's, in one sentence."""
     study = evidence.study
-    if not numbers or study.axis is None or study.versus is None or not _is_alone(study):
+    if not numbers or study.axis is None or study.versus is None or not study.is_alone:
         return []
     base, level = study.baseline[study.axis], study.baseline[study.versus]
     results = {
@@ -73,11 +74,6 @@ def _alone(evidence: StudyEvidence, numbers: Mapping[str, float]) -> list[str]:
     }
     said = [f"{name} {against(base, result)}" for name, result in results.items() if result is not None]
     return [f"{level[:1].upper()}{level[1:]}, {study.axis}: {'; '.join(said)}."] if said else []
-
-
-def _is_alone(study: Study) -> bool:
-    """Return whether the baseline trains on real images alone, so that its curve tells how many of them are enough."""
-    return study.versus is not None and Cell(study, study.complete({}), 0).level.images in ("real", None)
 
 
 def _least(evidence: StudyEvidence, names: Sequence[str]) -> LeastNumber | None:

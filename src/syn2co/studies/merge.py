@@ -169,11 +169,10 @@ def _once(cells: list[CellResult], notes: list[str]) -> list[CellResult]:
         kept.append(best)
         for one in several:
             if one is not best:
-                unlike = sorted(name for name, _ in settings[one.cell].items() - settings[best.cell].items())
-                by = (
-                    ", ".join(f"{name} = {settings[one.cell][name]}" for name in unlike[:3])
-                    or "other synthetic images or initial weights"
-                )
+                differing = settings[one.cell].items() ^ settings[best.cell].items()
+                names = sorted({name for name, _ in differing})[:3]
+                by = ", ".join(f"{name} = {settings[one.cell].get(name, 'none')}" for name in names)
+                by = by or "other synthetic images or initial weights"
                 notes.append(f"{text(one.levels)}, seed {one.seed}: was run with {by} too; that one is left out")
     return kept
 

@@ -62,6 +62,12 @@ class CellResult:
     source_hash: str = ""
     """Hash of syn2co's own files, which tells states of one development version apart; empty if it is not known."""
 
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """Versions and device of the evaluation; empty if the file does not tell them."""
+        machine = self.report.metadata.get("machine")
+        return machine if isinstance(machine, Mapping) else {}
+
     def score(self, protocol: str, data: str) -> Score | None:
         """Return one score, None if the cell has none of that protocol on that data set."""
         return next((row for row in self.report.rows if (row.protocol, row.data) == (protocol, data)), None)
