@@ -47,3 +47,20 @@ def test_every_target_names_a_section_and_no_run_of_the_benchmarks_loses_the_tar
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in targets.splitlines() if line.startswith("| ")]
     assert len(rows) > 10 and {row[3] for row in rows[1:]} <= {"", *module.COMMANDS}
     assert all(row[4].startswith(("met", "missed (")) for row in rows[1:])
+
+
+def test_a_section_that_is_run_again_leaves_the_others_and_the_targets(monkeypatch, tmp_path):
+    module = _load(Path(SCRIPTS[0].parent, "results.py"), monkeypatch)
+    page, before = tmp_path / "RESULTS.md", module.PAGE.read_text(encoding="utf-8")
+    page.write_text(before, encoding="utf-8")
+    monkeypatch.setattr(module, "PAGE", page)
+    monkeypatch.setattr(module, "section", lambda name, words: f"## {name}\n\nrun again\n")
+    monkeypatch.setattr(sys, "argv", ["results.py", "--only", "start"])
+    module.main()
+    old, new = (
+        {part.splitlines()[0]: part.strip() for part in text.split("\n## ")} for text in (before, page.read_text())
+    )
+    assert list(new) == list(old) and new["start"] == "start\n\nrun again"
+    assert {name: part for name, part in new.items() if name != "start"} == {
+        name: part for name, part in old.items() if name != "start"
+    }
