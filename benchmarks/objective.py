@@ -203,6 +203,7 @@ def compare(batch: int, size: int, width: int, hardest: int, negatives: int, rep
         "ours, masks off": lambda: ours(problem, bare, masks=False),
         "released algorithm": lambda: released(problem),
     }
+    _peak(problem, contenders["plain MoBY"])  # once before: what torch imports on the way is no part of it
     peaks = {name: _peak(problem, run) for name, run in contenders.items()}
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats):
