@@ -156,18 +156,20 @@ def test_an_evaluation_that_is_cut_off_resumes_after_the_last_protocol(finished:
     study, ran = tiny_study(levels, protocols=names), list[str]()
     run = begin(study, tiny_inputs(finished), tmp_path / "out")
 
-    def counted(name: str, *, leaves: bool = False) -> Protocol:
+    def counted(name: str, *, leaves: bool = False, slow: float = 0.0) -> Protocol:
         def protocol(task: Task) -> Sequence[ProtocolResult]:
             ran.append(name)
             if leaves:
                 raise KeyboardInterrupt
+            time.sleep(slow)
             return PROTOCOLS[name].run(task)
 
         return Protocol(protocol, PROTOCOLS[name].needs)
 
     folder = run.cell_folder(run.jobs[0])
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(evaluate_module, "PROTOCOLS", {name: counted(name, leaves=name == "linear") for name in names})
+        cut_off = {"knn": counted("knn", slow=3.0), "linear": counted("linear", leaves=True)}
+        patch.setattr(evaluate_module, "PROTOCOLS", cut_off)
         run_cells(run, progress=False)
     assert ran == ["knn", "linear"] and not (folder / "cell.json").exists() and (folder / "scores").exists()
     ran.clear()
@@ -179,6 +181,8 @@ def test_an_evaluation_that_is_cut_off_resumes_after_the_last_protocol(finished:
     whole = run_cells(begin(study, tiny_inputs(finished), tmp_path / "whole"), progress=False)
     reports = [[cell.report.to_json() for cell in one.cells] for one in (results, whole)]
     assert reports[0] == reports[1]
+    resumed, undisturbed = (one.cells[0].cost.evaluation_seconds for one in (results, whole))
+    assert resumed > undisturbed + 1.5, "the seconds of what was kept count"
 
 
 def test_a_failing_cell_is_written_down_and_the_rest_goes_on(
