@@ -1,6 +1,6 @@
 """Runs the speed benchmarks one after the other and writes what they print into RESULTS.md, with machine and versions.
 
-    python benchmarks/results.py [--only objective,step,...] [--lightly SITE_PACKAGES]
+    python benchmarks/results.py [--only objective,step,...] [--peers SITE_PACKAGES]
 
 Run it on a machine with nothing else to do. A section that is not run again keeps what it had. About two hours
 on two cores, half of them steps of 32 images. Benchmarks that hold memory or statistics against each other, not speed,
@@ -88,16 +88,16 @@ def section(name: str, words: list[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="names of sections, separated by commas")
-    parser.add_argument("--lightly", help="folder of site-packages in which lightly lies, for the sections of steps")
+    parser.add_argument("--peers", help="folder of site-packages with lightly, stable-pretraining and albumentations")
     given = parser.parse_args()
     wanted = given.only.split(",") if given.only else list(COMMANDS)
     before = PAGE.read_text() if PAGE.exists() else ""
     parts = {part.splitlines()[0]: f"## {part}" for part in before.split("\n## ")[1:]}
     for name in wanted:
         words = list(COMMANDS[name])
-        if words[0] == "step.py" and given.lightly:
-            words += ["--lightly", given.lightly]
-        shown = [word for word in words if word != given.lightly]
+        if words[0] in ("step.py", "views.py") and given.peers:
+            words += ["--peers", given.peers]
+        shown = [word for word in words if word != given.peers]
         parts[name] = section(name, words).replace(" ".join(words), " ".join(shown))
         body = "\n".join(parts[known].rstrip("\n") + "\n" for known in (BY_HAND, *COMMANDS) if known in parts)
         PAGE.write_text(f"{HEAD}\n{body}")

@@ -1,44 +1,37 @@
-"""Time and memory of a whole training step: ours, plain MoBY, lightly's MoCo and BYOL, side by side in one run.
+"""Time and memory of a whole training step: ours, plain MoBY and those of other libraries, side by side in one run.
 
     python benchmarks/step.py [--cases cifar10,deit-s,swin-t] [--precisions bfloat16,float32] [--batch 4] [--rounds 4]
-                              [--threads 2] [--lightly SITE_PACKAGES] [--profile] [--json]
+                              [--threads 2] [--peers SITE_PACKAGES] [--profile] [--json]
 
 One step is both views through both branches, loss, backward pass, clipping and optimizer; views lie ready in memory.
-Ours is `pretraining.loop.train` with the six kinds of synthetic negatives, and once with none. The plain step is MoBY
-in plain torch: two networks, each called once per view, one queue, AdamW, no negatives, no measurements; "released" is
-the same with the released algorithm's negatives (see objective.py), in float32 whatever ours computes in. lightly's is
-made of its parts (heads, loss, memory bank, momentum update) around the same encoder. All have the
-allocator of our runs and take turns in one process; ratios are of the CPU seconds of the fastest turns, since a busy
-machine stretches wall time. The product rate is that of a square matrix product of the same dtype, in turn with them.
-Peak is the memory of a process of its own beyond what it held before the contender was built. The contenders work on
-any device: on a GPU `tools/gpu_bench.py` times them.
+Ours is `pretraining.loop.train` with the six kinds of synthetic negatives, and once with none; the others are in
+peers.py, those of lightly and stable-pretraining where `--peers` has them. All have the allocator of our runs and take
+turns in one process; ratios are of the CPU seconds of the fastest turns, since a busy machine stretches wall time. The
+product rate is that of a square matrix product of the same dtype, in turn with them. Peak is the memory of a process of
+its own beyond what it held before the contender was built. On a GPU `tools/gpu_bench.py` times them.
 """
 
 import argparse
-import copy
 import dataclasses
+import importlib.util
 import json
 import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import torch
-from objective import released_direction
+from peers import PEERS, Contender, Step, plain, released
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch import Tensor
 
 from syn2co.data.batch import Batch
 from syn2co.data.loader import Schedule
-from syn2co.models.encoder import build_encoder
-from syn2co.models.settings import HeadSettings
-from syn2co.objective import NegativeCounts
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.loop import train
 from syn2co.pretraining.method import Syn2Co
@@ -47,7 +40,6 @@ from syn2co.pretraining.observers import SoundnessCheck
 from syn2co.pretraining.operations import count_step
 from syn2co.pretraining.recipes import recipe
 from syn2co.pretraining.run import BatchStream, Run, Schedules, TrainingState
-from syn2co.pretraining.step import AUTOCAST
 from syn2co.runtime import distributed
 from syn2co.runtime.allocator import keep_freed_memory
 from syn2co.runtime.determinism import deterministic
@@ -57,8 +49,6 @@ from syn2co.runtime.optimizer import build_optimizer
 CASES = {"cifar10": "synco-cifar10", "deit-s": "synco-deit-s", "swin-t": "synco-swin-t"}
 RATE_SIZE = 1536
 """Side of the matrices of the product rate."""
-Step = Callable[[], None]
-Contender = Callable[[Config, Tensor], Step]
 
 
 def ours(config: Config, views: Tensor) -> Step:
@@ -95,152 +85,6 @@ def ours(config: Config, views: Tensor) -> Step:
 def without_negatives(config: Config, views: Tensor) -> Step:
     """Return our step without synthetic negatives: what these cost is the rest."""
     return ours(config.with_settings("negatives=none"), views)
-
-
-class _Plain(nn.Module):
-    """Encoder, projector, and perhaps predictor, with torch's own layers."""
-
-    def __init__(self, config: Config, encoder: nn.Module, *, predictor: bool) -> None:
-        super().__init__()
-        self.encoder = encoder
-        width, heads = encoder.num_features, config.heads
-        self.projector = _head(width, heads)  # type: ignore[arg-type]
-        self.predictor = _head(heads.width, heads) if predictor else nn.Identity()
-
-    def forward(self, view: Tensor) -> Tensor:
-        return normalize(self.predictor(self.projector(self.encoder(view))).float(), dim=1)
-
-
-def _head(inputs: int, heads: HeadSettings) -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(inputs, heads.hidden), nn.BatchNorm1d(heads.hidden), nn.ReLU(), nn.Linear(heads.hidden, heads.width)
-    )
-
-
-def plain(config: Config, views: Tensor) -> Step:
-    """Return a step of MoBY in plain torch."""
-    labels = torch.zeros(views.shape[1], device=choose_device(config.machine.device)).long()
-
-    def info_nce(query: Tensor, key: Tensor, queue: Tensor) -> Tensor:
-        logits = torch.cat([(query * key).sum(1, keepdim=True), query @ queue.T], dim=1)
-        return cross_entropy(logits / config.training.temperature, labels)
-
-    return _plain_step(config, views, info_nce)
-
-
-def released(config: Config, views: Tensor) -> Step:
-    """Return the plain step with the released algorithm's negatives, in float32 as the released code trains."""
-    counts, hardest = NegativeCounts(**config.negatives.counts), config.negatives.hardest
-
-    def loss(query: Tensor, key: Tensor, queue: Tensor) -> Tensor:
-        return released_direction(query, key, queue, counts, hardest)
-
-    return _plain_step(config.with_settings("training.precision=float32"), views, loss)
-
-
-def _plain_step(config: Config, views: Tensor, contrast: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Step:
-    """Return a step of two networks, called once per view; the loss of a direction is contrast(query, key, queue)."""
-    one, two = _normalized(config, views)
-    online = _Plain(config, _backbone(config, config.encoder.drop_path), predictor=True).to(one.device).train()
-    target = _Plain(config, _backbone(config, 0.0), predictor=False).to(one.device).requires_grad_(False).train()
-    queue = normalize(torch.randn(config.queue.size, config.heads.width)).to(one.device)
-    pairs = [(p, dict(online.named_parameters())[name]) for name, p in target.named_parameters()]
-    pointer = 0
-
-    def loss_of() -> Tensor:
-        nonlocal pointer
-        q1, q2 = online(one), online(two)
-        with torch.no_grad():
-            k1, k2 = target(one), target(two)
-        with torch.autocast(one.device.type, enabled=False):
-            losses = [contrast(q, k, queue.clone()) for q, k in ((q1, k2), (q2, k1))]
-        with torch.no_grad():
-            rows = (pointer + torch.arange(2 * len(k1), device=one.device)) % len(queue)
-            pointer = (pointer + len(rows)) % len(queue)
-            fresh = torch.cat([k1, k2])
-        loss = losses[0] + losses[1]
-        queue[rows] = fresh
-        return loss
-
-    return _training(config, online, pairs, loss_of)
-
-
-def lightly_moco(config: Config, views: Tensor) -> Step:
-    """Return a symmetric step of MoCo of lightly's parts."""
-    from lightly.loss import NTXentLoss  # type: ignore[import-not-found]
-    from lightly.models.modules import MoCoProjectionHead  # type: ignore[import-not-found]
-
-    online = nn.Sequential(_backbone(config, config.encoder.drop_path))
-    online.append(MoCoProjectionHead(online[0].num_features, config.heads.hidden, config.heads.width, batch_norm=True))  # type: ignore[arg-type]
-    one, two = _normalized(config, views)
-    target = copy.deepcopy(online.to(one.device)).requires_grad_(False)
-    bank = (config.queue.size, config.heads.width)
-    loss = NTXentLoss(config.training.temperature, memory_bank_size=bank).to(one.device)
-
-    def loss_of() -> Tensor:
-        q1, q2 = online(one), online(two)
-        with torch.no_grad():
-            k1, k2 = target(one), target(two)
-        return loss(q1.float(), k2.float()) + loss(q2.float(), k1.float())
-
-    return _training(config, online, list(zip(target.parameters(), online.parameters(), strict=True)), loss_of)
-
-
-def lightly_byol(config: Config, views: Tensor) -> Step:
-    """Return a symmetric step of BYOL of lightly's parts."""
-    from lightly.loss import NegativeCosineSimilarity  # type: ignore[import-not-found]
-    from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead  # type: ignore[import-not-found]
-
-    online, heads = nn.Sequential(_backbone(config, config.encoder.drop_path)), config.heads
-    online.append(BYOLProjectionHead(online[0].num_features, heads.hidden, heads.width))  # type: ignore[arg-type]
-    one, two = _normalized(config, views)
-    target = copy.deepcopy(online.to(one.device)).requires_grad_(False)
-    predictor = BYOLPredictionHead(heads.width, heads.hidden, heads.width).to(one.device)
-    loss, pairs = NegativeCosineSimilarity(), list(zip(target.parameters(), online.parameters(), strict=True))
-
-    def loss_of() -> Tensor:
-        q1, q2 = predictor(online(one)), predictor(online(two))
-        with torch.no_grad():
-            k1, k2 = target(one), target(two)
-        return loss(q1.float(), k2.float()) + loss(q2.float(), k1.float())
-
-    return _training(config, nn.ModuleList([online, predictor]), pairs, loss_of)
-
-
-def _backbone(config: Config, drop_path: float) -> nn.Module:
-    """Return timm's network as it comes: its own drop path and its own choice of attention."""
-    import timm
-
-    known = build_encoder(config.encoder_spec, seed=config.seed).model_args
-    optional = {"drop_path_rate": drop_path} if drop_path else {}
-    return timm.create_model(config.encoder.name, num_classes=0, **{**known, **optional})
-
-
-def _normalized(config: Config, views: Tensor) -> tuple[Tensor, Tensor]:
-    encoder = build_encoder(config.encoder_spec, seed=config.seed).to(choose_device(config.machine.device))
-    return encoder.preprocess(views[0]), encoder.preprocess(views[1])
-
-
-def _training(
-    config: Config, online: nn.Module, pairs: Sequence[tuple[Tensor, Tensor]], loss_of: Callable[[], Tensor]
-) -> Step:
-    """Return the step of a plain loop: momentum update, autocast, backward pass, clipping, AdamW."""
-    optimizer = torch.optim.AdamW(online.parameters(), lr=1e-5, weight_decay=config.optimizer.weight_decay)
-    dtype, device = AUTOCAST[config.training.precision], next(online.parameters()).device.type
-
-    def step() -> None:
-        with torch.no_grad():
-            for late, early in pairs:
-                late.mul_(0.99).add_(early, alpha=0.01)
-        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
-            loss = loss_of()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(online.parameters(), config.optimizer.clip or float("inf"))
-        optimizer.step()
-        loss.item()
-
-    return step
 
 
 class Row(NamedTuple):
@@ -380,16 +224,17 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="of the cases at 224 px; cifar10 has its recipe's 128")
     parser.add_argument("--rounds", type=int, default=4, help="steps of each contender that count")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--lightly", help="folder of site-packages in which lightly lies")
+    parser.add_argument("--peers", help="folder of site-packages in which lightly, stable-pretraining or both lie")
     parser.add_argument("--profile", action="store_true", help="a table of operators per case and precision")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args()
     contenders: dict[str, Contender] = {
         "ours": ours, "ours, none": without_negatives, "plain MoBY": plain, "released": released
     }  # fmt: skip
-    if options.lightly:
-        sys.path.append(options.lightly)
-        contenders |= {"lightly MoCo": lightly_moco, "lightly BYOL": lightly_byol}
+    if options.peers:
+        sys.path.append(options.peers)
+        for package, steps in PEERS.items():
+            contenders |= steps if importlib.util.find_spec(package) else {}
     keep_freed_memory()
     cases = [
         Case(name, precision, recipe(CASES[name]).training.batch if name == "cifar10" else options.batch)

@@ -1,19 +1,22 @@
 """What a pair of views costs beside the usual torchvision-on-PIL pipeline, on one thread, both in one run.
 
-    python benchmarks/views.py [--json] [--images 64] [--rounds 5]
+    python benchmarks/views.py [--json] [--images 64] [--rounds 5] [--peers SITE_PACKAGES]
     python benchmarks/views.py --reduced        # data.decode = reduced beside full, at 500 to 4,000 px
 
 CPU times are the best of the rounds, each round the mean over the images, each image with draws of its own. At 224
 pixels from a 500 x 375 JPEG in memory, at 32 pixels from a decoded array. The usual pipeline ends with normalized
 tensors, ours with bytes that are normalized on the device, so the row "ours, normalized too" adds that work done here.
+albumentations takes its turn where `--peers` has it: on arrays by OpenCV, cropped without antialiasing.
 "ours, pair of crops" leaves out colors and blur: what a GPU that made those would leave to the CPU. Freed memory is
 kept for both pipelines, as in training.
 """
 
 import argparse
+import importlib.util
 import io
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -78,6 +81,28 @@ def usual_view(settings: ViewsSettings, view: int) -> transforms.Compose:
     )
 
 
+def albumentations_view(settings: ViewsSettings, view: int) -> Callable[[np.ndarray], object]:
+    """Return view 1 or 2 (0, 1) as albumentations makes it of an array, to a normalized tensor."""
+    import albumentations  # type: ignore[import-not-found]
+    from albumentations.pytorch import ToTensorV2  # type: ignore[import-not-found]
+
+    threshold = settings.solarize_threshold / 255
+    pipeline = albumentations.Compose(
+        [
+            albumentations.RandomResizedCrop((settings.size,) * 2, settings.crop_scale, settings.crop_ratio),
+            albumentations.HorizontalFlip(p=settings.flip),
+            albumentations.ColorJitter(*settings.color_jitter, p=settings.color_jitter_prob),
+            albumentations.ToGray(p=settings.grayscale),
+            albumentations.GaussianBlur(blur_limit=0, sigma_limit=settings.blur_sigma, p=settings.blur[view]),
+            albumentations.Solarize(threshold_range=(threshold, threshold), p=settings.solarize[view]),
+            albumentations.Normalize(MEAN, STD),
+            ToTensorV2(),
+        ],
+        seed=view,
+    )
+    return lambda image: pipeline(image=image)["image"]
+
+
 def normalize(views: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:
     """Return the views as normalized float32 [2, 3, S, S]."""
     scale = 1 / (255 * torch.tensor(STD))
@@ -130,6 +155,14 @@ def measure(
         "ours, pair": our_pair,
         "ours, normalized too": lambda index: normalize(our_pair(index)),
     }
+    if importlib.util.find_spec("albumentations"):
+        peer = [albumentations_view(settings, view) for view in (0, 1)]
+
+        def peer_pair(_: int) -> list[object]:
+            opened = our_decode()
+            return [pipeline(opened) for pipeline in peer]
+
+        stages["albumentations, pair"] = peer_pair
     return milliseconds(stages, **count)
 
 
@@ -166,7 +199,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64, help="images a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--reduced", action="store_true", help="decoding at the scale of the crops, and nothing else")
+    parser.add_argument("--peers", help="folder of site-packages in which albumentations lies")
     options = parser.parse_args()
+    if options.peers:
+        sys.path.append(options.peers)
     keep_freed_memory()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -187,6 +223,8 @@ def main() -> None:
     for times in results.values():
         times["ratio of pairs (usual / ours)"] = times["usual, pair"] / times["ours, pair"]
         times["ratio, normalized too"] = times["usual, pair"] / times["ours, normalized too"]
+        if "albumentations, pair" in times:
+            times["ratio (usual / albumentations)"] = times["usual, pair"] / times["albumentations, pair"]
     versions = {
         "torch": torch.__version__,
         "opencv": cv2.__version__,

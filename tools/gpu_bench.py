@@ -16,7 +16,8 @@ from syn2co.core import keyed_rng
 from syn2co.pretraining.config import Config
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from step import lightly_moco, ours  # type: ignore[import-not-found]
+from peers import lightly_moco  # type: ignore[import-not-found]
+from step import ours  # type: ignore[import-not-found]
 
 SHORT = (
     "training.steps=3", "training.batch=16", "negatives.start=0", "negatives.stop=null", "optimizer.warmup_epochs=0",
