@@ -6,6 +6,7 @@ python tools/reference.py --check    # exit status 1 if a page is not what the c
 
 import argparse
 import ast
+import functools
 import inspect
 import json
 import re
@@ -61,6 +62,8 @@ class Name(NamedTuple):
     """A line for each argument that the docstring explains, then what is returned and raised."""
     methods: tuple[tuple[str, str], ...]
     """Signature and first sentence of each public method, for a class."""
+    returned: tuple[tuple[str, str], ...] = ()
+    """Module and name of each class of ours that a function returns."""
 
 
 def pages() -> dict[str, str]:
@@ -206,6 +209,7 @@ def python_page() -> str:
         "without notice. Names are imported on first use, so that `import syn2co` takes milliseconds.",
     ]
     shown: dict[str, str] = {}
+    returned: dict[str, tuple[str, str]] = {}
     for package in PACKAGES:
         names = list(public_names(package))
         lines += ["", f"## {package}"]
@@ -218,7 +222,63 @@ def python_page() -> str:
             if one.home not in shown:
                 shown[one.home] = one.name
                 lines += ["", *_name(one)]
+                returned |= {f"{module}.{name}": (module, name) for module, name in one.returned}
+    lines += [
+        "",
+        "## Results",
+        "",
+        "Classes that the functions return. What is listed of them is promised, the module that defines one is not.",
+    ]
+    for home in sorted(returned.keys() - shown.keys(), key=lambda home: home.rpartition(".")[2]):
+        lines += ["", *_result(*returned[home])]
     return _page(lines)
+
+
+def _result(module: str, name: str) -> list[str]:
+    """Return the lines on a class that a function returns: its fields, properties and methods."""
+    found = _class(module, name)
+    text = re.split(r"\n\n(?:Args|Example):\n", inspect.cleandoc(ast.get_docstring(found) or ""))[0]
+    lines, fields = [f"### {name}", "", *text.splitlines()], list(_fields(found))
+    for base in (ast.unparse(base) for base in found.bases):
+        home = dict(_ours(module)).get(base)
+        fields = [*(_fields(_class(*home)) if home else ()), *fields]
+    if fields:
+        lines += ["", *(f"- `{signature}`{f': {meaning}' if meaning else ''}" for signature, meaning in fields)]
+    methods = [(signature, text) for signature, text in _methods(found) if text]
+    if methods:
+        lines += ["", *(f"- `{signature}`: {text}" for signature, text in methods)]
+    return lines
+
+
+def _fields(found: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """Yield each field of a class with the text below it."""
+    for place, node in enumerate(found.body):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not node.target.id.startswith("_"):
+            yield f"{node.target.id}: {_text(node.annotation)}", " ".join(_after(found.body, place).split())
+
+
+def _class(module: str, name: str) -> ast.ClassDef:
+    """Return the definition of a class of ours."""
+    for node in _parsed(module).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return node
+    raise SystemExit(f"{module}.{name}: is not defined there")
+
+
+def _ours(module: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield each name of our own that a module defines or imports, with the module that defines it."""
+    for node in ast.walk(_parsed(module)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("syn2co."):
+            yield from ((alias.asname or alias.name, (node.module, alias.name)) for alias in node.names)
+        elif isinstance(node, ast.ClassDef):
+            yield node.name, (module, node.name)
+
+
+@functools.cache
+def _parsed(module: str) -> ast.Module:
+    path = SOURCE.joinpath(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _anchor(name: str) -> str:
@@ -262,7 +322,10 @@ def _describe(name: str, module: str, own: str) -> Name:
     home = f"{module}.{own}"
     for place, node in enumerate(body):
         if isinstance(node, ast.FunctionDef) and node.name == own:
-            return Name(name, home, _signature(name, node), *_words(ast.get_docstring(node)), ())
+            known, returns = dict(_ours(module)), node.returns or ast.Constant(None)
+            classes = (known[at.id] for at in ast.walk(returns) if isinstance(at, ast.Name) and at.id in known)
+            words = _words(ast.get_docstring(node))
+            return Name(name, home, _signature(name, node), *words, (), tuple(classes))
         if isinstance(node, ast.ClassDef) and node.name == own:
             return Name(name, home, _class_signature(name, node), *_words(ast.get_docstring(node)), _methods(node))
         if isinstance(node, ast.Assign) and any(isinstance(at, ast.Name) and at.id == own for at in node.targets):

@@ -76,10 +76,28 @@ def test_every_public_name_has_its_line(package: str) -> None:
 
 
 def test_every_public_name_has_a_sentence() -> None:
-    for entry in re.split(r"^### ", page("python.md"), flags=re.MULTILINE)[1:]:
+    names, _, results = page("python.md").partition("\n## Results\n")
+    for entry in re.split(r"^### ", results, flags=re.MULTILINE)[1:]:
+        assert re.fullmatch(r"\w+\n\n[^-\s].*[.:].*\n", entry.partition("\n- ")[0], flags=re.DOTALL), entry[:80]
+    for entry in re.split(r"^### ", names, flags=re.MULTILINE)[1:]:
         name, _, rest = entry.partition("\n")
         sentence = rest.split("```")[2].strip().partition("\n")[0]
         assert sentence.endswith((".", ")", ":")) and len(sentence) > 20, f"{name}: {sentence!r}"
+
+
+def test_what_a_function_returns_has_its_lines() -> None:
+    """Named defect: the page named `EvaluationReport` and never said what it has."""
+    names, _, results = page("python.md").partition("\n## Results\n")
+    seen = 0
+    for name in syn2co.__all__:
+        returned = getattr(getattr(syn2co, name), "__annotations__", {}).get("return")
+        if not isinstance(returned, type) or not returned.__module__.startswith("syn2co."):
+            continue
+        if not re.search(rf"^### .*\b{returned.__name__}$", names, flags=re.MULTILINE):
+            entry = results.partition(f"### {returned.__name__}\n")[2].partition("\n### ")[0]
+            assert "- `" in entry, f"{name}: {returned.__name__}"
+            seen += 1
+    assert seen > 10
 
 
 def test_links_to_python_names_lead_somewhere() -> None:

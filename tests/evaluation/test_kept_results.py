@@ -19,7 +19,8 @@ from syn2co.evaluation.results import EvaluationReport
 from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.models.encoder import build_encoder
 
-KEPT = ("knn", "linear", "few-shot", "retrieval", "health", "robustness", "calibration", "adversarial", "fine-tune")
+KEPT = tuple(name for name in PROTOCOLS if name not in (*NEVER_KEPT, "dense"))
+"""All but `dense`, which needs masks."""
 
 
 @pytest.fixture(scope="module")

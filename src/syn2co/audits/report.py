@@ -26,8 +26,11 @@ class AuditReport:
 
     body: dict[str, Any]
     findings: tuple[Finding, ...]
+    """One verdict per check."""
     table: tuple[Row, ...]
+    """Rows of the report's table of numbers."""
     results: Results
+    """What the checks measured, from which the verdicts follow."""
 
     @property
     def images(self) -> int:

@@ -12,8 +12,11 @@ class Diagnosis:
     """All findings on a run; `text` for people, `to_json` for programs."""
 
     run: str
+    """The run's folder, as it was given."""
     summary: str
+    """How far the run is, in one line."""
     findings: tuple[Finding, ...]
+    """One per check, with its reason and what to do."""
 
     @property
     def healthy(self) -> bool:

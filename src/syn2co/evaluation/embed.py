@@ -44,7 +44,9 @@ class Embedded(NamedTuple):
     """What `embed` has written."""
 
     path: Path
+    """The Parquet file."""
     images: int
+    """Images in the file."""
     width: int
     """Width D of a feature or of a token."""
     grid: tuple[int, int] | None

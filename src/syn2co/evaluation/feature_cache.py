@@ -31,10 +31,14 @@ class CacheContent(NamedTuple):
     """Content of the cache: clean features, and tars that were fetched from a URL."""
 
     folder: Path
+    """$SYN2CO_CACHE or the user's cache folder."""
     files: int
+    """Of features."""
     nbytes: int
+    """Of the files of features."""
     tars: int
     tar_nbytes: int
+    """Of the tars."""
 
 
 def cache(*, clear: bool = False, clear_remote: bool = False) -> CacheContent:
