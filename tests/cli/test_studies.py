@@ -82,6 +82,22 @@ def test_a_preview_lists_the_cells_and_runs_nothing(tmp_path: Path, run: Run) ->
     assert lines[5].startswith("total ") and not (tmp_path / "out").exists()
 
 
+def test_a_preview_says_what_a_budget_begins_and_that_no_job_is_submitted(tmp_path: Path, run: Run) -> None:
+    """Named defect: --budget and --cluster were taken and ignored without a word."""
+    for budget, begun in {"100h": "2 of 2", "0.001s": "0 of 2"}.items():
+        code, printed, error = run(*words_of(tmp_path, WHOLE, "--dry-run", "--budget", budget))
+        assert code == 0, error
+        assert printed.splitlines()[-1] == f"the budget would begin {begun} cells, whole comparisons alone"
+    printed = run(*words_of(tmp_path, WHOLE, "--dry-run", "--cluster", "slurm"))[1]
+    assert printed.endswith("times are of this machine, not of the slurm jobs, of which none was submitted\n")
+
+
+def test_a_setting_of_the_scores_that_is_not_there_is_named_by_its_option(tmp_path: Path, run: Run) -> None:
+    code, _, error = run(*words_of(tmp_path, WHOLE, "--evaluation", "few_shot.drawz=1"))
+    assert code == 2
+    assert "--evaluation few_shot.drawz: there is no such setting; did you mean few_shot.draws?" in error
+
+
 def test_a_preview_of_a_shard_lists_its_cells_alone(finished: tuple[Path, Result], run: Run) -> None:
     code, printed, error = run(*words_of(finished[0].parent, WHOLE, "--dry-run", "--shard", "2/2"))
     assert code == 0, error

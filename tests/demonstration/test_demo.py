@@ -90,13 +90,16 @@ def test_the_two_demos_have_folders_of_their_own(monkeypatch: pytest.MonkeyPatch
     from syn2co.demonstration import faking, pretraining
 
     folders: list[Path] = []
+    failed: list[str] = []
 
     def note(out: Path, **_: object) -> SimpleNamespace:
         folders.append(out)
-        return SimpleNamespace(table=lambda: "", sentences={}, notes=())
+        return SimpleNamespace(table=lambda: "", sentences={}, notes=(), results=SimpleNamespace(failed=[*failed]))
 
     monkeypatch.setattr(pretraining, "pretraining_demo", note)
     monkeypatch.setattr(faking, "faking_demo", note)
     for words in ([], ["--pretrain-only"], ["--out", "mine"]):
         assert CliRunner().invoke(cli, ["demo", *words]).exit_code == 0
     assert folders == [Path("runs/demo"), Path("runs/demo-pretraining"), Path("mine")]
+    failed += ["a cell"]
+    assert CliRunner().invoke(cli, ["demo"]).exit_code != 0, "named defect: a demo whose cells failed ended with 0"

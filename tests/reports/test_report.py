@@ -116,6 +116,35 @@ def test_parts_of_one_study_become_one_page(tmp_path: Path) -> None:
     assert "20 of 20 runs" in pages[0].read_text(encoding="utf-8")
 
 
+def test_the_notes_of_a_study_are_printed(tmp_path: Path) -> None:
+    """Named defect: a torn cell was said on the page alone."""
+    folder = write_study(tmp_path / "a")
+    torn = next((folder / "cells").iterdir()) / "cell.json"
+    torn.write_text("{")
+    done = CliRunner().invoke(COMMANDS[0], [str(folder)])
+    assert done.exit_code == 0 and done.stdout == f"Page: {folder / 'study.html'}\n"
+    assert f"note: {torn.parent.name}/cell.json: cannot be read" in done.stderr
+
+
+def test_runs_of_a_study_are_compared_by_the_scores_of_their_cells(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Named defect: `compare cells/A/run cells/B/run` showed no scores."""
+    folders = []
+    for cell in list(study_pages.study().cells(range(1)))[:2]:
+        folder = tmp_path / "cells" / str(len(folders))
+        study_pages.cell_result(cell.levels, 0).write(folder)
+        shutil.copytree(runs / "one", folder / "run")
+        folders.append(folder / "run")
+    comparison = compare(folders)
+    table = comparison.table("Scores with 95 % intervals over test images")
+    assert table is not None and table.columns == ("score", "0/run", "1/run") and all(table.rows[0])
+    assert any(sentence.startswith("knn") and "0/run" in sentence for sentence in comparison.sentences)
+    (tmp_path / "cells" / "1" / "cell.json").write_text("{")
+    assert compare(folders).sentences == ()
+    assert "cell.json: cannot be read" in capsys.readouterr().err
+
+
 def test_different_studies_become_pages_of_their_own(tmp_path: Path) -> None:
     parts = [write_study(tmp_path / "a"), write_study(tmp_path / "b", study_pages.study(name="other", seeds=2))]
     pages = report(parts, out=tmp_path / "pages")

@@ -251,6 +251,33 @@ def test_the_rule_of_comparison_and_all_versions_are_told(tmp_path: Path) -> Non
     unequal = [replace(cell, config={}) for cell in stopped]
     text = Text(page_of(replace(results, cells=tuple(unequal)), tmp_path)).text
     assert "Rule of comparison: none, since runs took " in text
+    epochs = [replace(cell, config={"training": {"epochs": 20.0, "steps": None}}) for cell in stopped]
+    text = Text(page_of(replace(results, cells=tuple(epochs)), tmp_path)).text
+    assert (
+        f"Rule of comparison: equal epochs, 20.0 in every run, which took {steps[0]:,} to {steps[-1]:,} steps." in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("mixed", "said"),
+    [
+        ({"mode": "union", "max_real": 400, "max_synthetic": 100}, " and at most 500 distinct images."),
+        ({"mode": "union", "max_real": 500, "max_synthetic": 500}, ", whatever images it sees."),
+        ({"mode": "union", "max_real": 400, "max_synthetic": None}, ", whatever images it sees."),
+        ({"mode": "real", "max_real": 500, "max_synthetic": None}, ", whatever images it sees."),
+    ],
+)
+def test_equal_distinct_images_are_told(tmp_path: Path, mixed: dict[str, object], said: str) -> None:
+    """Where sides differ and their sum does not; the runs of one side alone are no such comparison."""
+    results = study_pages.results()
+    alone = {"mode": "real", "max_real": 500, "max_synthetic": None}
+    cells = [
+        replace(cell, config={"mix": alone if cell.levels["images"] == "real only" else mixed}, steps=3000)
+        if cell.steps else cell
+        for cell in results.cells
+    ]  # fmt: skip
+    text = Text(page_of(replace(results, cells=tuple(cells)), tmp_path)).text
+    assert f"Rule of comparison: equal steps, 3,000 in every run{said}" in text
 
 
 @pytest.mark.parametrize("odd", ["on", [1], 3, None])

@@ -508,13 +508,30 @@ def test_what_cells_differ_in_is_said() -> None:
     assert "cells took from 2,900 to 3,000 steps, and differ by that too" in notes
     assert "cells were scored by different torch: 17 by 2.13.0, 1 by 2.14.1" in notes
     assert not any("device" in note for note in notes)
-    assert not any("states" in note for note in notes), "none has a record of it"
-    files = [replace(cell, source_hash="" if number else "1b67") for number, cell in enumerate(cells)]
     version = f"syn2co {cells[0].version}"
-    assert f"cells were run by different states of {version}: 17 by one that was not recorded, 1 by 1b67" in (
-        answer(replace(results, cells=tuple(files))).notes
-    )
+    unknown = "was not recorded; there may have been several"
+    assert f"which state of {version} ran 18 of 18 cells {unknown}" in notes, "never silently taken for one"
+    for number, said in ((1, "17 of 18"), (9, "9 of 18")):
+        files = [replace(cell, source_hash="1b67" if place < number else "") for place, cell in enumerate(cells)]
+        some = answer(replace(results, cells=tuple(files))).notes
+        assert f"which state of {version} ran {said} cells {unknown}" in some
+        assert not any("different states" in note for note in some)
+    files = [replace(cell, source_hash="1b67" if place else "a00d") for place, cell in enumerate(cells)]
+    several = answer(replace(results, cells=tuple(files))).notes
+    assert f"cells were run by different states of {version}: 17 by 1b67, 1 by a00d" in several
+    assert not any("not recorded" in note for note in several)
     assert notes[-2:] == ["frost", "a set is missing (1 of 18 cells)"], "what the evaluations said"
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, False), (2, True), (4, True), (5, False)])
+def test_synthetic_negatives_compared_with_few_seeds_are_noted(seeds: int, said: bool) -> None:
+    """With one seed nothing is compared at all, and another note says so."""
+    about = AT_500.model_copy(update={"question": "negatives"})
+    gains = {"half flow": [0.0, 0.0, 0.0]}
+    notes = answer(study_results(gains, contrasts=[about], seeds=seeds)).notes
+    few = f"synthetic negatives are compared with {seeds} seeds; an effect so small asks for 5 or more"
+    assert (few in notes) is said
+    assert few not in answer(study_results(gains, contrasts=[AT_500], seeds=seeds)).notes
 
 
 def test_the_best_ratio_is_held_against_none_and_its_neighbors() -> None:

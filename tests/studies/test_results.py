@@ -94,6 +94,17 @@ def test_a_torn_file_is_left_out_and_named(tmp_path: Path, text: str) -> None:
     assert note in answer(results).notes
 
 
+@pytest.mark.parametrize("health", [{"findings": [3]}, "x", None, {"findings": [{"level": "warn"}]}, {"headline": 3}])
+def test_odd_health_is_left_out_and_named(tmp_path: Path, health: object) -> None:
+    """Named defect: one such cell took the page of the whole study with it."""
+    write(tmp_path / "s", *ALL)
+    path = next((tmp_path / "s" / "cells").glob(f"*{HALF} 1*/cell.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "health": health}))
+    results = read_study(tmp_path / "s")
+    assert kept(results) == others(f"{HALF} 1")
+    assert re.match(r".*/cell.json: cannot be read \(does not fit: health.*; it is left out$", results.notes[0])
+
+
 def test_another_format_is_left_out_and_named(tmp_path: Path) -> None:
     write(tmp_path / "s", *ALL)
     path = next((tmp_path / "s" / "cells").glob(f"*{HALF} 1*/cell.json"))
@@ -257,6 +268,7 @@ def test_another_study_is_not_merged(tmp_path: Path) -> None:
         ("", "s/study.json: is not JSON (Expecting value"),
         ("[]", "s/study.json: does not fit: input should be a valid dictionary"),
         ("{}", "s/study.json: does not fit: study: field required; restore it"),
+        ('{"format": 7, "study": {}}', "s/study.json: has format 7, this version reads 1"),
         ('{"study": {"name": "x"}}', "s/study.json: is damaged (title = dict: field required); restore it"),
     ],
 )

@@ -66,10 +66,7 @@ def study(
         [f"{name}={value}" for name, value in changes.items() if value is not None]
     )
     if dry_run:
-        from syn2co.studies.estimate import estimate_study
-        from syn2co.studies.run import begin
-
-        click.echo(estimate_study(begin(chosen, inputs, out, shard=options["shard"], write=False)).text())
+        _preview(chosen, inputs, out, options)
         return
     from syn2co.reports.study import study as run
     from syn2co.reports.study_page import QUESTIONS
@@ -84,6 +81,22 @@ def study(
     if failed := len(answers.results.failed):
         click.echo(f"{failed} cell{'s' * (failed != 1)} failed; the page says why", err=True)
         sys.exit(1)
+
+
+def _preview(chosen: Any, inputs: Any, out: Path, options: dict[str, Any]) -> None:
+    """Print what the open cells would cost, and how many of them a budget would begin."""
+    from syn2co.studies.estimate import estimate_study
+    from syn2co.studies.run import begin, cells_within
+
+    run = begin(chosen, inputs, out, shard=options["shard"], write=False)
+    estimate, budget = estimate_study(run), options["budget"]
+    click.echo(estimate.text())
+    if budget is not None:
+        expected = {job.hash: seconds for job, seconds in zip(run.open_jobs, estimate.seconds, strict=True)}
+        begun = cells_within(run, budget, expected, options["jobs"] or 1)
+        click.echo(f"the budget would begin {begun} of {len(run.open_jobs)} cells, whole comparisons alone")
+    if options["kind"] is not None:
+        click.echo(f"times are of this machine, not of the {options['kind']} jobs, of which none was submitted")
 
 
 def _cluster(kind: str | None, job: tuple[str, ...], no_wait: bool, **given: Any) -> Any:

@@ -96,12 +96,13 @@ class Settings(BaseModel):
             text = error.object[error.start : error.end]
             raise ConfigError(f"{text!a}: is half a character; give text that UTF-8 can hold") from None
 
-    def with_settings(self, assignments: str | Iterable[str]) -> Self:
+    def with_settings(self, assignments: str | Iterable[str], *, option: str = "--set") -> Self:
         """Return the settings with each "a.b=value" applied in order.
 
         Args:
             assignments: one or several, such as "queue.size=1024"; values are JSON, or else plain text. "group=name"
                 replaces the settings that a preset of the group names, and leaves its others.
+            option: that the user gave them by, for the errors.
 
         Raises:
             ConfigError: on an assignment without "=", an unknown setting or preset, or a value out of range.
@@ -109,7 +110,10 @@ class Settings(BaseModel):
         values = self.model_dump(mode="json")
         free, presets = set(_free_groups(type(self))), dict(_presets(type(self)))
         for assignment in one_or_many(assignments):
-            _assign(values, assignment, free, presets)
+            try:
+                _assign(values, assignment, free, presets)
+            except ConfigError as error:
+                raise ConfigError(str(error).replace("--set", option, 1)) from None
         return self.parse(values)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from syn2co.core.errors import StudyError
 from syn2co.core.paths import user_path
 from syn2co.core.settings import one_or_many
 
@@ -35,6 +36,7 @@ def demo(
         The page.
 
     Raises:
+        StudyError: if cells failed; the page is there and says why.
         Syn2CoError: as `study`, `generate`, `pretrain` and `evaluate`.
 
     Example:
@@ -51,6 +53,7 @@ def demo(
     out = user_path(out or ("runs/demo-pretraining" if pretrain_only else "runs/demo"))
     console, started = Console(), time.monotonic()
     settings, protocols = one_or_many(settings), one_or_many(protocols)
+    failed = 0
     if pretrain_only:
         report = pretraining_demo(out, settings=settings, protocols=protocols, progress=progress)
         console.print(report.table())
@@ -60,7 +63,9 @@ def demo(
         answered = (f"{QUESTIONS[question]} {sentence}" for question, sentence in answers.sentences.items())
         for line in (*answered, *answers.notes):
             console.print(line, highlight=False, markup=False)
-        page = out / "study.html"
+        page, failed = out / "study.html", len(answers.results.failed)
     minutes = (time.monotonic() - started) / 60
     console.print(f"{minutes:.1f} minutes. Open {page}.", markup=False, highlight=False)
+    if failed:
+        raise StudyError(f"{failed} of the demo's cells failed; the page says why")
     return page

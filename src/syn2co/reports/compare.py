@@ -1,7 +1,7 @@
 """`compare`: runs, or a study's cells, side by side in the terminal."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
@@ -59,8 +59,9 @@ class RunComparison:
 def compare(paths: str | Path | Sequence[str | Path]) -> RunComparison:
     """Return runs side by side: settings that differ, how they trained, their health, and their scores if there are.
 
-    Scores come from evaluation.json in a run's folder or beside it, under the name of the folder; their differences are
-    paired on the test images. Of study folders it returns the cells with their intervals, and the answers.
+    Scores come from evaluation.json in a run's folder or beside it, under the name of the folder, or from the cell of a
+    study that the run is of; their differences are paired on the test images. Of study folders it returns the cells
+    with their intervals, and the answers.
 
     Args:
         paths: two run folders or more, or folders of one study.
@@ -105,7 +106,7 @@ def _kind(folder: Path) -> str:
 
 def _of_runs(runs: Sequence[RunSummary]) -> RunComparison:
     names = _names(runs)
-    scores = {name: run.scores() for name, run in zip(names, runs, strict=True)}
+    scores = {name: [replace(row, encoder=name) for row in run.scores()] for name, run in zip(names, runs, strict=True)}
     tables = (_settings(names, runs), _training(names, runs), _scores(names, scores))
     return RunComparison(tuple(table for table in tables if table.rows), tuple(_differences(scores)))
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from syn2co.core.errors import ConfigError, StudyError
 from syn2co.core.paths import is_file, is_folder, user_path
+from syn2co.core.progress import note
 from syn2co.core.settings import one_or_many
 from syn2co.evaluation.stored_report import read_report
 from syn2co.pretraining.run_folder import CONFIG
 from syn2co.reports.evaluation_page import write_evaluation_page
+from syn2co.reports.page_parts import public_text
 from syn2co.reports.run_page import write_run_page
 from syn2co.reports.run_summary import EVALUATION
 from syn2co.reports.study_pictures import write_page_with_pictures
@@ -26,9 +28,9 @@ KINDS = {"study": STUDY, "run": CONFIG, "audit": AUDIT, "evaluation": EVALUATION
 def report(paths: str | Path | Sequence[str | Path], *, out: str | Path | None = None) -> list[Path]:
     """Write one page of HTML for each run, study, audit and evaluation, and return their paths.
 
-    Folders that hold parts of one study become one page. A folder that holds a run and its evaluation gets both pages.
-    The page of an audit is the one that `audit` wrote, because it shows images that the folder does not keep. Pictures
-    on the page of a study are those that `study` keeps in its folder.
+    Folders that hold parts of one study become one page; its notes are printed on standard error too. A folder that
+    holds a run and its evaluation gets both pages. The page of an audit is the one that `audit` wrote, because it shows
+    images that the folder does not keep. Pictures on the page of a study are those that `study` keeps in its folder.
 
     Args:
         paths: folders of `pretrain`, `study`, `audit --out` and `evaluate --out`, in any order.
@@ -105,7 +107,10 @@ def _grid(folder: Path) -> str:
 
 
 def _study(folders: Sequence[Path], where: Path) -> Path:
-    return write_page_with_pictures(answer(read_study(folders)), where, folders)
+    answers = answer(read_study(folders))
+    for sentence in answers.notes:
+        note(public_text(sentence))
+    return write_page_with_pictures(answers, where, folders)
 
 
 def _evaluation(folders: Sequence[Path], where: Path) -> Path:

@@ -17,6 +17,8 @@ from syn2co.evaluation.stored_report import read_report
 from syn2co.pretraining.config import Config, load_config
 from syn2co.pretraining.metrics import read_metrics
 from syn2co.pretraining.run_folder import CONFIG
+from syn2co.studies.result_files import read_cell
+from syn2co.studies.results import RESULT
 
 EVALUATION = "evaluation.json"
 
@@ -52,8 +54,17 @@ class RunSummary:
         return _flat(self.config.model_dump(mode="json", exclude={"machine": True}))
 
     def scores(self) -> list[Score]:
-        """Return the scores of this run in evaluation.json, in its folder or beside it; a damaged one is noted."""
+        """Return the scores of this run; a damaged file is noted.
+
+        They are in evaluation.json in its folder or beside it, or in the cell.json of a study beside it.
+        """
         several: list[Score] = []
+        cell = self.folder.resolve().parent / RESULT
+        if cell.is_file():
+            try:
+                several += read_cell(cell).report.rows
+            except Syn2CoError as error:
+                note(str(error))
         for folder in (self.folder, self.folder.resolve().parent):
             if (folder / EVALUATION).is_file():
                 try:

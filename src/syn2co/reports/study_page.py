@@ -31,7 +31,7 @@ from syn2co.studies.comparisons import ContrastResult
 
 if TYPE_CHECKING:
     from syn2co.studies.answers import StudyAnswers
-    from syn2co.studies.results import Cost
+    from syn2co.studies.results import CellResult, Cost
     from syn2co.studies.sentences import QuestionAnswer
 
 QUESTIONS = {
@@ -215,7 +215,7 @@ def _kicker(answers: "StudyAnswers") -> str:
 
 
 def _rule(answers: "StudyAnswers") -> str:
-    """Return in a sentence by what rule the trained cells are compared: equal steps, or until the k-NN stands still."""
+    """Return in a sentence by what rule the trained cells are compared: steps, epochs, distinct images, or the k-NN."""
     cells = [cell for cell in answers.results.cells if cell.steps]
     knn = [cell.config.get("online_knn") for cell in cells]
     patience = [one.get("patience") if isinstance(one, Mapping) else None for one in knn]
@@ -225,9 +225,35 @@ def _rule(answers: "StudyAnswers") -> str:
     if any(patience):
         many = "runs" if all(patience) else f"{sum(map(bool, patience))} of {plural(len(cells), 'run')}"
         return f"Rule of comparison: {many} end where their online k-NN stands still; they took {_span(steps)} steps."
+    distinct = _equal_distinct_images(cells)
     if steps[0] < steps[-1]:
-        return f"Rule of comparison: none, since runs took {_span(steps)} steps."
-    return f"Rule of comparison: equal steps, {steps[0]:,} in every run, whatever images it sees."
+        epochs = {str(_setting(cell, "training", "epochs")) for cell in cells}
+        by_epochs = len(epochs) == 1 and all(_setting(cell, "training", "steps") is None for cell in cells)
+        rule = "none, since runs took"
+        if by_epochs and "None" not in epochs:
+            rule = f"equal epochs, {epochs.pop()} in every run, which took"
+        return f"Rule of comparison: {rule} {_span(steps)} steps{distinct}."
+    return f"Rule of comparison: equal steps, {steps[0]:,} in every run{distinct or ', whatever images it sees'}."
+
+
+def _equal_distinct_images(cells: "Sequence[CellResult]") -> str:
+    """Return the end of a sentence if runs draw from other sides, but from one number of distinct images."""
+    sides = {"real": (0,), "synthetic": (1,)}
+    limits = [tuple(_setting(cell, "mix", name) for name in ("max_real", "max_synthetic")) for cell in cells]
+    drawn = [
+        [limit[side] for side in sides.get(str(_setting(cell, "mix", "mode")), (0, 1))]
+        for cell, limit in zip(cells, limits, strict=True)
+    ]
+    totals = {sum(parts) if all(isinstance(part, int) for part in parts) else None for parts in drawn}
+    if len(totals) > 1 or None in totals or len(set(map(tuple, drawn))) == 1:
+        return ""
+    return f" and at most {totals.pop():,} distinct images"
+
+
+def _setting(cell: "CellResult", group: str, name: str) -> Any:
+    """Return a setting of a cell's run, None if its file has none of that name."""
+    values = cell.config.get(group)
+    return values.get(name) if isinstance(values, Mapping) else None
 
 
 def _span(steps: Sequence[int]) -> str:

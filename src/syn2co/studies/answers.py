@@ -1,7 +1,7 @@
 """Answers of a study: the estimate of every cell, the contrasts with their verdicts, one sentence per question."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from syn2co.core.hints import first_names
@@ -19,6 +19,9 @@ from syn2co.studies.grid import Levels, Study, text
 from syn2co.studies.results import ScoreKey, StudyResults
 from syn2co.studies.sentences import QuestionAnswer, question_answers
 from syn2co.studies.statistics import ONE_SEED
+
+SEEDS = 5
+"""Least seeds of a comparison of synthetic negatives."""
 
 __all__ = ["CellEstimate", "ContrastResult", "StudyAnswers", "answer"]
 
@@ -92,6 +95,7 @@ def answer(results: StudyResults) -> StudyAnswers:
         *_one_seed(results),
         *_unequal_steps(results),
         *_unlike_states(results),
+        *_few_seeds(contrasts),
         *_unlike_machines(results),
         *_unscored(results),
         *_replaced(study, headline),
@@ -129,9 +133,21 @@ def _unequal_steps(results: StudyResults) -> list[str]:
 def _unlike_states(results: StudyResults) -> list[str]:
     """Return a sentence if other files of one development version ran some of the cells."""
     counts = Counter(cell.source_hash for cell in results.cells)
-    several = ", ".join(f"{count} by {name or 'one that was not recorded'}" for name, count in sorted(counts.items()))
-    version = next((cell.version for cell in results.cells), "")
-    return [f"cells were run by different states of syn2co {version}: {several}"] if len(counts) > 1 else []
+    unknown, version = counts.pop("", 0), next((cell.version for cell in results.cells), "")
+    several = ", ".join(f"{count} by {name}" for name, count in sorted(counts.items()))
+    notes = [f"cells were run by different states of syn2co {version}: {several}"] if len(counts) > 1 else []
+    if unknown:
+        run = f"{unknown} of {len(results.cells)} cells"
+        notes.append(f"which state of syn2co {version} ran {run} was not recorded; there may have been several")
+    return notes
+
+
+def _few_seeds(contrasts: Sequence[ContrastResult]) -> list[str]:
+    """Return a sentence if synthetic negatives, whose effect is small, were compared with less than five seeds."""
+    seeds = [one.difference.seeds for one in contrasts if one.question == "negatives" and one.tested]
+    if min(seeds, default=SEEDS) >= SEEDS:
+        return []
+    return [f"synthetic negatives are compared with {min(seeds)} seeds; an effect so small asks for {SEEDS} or more"]
 
 
 def _unlike_machines(results: StudyResults) -> list[str]:

@@ -137,7 +137,8 @@ def evaluation_settings(study: Study, inputs: StudyInputs) -> EvaluationSettings
     Raises:
         ConfigError: if one is unknown or out of range.
     """
-    return EvaluationSettings(baselines=False).with_settings([*study.evaluation, *inputs.evaluation])
+    own = EvaluationSettings(baselines=False).with_settings(study.evaluation)
+    return own.with_settings(inputs.evaluation, option="--evaluation")
 
 
 def weights_key(init_from: str) -> str:

@@ -16,11 +16,14 @@ def read_definition(folder: Path) -> Study:
     """Return the study whose folder this is.
 
     Raises:
-        StudyError: if it is none, or study.json is damaged.
+        StudyError: if it is none, or study.json is damaged or of another format.
     """
     path = folder / STUDY
     try:
-        return Study.parse(read_json(path, _StudyFile)["study"])
+        body = read_json(path, _StudyFile)
+        if body.get("format", FORMAT) != FORMAT:
+            raise StudyError(f"{folder.name}/{STUDY}: has format {body['format']}, this version reads {FORMAT}")
+        return Study.parse(body["study"])
     except OSError:
         raise StudyError(
             f"{folder.name}: holds no {STUDY}, so it is no study; give the --out of `syn2co study`"
@@ -79,6 +82,7 @@ def parse_cell(path: Path) -> CellResult | FailedCell:
 class _StudyFile(BaseModel):
     """JSON of study.json, as far as a reader needs it."""
 
+    format: int = FORMAT
     study: dict[str, Any]
 
 
@@ -108,6 +112,21 @@ class _CostFile(BaseModel):
     processors: str
 
 
+class _FindingFile(BaseModel):
+    """JSON of one finding of `doctor`, as far as a study shows it."""
+
+    check: str
+    level: str
+    reason: str
+
+
+class _HealthFile(BaseModel):
+    """JSON of a run's health; an untrained encoder has none."""
+
+    headline: str = ""
+    findings: list[_FindingFile] = []
+
+
 class _CellFile(BaseModel):
     """JSON of a finished cell, without its format; the scores are `report_of`'s."""
 
@@ -117,7 +136,7 @@ class _CellFile(BaseModel):
     evaluation: dict[str, Any]
     cost: _CostFile
     steps: int
-    health: dict[str, Any]
+    health: _HealthFile
     curves: list[dict[str, Any]]
     config: dict[str, Any]
     commands: list[str]

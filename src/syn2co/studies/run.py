@@ -164,6 +164,12 @@ def run_cells(
     return read_study(run.folder)
 
 
+def cells_within(run: StudyRun, budget: float, expected: Mapping[str, float], jobs: int) -> int:
+    """Return the number of open cells that a budget of seconds would begin, if they take as long as expected."""
+    queue = _Queue(run, run.open_jobs, budget, jobs, expected)
+    return sum(1 for _ in iter(queue.next, None))
+
+
 class _Queue:
     """The cells to run, handed out one by one; with a budget, a comparison is begun only if all of it fits in."""
 

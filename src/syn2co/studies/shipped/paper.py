@@ -47,4 +47,5 @@ study = Study(
         for name, question, one in COMPARED
     ),
     protocols=("linear", "syn2co", "knn", "robustness"),
+    seeds=5,
 )
