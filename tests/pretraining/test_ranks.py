@@ -153,11 +153,18 @@ def _train_unlike(config: str, out: str, situation: str) -> None:
     """As on a second machine that has other settings, packages or images than the first one."""
     import cv2
 
+    from syn2co.runtime import alike
+
+    if situation == "device" and os.environ["RANK"] == "0":
+        software = alike.software
+        alike.software = lambda device: {**software(device), "device": "cuda"}
     if os.environ["RANK"] == "1":
         values = {name: value for name, value in json.loads(config).items() if name not in ("hash", "written_by")}
         values["machine"]["log_steps"] = 7 if situation == "in step" else values["machine"]["log_steps"]
         values["queue"]["size"] = 32 if situation == "config" else values["queue"]["size"]
         values["data"]["real"] = [f"{out}-images"] if situation == "images" else values["data"]["real"]
+        if situation == "files":
+            alike.source_hash = lambda: "other"
         cv2.__version__ = "4.0" if situation == "versions" else cv2.__version__
         config = json.dumps(values)
     train(config, out)
@@ -169,6 +176,8 @@ def _train_unlike(config: str, out: str, situation: str) -> None:
         ("config", "rank 1: has another config (queue.size = 60 on rank 0, 32 on rank 1); start all ranks by the same"),
         ("in step", "rank 1: has machine.log_steps = 7, and rank 0 has 1; start all ranks by the same command"),
         ("versions", "rank 1: has opencv 4.0, and rank 0 has "),
+        ("files", "rank 1: has files of syn2co other, and rank 0 has "),
+        ("device", "rank 1: has device cpu, and rank 0 has cuda; install the same versions on all machines, and give"),
         ("images", "data.real: rank 1 has other images than rank 0 (30, or other names or sizes)"),
     ],
 )
@@ -220,6 +229,37 @@ def test_images_that_one_rank_cannot_load_end_all_of_them_with_the_state_saved(t
     assert "DataError: the disk is gone" in said(processes[1])
     assert saved_steps(run) == [2] == [metrics(run)[-1]["step"]]
     assert_same_run(_on_ranks(config, run), _on_ranks(config, tmp_path / "whole"))
+
+
+def _train_beside_a_stalled_disk_on_rank_1(config: str, out: str) -> None:
+    """The real limits, so many times shorter: a rank ends by its own words before the others take it for lost."""
+    import syn2co.data.loader as loader
+    from syn2co.runtime import process_group
+
+    process_group.TIME_OUT *= 6 / loader.PATIENCE_SECONDS
+    loader.PATIENCE_SECONDS = 6.0
+    one_view, seen = loader.one_view, list[None]()
+
+    def view(*args, **named):
+        seen.append(None)
+        if len(seen) > 2 * 4 * 3 and os.environ["RANK"] == "1":  # in the fourth step
+            time.sleep(60)
+        return one_view(*args, **named)
+
+    loader.one_view = view
+    train(config, out)
+
+
+def test_a_disk_that_stalls_on_one_rank_ends_all_of_them_with_the_state_saved(tiny, tmp_path):
+    """Named defect: both limits were ten minutes, so nothing was saved and the wrong reason was told."""
+    config, run = tiny("machine.save_steps=1000"), tmp_path / "run"
+    processes = start_ranks(2, _train_beside_a_stalled_disk_on_rank_1, config.to_json(), str(run))
+    assert [finish(process, 120) for process in processes] == [2, 2]
+    assert "DataError: the images of another rank could not be loaded; it says why" in said(processes[0])
+    assert "no batch came for " in said(processes[1]) and "see whether the disk of the images answers" in said(
+        processes[1]
+    )
+    assert saved_steps(run) == [metrics(run)[-1]["step"]]
 
 
 def _train_with_a_nan_on_rank_1(config: str, out: str) -> None:

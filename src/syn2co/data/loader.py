@@ -36,7 +36,7 @@ Keys = list[tuple[int, int]]
 Arrays = tuple[Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """A batch on its way between processes; views that lie in a slot are its number."""
 AS_IT_IS = Codec()
-PATIENCE_SECONDS = 600.0
+PATIENCE_SECONDS = 480.0
 """Longest wait for loading processes that live."""
 _MAKING = threading.RLock()  # held while a thread makes views
 _HELD = threading.local()  # by a fork
@@ -232,7 +232,7 @@ def batches(
 
     Raises:
         DataError: if an image that was readable before training no longer is, or the loading processes cannot be
-            started, die, or give nothing for ten minutes.
+            started, die, or give nothing for eight minutes.
         Interrupted: after a signal.
     """
     forks = sys.platform == "linux"

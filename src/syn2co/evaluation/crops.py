@@ -24,7 +24,7 @@ CropTransform = Callable[[Crop, int], Crop]
 """(crop, index of the image) -> crop of the same shape; a function of its arguments alone, called by many threads."""
 THREADS = "syn2co-decode"
 _AHEAD = 2  # batches that are decoded before they are asked for
-PATIENCE_SECONDS = 600.0
+PATIENCE_SECONDS = 480.0
 """Time that the images of a task may take before their disk counts as stalled."""
 _PART = 16  # images of one task of a thread: small, so that a first batch or an interrupt waits briefly
 
@@ -76,7 +76,7 @@ def crop_batches(
     to a GPU. Close the generator to end the threads: tasks under way are finished, the others dropped.
 
     Raises:
-        DataError: if an image that was readable when the set was opened no longer is, or none is read for ten minutes.
+        DataError: if an image that was readable when the set was opened no longer is, or none comes for eight minutes.
         Interrupted: after a signal that `Interrupts` remembers.
     """
     try:

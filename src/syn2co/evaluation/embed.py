@@ -30,6 +30,7 @@ from syn2co.models.load import load_encoder
 from syn2co.models.provenance import source_name
 from syn2co.models.tokens import token_grid
 from syn2co.runtime import distributed
+from syn2co.runtime.alike import refuse_unlike, refuse_unlike_software
 from syn2co.runtime.device import choose_device
 
 if TYPE_CHECKING:
@@ -110,10 +111,17 @@ def embed(
     _check(path, force)
     device = choose_device(settings.device)
     with distributed.session(device.type):
+        refuse_unlike_software(device)
         network = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, branch=branch)
         width, grid = token_grid(network) if tokens else (network.width, None)
         workers, share = decoding_threads(settings.workers), settings.max_broken_share
         opened = distributed.main_first(lambda: open_images(images, workers=workers, max_broken_share=share))
+        refuse_unlike(
+            lambda: {
+                "weights": encoder_hash(network), "images": opened.fingerprint, "tokens": tokens,
+                "precision": settings.precision, "batch_size": settings.batch_size,
+            }
+        )  # fmt: skip
         table = _Table(opened, _sources(images), width, grid, _metadata(network, opened, settings.precision))
         rows = stream(
             network, opened, tokens=tokens, device=device, precision=settings.precision,

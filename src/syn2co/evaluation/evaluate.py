@@ -22,6 +22,7 @@ from syn2co.evaluation.bootstrap import DRAWS, Interval, interval_of
 from syn2co.evaluation.crops import decoding_threads
 from syn2co.evaluation.data_sets import size_notes
 from syn2co.evaluation.feature_cache import GIB, FeatureCache
+from syn2co.evaluation.features import encoder_hash
 from syn2co.evaluation.kept_results import KeptResults
 from syn2co.evaluation.near_overlap import near_overlap
 from syn2co.evaluation.protocols.protocol import NotApplicable, ProtocolResult, Task
@@ -37,6 +38,7 @@ from syn2co.models.encoder import Encoder
 from syn2co.models.load import load_encoder
 from syn2co.models.provenance import source_name
 from syn2co.runtime import distributed
+from syn2co.runtime.alike import refuse_unlike, refuse_unlike_software
 from syn2co.runtime.determinism import describe
 from syn2co.runtime.device import choose_device
 
@@ -62,11 +64,14 @@ def score(
     """
     suite = choose_suite(protocols, train, test, transfer, settings)
     job = _Job(suite.protocols, settings, choose_device(settings.device), progress, kept or KeptResults(None))
+    _refuse_unlike_ranks(job, [data.name for data in suite.data])
     named = _encoders(encoders, settings.baselines, settings.seed)
+    refuse_unlike(lambda: {f"weights of {name}": encoder_hash(encoder) for name, encoder in named.items()})
     job.notes += [*suite.notes, *_labels_used(named)]
     tasks: dict[str, Task] = {}
     for data in suite.data:
         splits = _open_splits(data, suite.protocols, settings)
+        _refuse_other_images(data, splits)
         job.notes += [f"{data.name}: {note}" if data.name else note for note in splits.notes]
         if data.published is not None:
             job.notes += [f"{data.name}: {note}" for note in data.published.notes]
@@ -110,6 +115,19 @@ class _Job:
         ]
 
 
+def _refuse_unlike_ranks(job: _Job, data: Sequence[str]) -> None:
+    """Refuse ranks with other software, settings, protocols or data sets than rank 0: they would mix two answers."""
+    refuse_unlike_software(job.device)
+    settings = job.settings.model_dump(mode="json", exclude={"device", "workers", "cache_gib", "data_root", "variants"})
+    variants = sorted(job.settings.variants)
+    refuse_unlike(lambda: {"protocols": job.protocols, "data sets": data, **settings, "variants": variants})
+
+
+def _refuse_other_images(data: DataSet, splits: Splits) -> None:
+    """Refuse ranks with other images than rank 0."""
+    refuse_unlike(lambda: {f"images of {data.name or 'the evaluation'}": splits.fingerprint})
+
+
 def _encoders(given: Sequence[AnyEncoder], baselines: bool, seed: int) -> dict[str, nn.Module]:
     """Return every encoder of the table under a name of its own."""
     if not given:
@@ -135,7 +153,8 @@ def _open_splits(data: DataSet, protocols: Sequence[str], settings: EvaluationSe
     """Return both sides of a data set, checked to be different: test images that were stored again are counted."""
     splits = _both_sides(data, protocols, settings)
     threads = decoding_threads(settings.workers)
-    notes = near_overlap(splits.train, splits.test, settings.max_overlap, threads=threads)
+    with distributed.ending_together():  # every rank reads all images, and one may have a slower disk
+        notes = near_overlap(splits.train, splits.test, settings.max_overlap, threads=threads)
     return replace(splits, notes=(*splits.notes, *notes))
 
 

@@ -11,7 +11,6 @@ from syn2co.core.cpus import available_cpus
 from syn2co.core.errors import ConfigError, DataError
 from syn2co.core.files import public_path
 from syn2co.core.progress import Stages, note
-from syn2co.core.versions import package_versions, python_version
 from syn2co.data.loader import Schedule
 from syn2co.data.training_data import TrainingData, open_training_data
 from syn2co.models.depthwise import use_plain_depthwise
@@ -25,6 +24,7 @@ from syn2co.pretraining.run import Method, Schedules, TrainingState, long_warmup
 from syn2co.pretraining.run_folder import QUARANTINE, first_difference, prepare_run_folder, restore, write_mix
 from syn2co.pretraining.supervised import Supervised, unused_settings
 from syn2co.runtime import distributed
+from syn2co.runtime.alike import SAME_COMMAND, refuse_unlike, refuse_unlike_software
 from syn2co.runtime.checkpoint import Checkpoint
 from syn2co.runtime.determinism import describe
 from syn2co.runtime.optimizer import build_optimizer
@@ -55,7 +55,7 @@ def prepare_run(
         DataError: if the images are missing, too broken, or not those that the run began with.
         CheckpointError: if the folder's checkpoints are damaged.
     """
-    _refuse_unlike_ranks(config)
+    _refuse_unlike_ranks(config, device)
     config, weights = with_initial_weights(config, folder, trust=trust)
     checkpoint = prepare_run_folder(folder, config)
     data = _open(config, folder, progress)
@@ -111,33 +111,18 @@ def _kernels(model: torch.nn.Module, checkpoint: Checkpoint | None) -> dict[str,
     return kernels
 
 
-def _refuse_unlike_ranks(config: Config) -> None:
-    """Refuse ranks with another config or other versions than rank 0, which would train something else in silence."""
-    versions = {"Python": python_version(), **package_versions("torch", "timm", "numpy", "cv2")}
-    everyone = distributed.all_gather_objects((versions, config))
-    for rank, (others, other) in enumerate(everyone):
-        for name, (value, first) in _in_step(other, everyone[0][1]).items():
-            if value != first:
-                raise ConfigError(
-                    f"rank {rank}: has {name} = {value}, and rank 0 has {first}; start all ranks by the same command"
-                )
-        for name, version in everyone[0][0].items():
-            if others[name] != version:
-                raise ConfigError(
-                    f"rank {rank}: has {name} {others[name]}, and rank 0 has {version}; install the same versions on "
-                    "all machines"
-                )
-        if other.hash != everyone[0][1].hash:
-            difference = first_difference(everyone[0][1], other, words=("on rank 0", f"on rank {rank}"))
-            raise ConfigError(f"rank {rank}: has another config ({difference}); start all ranks by the same command")
-
-
-def _in_step(*configs: Config) -> dict[str, tuple[Any, ...]]:
-    """Return what is no part of a config's hash and yet decides when ranks talk to each other, of each config."""
+def _refuse_unlike_ranks(config: Config, device: torch.device) -> None:
+    """Refuse ranks with another config or other software than rank 0, which would train something else in silence."""
+    refuse_unlike_software(device)
+    # No part of a config's hash, and yet it decides when ranks talk to each other.
     names = ("log_steps", "save_steps", "save_minutes", "keep")
-    values = {f"machine.{name}": tuple(getattr(config.machine, name) for config in configs) for name in names}
-    weights = tuple(config.init_from and public_path(config.init_from) for config in configs)
-    return {**values, "init_from": weights}
+    in_step = {f"machine.{name} =": getattr(config.machine, name) for name in names}
+    refuse_unlike(lambda: {**in_step, "init_from =": config.init_from and public_path(config.init_from)})
+    everyone = distributed.all_gather_objects(config)
+    for rank, other in enumerate(everyone):
+        if other.hash != everyone[0].hash:
+            difference = first_difference(everyone[0], other, words=("on rank 0", f"on rank {rank}"))
+            raise ConfigError(f"rank {rank}: has another config ({difference}); {SAME_COMMAND}")
 
 
 def _total_steps(config: Config, steps_per_epoch: int) -> int:

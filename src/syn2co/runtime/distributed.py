@@ -175,17 +175,20 @@ def main_first(make: Callable[[], T]) -> T:
 def ending_together() -> Iterator[None]:
     """End the block on every rank if one of them has an error of its images in it, or a signal.
 
+    The ranks wait for each other as long as it takes, once they have left the block: one may have slower images.
+
     Raises:
         Syn2CoError: of this rank's block, or a DataError if it is another rank's.
         Interrupted: after a signal that `Interrupts` remembers.
     """
     error = None
-    try:
-        yield
-    except signals.Interrupted:
-        pass
-    except Syn2CoError as raised:
-        error = raised
+    with _waiting_for_all() if active() else contextlib.nullcontext():
+        try:
+            yield
+        except signals.Interrupted:
+            pass
+        except Syn2CoError as raised:
+            error = raised
     status = largest(FAILED if error else signals.received())
     if error is not None:
         error.one_rank = error.one_rank or active()

@@ -24,8 +24,8 @@ joined = False
 """Whether this process has been in a process group."""
 _POLL = 0.1
 """Seconds between two looks of a rank that waits for the first one."""
-TIME_OUT = timedelta(minutes=10)
-"""Time that a collective waits for a rank before it counts as lost."""
+TIME_OUT = timedelta(minutes=15)
+"""Time that a collective waits for a rank before it counts as lost; far above `PATIENCE_SECONDS` of a rank's images."""
 _ANSWER = 3.0
 """Seconds that the ranks have to say that they are there, once one is lost, or to end by the same words."""
 
@@ -202,7 +202,7 @@ def _failed(this_rank: int, error: RuntimeError) -> TrainingError:
     reason = str(error).strip().partition("\n")[0]
     failed = TrainingError(
         f"rank {this_rank}: the ranks are there, and cannot talk to each other ({reason}); fix that, and run the same "
-        "command again: it resumes from the last checkpoint"
+        "command again: a run resumes from its last checkpoint"
     )
     failed.one_rank = True
     return failed
@@ -213,7 +213,7 @@ def _lost(this_rank: int, missing: list[int]) -> TrainingError:
     subject = f"rank {missing[0]} is" if len(missing) == 1 else f"ranks {', '.join(map(str, missing))} are"
     error = TrainingError(
         f"rank {this_rank}: {subject if missing else 'another rank is'} gone or does not answer; see what it says, and "
-        "run the same command again: it resumes from the last checkpoint"
+        "run the same command again: a run resumes from its last checkpoint"
     )
     error.one_rank = True
     return error
