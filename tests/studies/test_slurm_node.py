@@ -1,9 +1,12 @@
 """The real SLURM of one node that studies are tested on: jobs, arrays, requeue, submitit, and nothing left behind."""
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cloudpickle
 import pytest
@@ -65,6 +68,35 @@ def test_submitit_maps_a_function(executor: submitit.AutoExecutor) -> None:
     jobs = executor.map_array(lambda value: (value**2, sys.executable), [2, 3, 4])
     wait_until(lambda: all(job.done() for job in jobs))
     assert [job.result() for job in jobs] == [(4, sys.executable), (9, sys.executable), (16, sys.executable)]
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="needs two cores")
+def test_a_cell_has_all_its_cores_where_tasks_are_bound(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named defect: srun gave the task of a job one core, since it no longer reads --cpus-per-task of sbatch."""
+    from syn2co.studies.cluster import _executor
+
+    monkeypatch.setenv("SLURM_CPU_BIND", "cores")
+    run: Any = SimpleNamespace(folder=tmp_path, study=SimpleNamespace(name="cores"))
+    executor = _executor(run, "slurm", None, 2, {"cpus_per_task": 2, "slurm_setup": ["export SETUP=mine"]})
+    job = executor.submit(lambda: (len(os.sched_getaffinity(0)), os.environ["SETUP"]))
+    wait_until(job.done)
+    assert job.result() == (2, "mine")
+
+
+def test_the_script_of_the_documentation_goes_back_into_the_queue_once_its_run_has_saved(
+    slurm: Path, tmp_path: Path
+) -> None:
+    """With a run that takes its time to save. Named defect: after the signal the job had failed, and stayed so."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
+    (last,) = re.findall(r"&\n(trap .*\nwait .*\n)```", page)
+    run, saved, again = tmp_path / "run.sh", tmp_path / "saved", tmp_path / "again"
+    run.write_text(f"trap 'sleep 1; touch {saved}; exit 143' TERM; touch {tmp_path}/begun; sleep 100 & wait")
+    job = submit(f"[ $SLURM_RESTART_COUNT ] && [ -e {saved} ] && touch {again} && exit\nsrun bash {run} &\n{last}")
+    wait_until((tmp_path / "begun").exists)
+    command("scancel", "--signal=USR1", "--batch", job)
+    wait_until(again.exists)
 
 
 def test_submitit_resumes_a_preempted_callable_from_its_checkpoint(

@@ -99,6 +99,11 @@ def run_on_cluster(
     return read_study(run.folder)
 
 
+SETUP = "slurm_setup"
+ALL_CORES = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK'
+"""srun no longer reads what sbatch was given, from SLURM 22.05 on: where it binds tasks, one core would do all."""
+
+
 def _executor(
     run: StudyRun, cluster: Cluster, jobs: int | None, minutes: int | None, options: Mapping[str, Any]
 ) -> "AutoExecutor":
@@ -125,7 +130,7 @@ def _executor(
                 f"--cluster slurm: this machine has no {missing}; call it where SLURM is, or use --cluster local"
             )
     executor = AutoExecutor(run.folder / LOGS, cluster=cluster, slurm_max_num_timeout=MAX_TIMEOUTS)
-    given = {name: value for name, value in options.items() if name != "slurm_additional_parameters"}
+    given = {name: value for name, value in options.items() if name not in ("slurm_additional_parameters", SETUP)}
     more = options.get("slurm_additional_parameters", {})
     if not isinstance(more, Mapping):
         raise StudyError(f'slurm_additional_parameters = {more}: must be an object, such as {{"nice": 10}}')
@@ -138,6 +143,7 @@ def _executor(
                 "stderr_to_stdout": True,
                 "slurm_array_parallelism": jobs,
                 "slurm_additional_parameters": requeue,
+                SETUP: [ALL_CORES, *options.get(SETUP, ())],
                 **given,
             }  # fmt: skip
         )
