@@ -1,6 +1,7 @@
 """Time and memory of the nearest neighbors beside a plain blocked search and faiss, side by side in one run.
 
     python benchmarks/knn.py [--json] [--bank 131072] [--queries 2000] [--width 384] [--k 200] [--rounds 3]
+                             [--peers SITE_PACKAGES]
 
 The full size is --bank 1280000, the training images of ImageNet: 2 GB of features. Contenders take turns. "plain" goes
 through the bank in blocks of 16,384 rows: product, `topk` of the block, `topk` of both. faiss (faiss-cpu's IndexFlatIP,
@@ -114,7 +115,9 @@ def main() -> None:
     sizes = (("bank", 131_072), ("queries", 2000), ("width", 384), ("k", 200), ("rounds", 3), ("threads", 1))
     for name, default in sizes:
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--peers", help="folder of site-packages in which faiss lies")
     options = parser.parse_args()
+    sys.path += [options.peers] if options.peers else []
     torch.set_num_threads(options.threads)
     bank, queries = features(options.bank, options.width, 0), features(options.queries, options.width, 1)
     contenders: dict[str, Search] = {
@@ -125,7 +128,13 @@ def main() -> None:
     if (search := faiss_search(bank, queries, options.k, options.threads)) is not None:
         contenders["faiss, flat"] = search
     found = measure(contenders, options.rounds)
-    setup = {**vars(options), "cores": os.cpu_count(), "torch": torch.__version__, "equal_to_plain": agreement}
+    setup = {
+        **vars(options),
+        "peers": bool(options.peers),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "equal_to_plain": agreement,
+    }
     if options.json:
         print(json.dumps({"contenders": found, **setup}, indent=1))
         return

@@ -1,13 +1,16 @@
 """The steps that ours is held against: plain MoBY, the released one, and those of lightly and stable-pretraining.
 
-Each takes a config and two views, and returns a step that works on any device. The plain step is MoBY in plain torch:
-two networks, each called once per view, one queue, AdamW, no negatives, no measurements. "released" is the same with
-the released algorithm's negatives (see objective.py), in float32 whatever ours computes in. lightly's steps are made of
-its parts (heads, loss, memory bank) around the same encoder; stable-pretraining's is its MoCo v3, which has no queue,
-with our heads' widths and its own momentum update.
+Each takes a config and two views, and returns a step; all but the released one work on any device. The plain step is
+MoBY in plain torch: two networks, each called once per view, one queue, AdamW, no negatives, no measurements.
+"released" is the same with the released algorithm's negatives (see objective.py), in float32 whatever ours computes in.
+lightly's steps are made of its parts (heads, loss, memory bank) around the same encoder; stable-pretraining's is its
+MoCo v3, which has no queue, with our heads' widths and its own momentum update.
 """
 
+import contextlib
 import copy
+import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -140,6 +143,7 @@ def lightly_byol(config: Config, views: Tensor) -> Step:
 
 def stable_moco(config: Config, views: Tensor) -> Step:
     """Return a step of stable-pretraining's MoCo v3."""
+    import_peers()
     from stable_pretraining.methods.mocov3 import MoCov3  # type: ignore[import-not-found]
 
     one, two = _normalized(config, views)
@@ -156,6 +160,14 @@ def stable_moco(config: Config, views: Tensor) -> Step:
         method.projector.update_teacher()
 
     return _training(config, method, momentum, lambda: method(one, two).loss)
+
+
+def import_peers() -> None:
+    """Import the packages of peers that are there, so that no step's memory counts that; their logs go to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        for module in ("lightly.loss", "stable_pretraining.methods.mocov3"):
+            if importlib.util.find_spec(module.partition(".")[0]):
+                importlib.import_module(module)
 
 
 PEERS: dict[str, dict[str, Contender]] = {

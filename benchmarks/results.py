@@ -8,6 +8,7 @@ are not among them.
 """
 
 import argparse
+import importlib.metadata
 import os
 import platform
 import re
@@ -69,6 +70,13 @@ def machine() -> str:
     return f"{model[1] if model else platform.processor()}, {cores} cores ({', '.join(flags)}); {versions}"
 
 
+def peers(folder: str) -> str:
+    """Return the versions of the peers in a folder of site-packages."""
+    known = {one.metadata["Name"].lower(): one.version for one in importlib.metadata.distributions(path=[folder])}
+    names = ("lightly", "stable-pretraining", "albumentations", "faiss-cpu")
+    return "".join(f", {name} {known[name]}" for name in names if name in known)
+
+
 def section(name: str, words: list[str]) -> str:
     """Run a benchmark and return its part of the page."""
     started, load = time.monotonic(), os.getloadavg()[0]
@@ -82,7 +90,8 @@ def section(name: str, words: list[str]) -> str:
     day = time.strftime("%Y-%m-%d")
     said = f"`python benchmarks/{' '.join(words)}`, {day}, {seconds:.0f} s, load {load:.1f} at its start."
     picture = f"\n{PICTURES[name]}" if name in PICTURES else ""
-    return f"## {name}\n\n{said}\n\n{machine()}\n\n```\n{done.stdout.strip()}\n```\n{picture}"
+    others = peers(words[words.index("--peers") + 1]) if "--peers" in words else ""
+    return f"## {name}\n\n{said}\n\n{machine()}{others}\n\n```\n{done.stdout.strip()}\n```\n{picture}"
 
 
 def main() -> None:
@@ -95,9 +104,9 @@ def main() -> None:
     parts = {part.splitlines()[0]: f"## {part}" for part in before.split("\n## ")[1:]}
     for name in wanted:
         words = list(COMMANDS[name])
-        if words[0] in ("step.py", "views.py") and given.peers:
+        if words[0] in ("step.py", "views.py", "knn.py") and given.peers:
             words += ["--peers", given.peers]
-        shown = [word for word in words if word != given.peers]
+        shown = ["SITE_PACKAGES" if word == given.peers else word for word in words]
         parts[name] = section(name, words).replace(" ".join(words), " ".join(shown))
         body = "\n".join(parts[known].rstrip("\n") + "\n" for known in (BY_HAND, *COMMANDS) if known in parts)
         PAGE.write_text(f"{HEAD}\n{body}")

@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
-from peers import PEERS, Contender, Step, plain, released
+from peers import PEERS, Contender, Step, import_peers, plain, released
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -177,6 +177,8 @@ def peak(make: Contender, case: Case, threads: int) -> int:
     """Return the bytes that two steps take at their peak beyond those that this process holds now."""
     import timm  # noqa: F401  contenders import it when they are built, and it is no part of their step
 
+    if make in {step for steps in PEERS.values() for step in steps.values()}:
+        import_peers()
     torch.set_num_threads(threads)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = make(case.config, case.views())

@@ -81,8 +81,8 @@ def usual_view(settings: ViewsSettings, view: int) -> transforms.Compose:
     )
 
 
-def albumentations_view(settings: ViewsSettings, view: int) -> Callable[[np.ndarray], object]:
-    """Return view 1 or 2 (0, 1) as albumentations makes it of an array, to a normalized tensor."""
+def albumentations_view(settings: ViewsSettings, view: int, *, tensor: bool) -> Callable[[np.ndarray], object]:
+    """Return view 1 or 2 (0, 1) as albumentations makes it of an array, to bytes or to a normalized tensor."""
     import albumentations  # type: ignore[import-not-found]
     from albumentations.pytorch import ToTensorV2  # type: ignore[import-not-found]
 
@@ -95,8 +95,7 @@ def albumentations_view(settings: ViewsSettings, view: int) -> Callable[[np.ndar
             albumentations.ToGray(p=settings.grayscale),
             albumentations.GaussianBlur(blur_limit=0, sigma_limit=settings.blur_sigma, p=settings.blur[view]),
             albumentations.Solarize(threshold_range=(threshold, threshold), p=settings.solarize[view]),
-            albumentations.Normalize(MEAN, STD),
-            ToTensorV2(),
+            *([albumentations.Normalize(MEAN, STD), ToTensorV2()] if tensor else []),
         ],
         seed=view,
     )
@@ -156,13 +155,14 @@ def measure(
         "ours, normalized too": lambda index: normalize(our_pair(index)),
     }
     if importlib.util.find_spec("albumentations"):
-        peer = [albumentations_view(settings, view) for view in (0, 1)]
+        for name, tensor in (("pair", False), ("normalized", True)):
+            peer = [albumentations_view(settings, view, tensor=tensor) for view in (0, 1)]
 
-        def peer_pair(_: int) -> list[object]:
-            opened = our_decode()
-            return [pipeline(opened) for pipeline in peer]
+            def peer_pair(_: int, peer: list[Callable[[np.ndarray], object]] = peer) -> list[object]:
+                opened = our_decode()
+                return [pipeline(opened) for pipeline in peer]
 
-        stages["albumentations, pair"] = peer_pair
+            stages[f"albumentations, {name}"] = peer_pair
     return milliseconds(stages, **count)
 
 
@@ -224,7 +224,9 @@ def main() -> None:
         times["ratio of pairs (usual / ours)"] = times["usual, pair"] / times["ours, pair"]
         times["ratio, normalized too"] = times["usual, pair"] / times["ours, normalized too"]
         if "albumentations, pair" in times:
-            times["ratio (usual / albumentations)"] = times["usual, pair"] / times["albumentations, pair"]
+            for name in ("pair", "normalized too"):
+                peer = "albumentations, pair" if name == "pair" else "albumentations, normalized"
+                times[f"albumentations / ours, {name}"] = times[peer] / times[f"ours, {name}"]
     versions = {
         "torch": torch.__version__,
         "opencv": cv2.__version__,

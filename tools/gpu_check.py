@@ -301,7 +301,7 @@ def memory(bench: Bench) -> str:
 
 CHECKS: dict[str, Callable[[Bench], str]] = {
     "float32": partial(like_the_cpu, precision="float32", loss=1e-3, gradient=1e-2),
-    "bfloat16": partial(like_the_cpu, precision="bfloat16", loss=2e-2, gradient=1.0),
+    "bfloat16": partial(like_the_cpu, precision="bfloat16", loss=2e-2, gradient=0.5),
     "compiled": compiled,
     "resume": resume,
     "two-ranks": two_ranks,
@@ -351,9 +351,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=CHECKS, metavar="NAME", help=f"one of {', '.join(CHECKS)}")
     parser.add_argument("--out", type=Path, help="Markdown file for the table")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--peers", type=Path, help="folder of site-packages in which lightly lies")
     parser.add_argument("--small", action="store_true", help="tiny encoders")
     parser.add_argument("--as-rank", nargs=2, type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    sys.path += [str(given.peers)] if given.peers else []
     if given.as_rank:
         as_rank(*given.as_rank)
         return 0
