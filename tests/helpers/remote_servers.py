@@ -32,6 +32,8 @@ class WebServer:
     """Times that it does."""
     stalls: int = 0
     """Bodies of which nothing comes."""
+    trickles: bool = False
+    """Whether a body comes byte after byte, as long as somebody waits."""
     secret: str = ""
     """Text without which a request is answered by 403."""
     lies: int = 0
@@ -105,6 +107,11 @@ def _handler(server: WebServer) -> type[BaseHTTPRequestHandler]:
                 server.bye.wait(5)
                 self.close_connection = True
                 return
+            if server.trickles:
+                for byte in data:
+                    self.wfile.write(bytes([byte]))
+                    if server.bye.wait(0.02):
+                        return
             cut = server.cut_at is not None and server.cuts > 0 and start + len(data) > server.cut_at
             server.cuts -= cut
             self.wfile.write(data[: max(0, (server.cut_at or 0) - start)] if cut else data)

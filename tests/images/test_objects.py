@@ -101,6 +101,31 @@ def test_a_server_that_fails_is_named_and_nothing_half_is_used(
     assert "SECRET" not in str(caught.value) and not list(tmp_path.glob("*/data.tar"))
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_server_that_trickles_is_not_waited_for_without_end(
+    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranges: bool
+) -> None:
+    """Named defect: without ranges it had no limit, and with them it was said that no byte had come."""
+    monkeypatch.setattr(store, "PART_SECONDS", 0.3)
+    monkeypatch.setitem(store.tried.__kwdefaults__, "seconds", 0.3)
+    server.trickles, server.ranges = True, ranges
+    with pytest.raises(
+        DataError, match=r"cannot be fetched in 3 tries \(it was not done in 0\.3 seconds, so its server or"
+    ):
+        fetched(server, tmp_path)
+    assert not list(tmp_path.glob("*/data.tar"))
+
+
+def test_an_object_that_is_read_whole_has_its_time_for_each_part(
+    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large object on a slow but steady server takes longer than a part may, and arrives."""
+    monkeypatch.setattr(store, "PART_SECONDS", 0.5)
+    monkeypatch.setattr(store, "LEAST", 1)
+    server.files, server.trickles, server.ranges = {"/a.tar": DATA[:60]}, True, False
+    assert fetched(server, tmp_path) == DATA[:60]
+
+
 @pytest.mark.parametrize("shift, cut", [(1, 0), (0, 1)])
 def test_a_server_that_sends_other_parts_is_read_whole(server: WebServer, tmp_path: Path, shift: int, cut: int) -> None:
     server.shift, server.shorter = shift, cut
@@ -391,7 +416,9 @@ def test_a_name_that_is_looked_up_for_ever_is_no_answer(tmp_path: Path, monkeypa
     monkeypatch.setattr(store, "PAUSES", ())
     monkeypatch.setattr(store, "STALLED_SECONDS", 0.1)
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    with pytest.raises(DataError, match=r"cannot be fetched in 1 tries \(no byte came for 0.1 seconds"):
+    with pytest.raises(
+        DataError, match=r"cannot be fetched in 1 tries \(it was not done in 0.2 seconds, so its server or the network"
+    ):
         fetch_objects(["http://host.invalid/a.tar"], tmp_path)
     assert not ended.is_set() and "fetch" not in {thread.name for thread in threading.enumerate()}
     end.set()

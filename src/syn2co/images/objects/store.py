@@ -15,7 +15,8 @@ T = TypeVar("T")
 STALLED_SECONDS = 30
 """Seconds without a byte after which a connection of HTTP or S3 counts as stalled."""
 PART_SECONDS = 600
-"""Seconds for a part of any store: 14 kB a second."""
+"""Seconds for a part of any store, and for `LEAST` bytes of an object that is read whole: 14 kB a second."""
+LEAST = 8 * 2**20
 PAUSES = (0.5, 2.0, 8.0)
 """Seconds before each further try."""
 _VERSIONS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "updated", "mtime", "created")
@@ -53,6 +54,10 @@ NO_ANSWER = (Unanswered, Denied)
 
 class CutOff(Exception):
     """Fewer or more bytes came than the object has."""
+
+
+class TooSlow(Exception):
+    """A call was not done in the seconds that are its argument."""
 
 
 @asynccontextmanager
@@ -182,13 +187,16 @@ async def read_whole(store: Any, remote: RemoteObject, write: Callable[[int, byt
     """
 
     async def read() -> None:
-        offset = 0
-        async with _response(store, _address(store, remote.url), {}) as response:
+        offset = due = 0
+        async with _in_time(PART_SECONDS) as limit, _response(store, _address(store, remote.url), {}) as response:
             async for block in response.content.iter_chunked(2**20):
                 if offset + len(block) > remote.size:
                     raise CutOff
                 write(offset, block)
                 offset += len(block)
+                if offset >= due + LEAST:
+                    due = offset
+                    limit.reschedule(asyncio.get_running_loop().time() + PART_SECONDS)
         if offset != remote.size:
             raise CutOff
 
@@ -216,6 +224,23 @@ async def _response(store: Any, url: str, headers: dict[str, str]) -> AsyncItera
         yield response
 
 
+@asynccontextmanager
+async def _in_time(seconds: float | None) -> AsyncIterator[asyncio.Timeout]:
+    """Run the block for so many seconds at most, which it may change; None is no limit.
+
+    Raises:
+        TooSlow: when they are over; a TimeoutError is of a connection on which nothing comes.
+    """
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            yield limit
+    except TimeoutError:
+        if limit.expired():
+            raise TooSlow(seconds) from None
+        raise
+
+
 async def tried(url: str, call: Callable[[], Awaitable[T]], *, seconds: float | None = PART_SECONDS) -> T:
     """Return what a call to a store gives, tried again after a failure that may pass.
 
@@ -224,7 +249,7 @@ async def tried(url: str, call: Callable[[], Awaitable[T]], *, seconds: float | 
     """
     for pause in (*PAUSES, None):
         try:
-            async with asyncio.timeout(seconds):
+            async with _in_time(seconds):
                 return await call()
         except (NoRanges, DataError):
             raise
@@ -253,6 +278,11 @@ def _judged(error: Exception) -> tuple[str, type[DataError]]:
         return f"status {status}: {reason}", Unanswered if passes else Denied if status in (401, 403) else DataError
     if "TimeoutError" in kinds or "ReadTimeoutError" in kinds or "ConnectTimeoutError" in kinds:
         return f"no byte came for {STALLED_SECONDS} seconds; try again, it goes on where it stopped", Unanswered
+    if isinstance(error, TooSlow):
+        return (
+            f"it was not done in {error.args[0]:g} seconds, so its server or the network is too slow; try again later",
+            Unanswered,
+        )
     if isinstance(error, CutOff) or "ClientPayloadError" in kinds:
         return "fewer or more bytes came than the object has; try again, or ask whoever runs the server", Unanswered
     if "NoCredentialsError" in kinds:
