@@ -74,7 +74,7 @@ def test_hours_are_operations_over_the_rate_of_the_data_sheet() -> None:
     assert (one.steps, one.epochs, one.images) == (1000, 100.0, 5120)
     assert (
         "1,000 steps of 512 images, 100 epochs of 5,120" in one.text()
-        and "20% of 312 TFLOP/s (a100, bfloat16)" in one.text()
+        and "20% of 312 TFLOP/s (a100, bfloat16; the rate by its data sheet, the share assumed)" in one.text()
     )
     assert f"{one.images_per_second * (VIEW_SECONDS + VIEW_PIXEL_SECONDS * 224**2):.1f} cores per GPU" in one.text()
 
@@ -96,7 +96,13 @@ def test_a_small_network_is_as_fast_as_its_kernels_start(tiny: Tiny) -> None:
     kernels = count_step(tiny()).kernels
     assert one.seconds == eight.seconds == pytest.approx(1000 * kernels * HOST_SECONDS)
     assert halves.seconds == pytest.approx(2 * one.seconds)
-    assert f"the host starts {kernels:,} kernels per step, 10 us each, longer than 50% of 67" in one.text()
+    assert (
+        f"the host starts {kernels:,} kernels per forward and backward pass, 10 us each, longer than 50% of 67"
+        in one.text()
+    )
+    assert "the share assumed" in one.text() and "no GPU was timed" in one.text()
+    assert "ms per image from a JPEG of 500 x 375 on one core of an AMD EPYC, more from larger files" in one.text()
+    assert "disk: the checkpoints that are kept, and one more while it is saved" in one.text()
 
 
 def test_kernels_grow_with_layers_alone(tiny: Tiny) -> None:

@@ -48,6 +48,7 @@ SHARE = {"bfloat16": 0.2, "float32": 0.5, "float64": 0.5}
 """Share of a data sheet's rate that a step is assumed to reach; measured on no GPU."""
 HOST_SECONDS = 1e-5
 """Time in which the host starts a kernel, an assumption too: a small network cannot be faster."""
+FILES = "from a JPEG of 500 x 375 on one core of an AMD EPYC, more from larger files"
 VIEW_SECONDS, VIEW_PIXEL_SECONDS = 1e-4, 3.6e-8
 """What a core takes for an image's two views, and more for each pixel of a view's square: 1.9 ms at 224 from a JPEG of
 500 x 375, 0.14 at 32 from memory (benchmarks/views.py, one core of an AMD EPYC)."""
@@ -261,7 +262,9 @@ def _plan(
         recomputing=bool(available) and memory > available and _fits_recomputing(config, gpus, available),
         assumptions=(
             *assumptions,
-            "memory: weights, gradients, moments, what autograd saves of a micro-batch, 1 GB of libraries",
+            "memory: weights, gradients, moments, what autograd saves of a micro-batch, 1 GB of libraries; a CPU keeps "
+            "freed memory and takes more",
+            "disk: the checkpoints that are kept, and one more while it is saved",
         ),
         untimed=untimed,
     )
@@ -302,14 +305,15 @@ def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tup
     rate, share, kernels = getattr(KINDS[kind], precision), SHARE[precision], training.micro_batches * count.kernels
     computing = training.batch * count.flops / (gpus * share * rate * 1e12)
     speed = training.batch / max(computing, kernels * HOST_SECONDS)
-    basis = f"{share:.0%} of {rate:g} TFLOP/s ({kind}, {precision}), by its data sheet"
+    basis = f"{share:.0%} of {rate:g} TFLOP/s ({kind}, {precision}; the rate by its data sheet, the share assumed)"
     if precision != training.precision:
         basis += f" (it only emulates {training.precision})"
     if kernels * HOST_SECONDS > computing:
-        basis = f"the host starts {kernels:,} kernels per step, {1e6 * HOST_SECONDS:g} us each, longer than {basis}"
+        host = f"{kernels:,} kernels per forward and backward pass, {1e6 * HOST_SECONDS:g} us each"
+        basis = f"the host starts {host}, longer than {basis}"
     view = VIEW_SECONDS + VIEW_PIXEL_SECONDS * config.views.size**2  # type: ignore[operator]
     cores = f"{speed / gpus * view:.1f} cores per GPU, {1e3 * view:.1f} ms per image"
-    return speed, f"{basis}, and no loss between GPUs", f"{reading}: {cores}"
+    return speed, f"{basis}, and no loss between GPUs; no GPU was timed", f"{reading}: {cores} {FILES}"
 
 
 def _measured(config: Config, count: StepCount) -> float:
