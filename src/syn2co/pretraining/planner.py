@@ -57,6 +57,8 @@ TRIAL_IMAGES, MOST_TRIAL_IMAGES = "builtin:photos:labeled", 2048
 TRIAL_FLOPS = 5e10
 """Least operations of a step that is timed on a CPU, in up to 128 images: with less, a small encoder is timed too slow
 (32 images on two threads: by half)."""
+LEAST_TRIAL = 4
+"""Least images of a step that is timed on a CPU."""
 MOST_TRIAL_FLOPS, WORTH = 5e12, 100
 """Operations of the timed steps that a CPU does in about a minute, and how much longer than they a run must be to be
 worth an estimate."""
@@ -191,10 +193,12 @@ def forecast(config: Config, out: Path, ranks: int = 1) -> RunEstimate | None:
     images = config.mix.epoch_images or _epoch_images(config)
     if images < config.training.batch:  # the run will refuse that in its own words
         return None
-    length, steps = _length(config, images)
+    (length, steps), batch = _length(config, images), config.training.batch
+    if steps * batch < WORTH * STEPS * min(LEAST_TRIAL, batch // config.training.micro_batches):
+        return None  # whatever a step takes, and without the second that counting its operations does
     count = count_step(config)
     trial = STEPS * _trial_batch(config, count)
-    if steps * config.training.batch < WORTH * trial:
+    if steps * batch < WORTH * trial:
         return None
     if ranks > 1:
         return _plan(config, count, length, steps, None, ranks, untimed="steps are timed in one process alone")
@@ -335,7 +339,7 @@ def _trial_batch(config: Config, count: StepCount) -> int:
     if not _on_cpu(config):
         return min(MOST_TRIAL_IMAGES, config.training.batch // config.training.micro_batches)
     enough = max(16, min(128, int(TRIAL_FLOPS / count.flops)))
-    return min(config.training.batch, enough, max(4, int(MOST_TRIAL_FLOPS / (STEPS * count.flops))))
+    return min(config.training.batch, enough, max(LEAST_TRIAL, int(MOST_TRIAL_FLOPS / (STEPS * count.flops))))
 
 
 def _memory(count: StepCount, rows: int) -> float:
