@@ -36,7 +36,7 @@ def take_steps(case: str, batch: int, steps: int, threads: int, keep: bool) -> T
     if keep:
         from syn2co.runtime.allocator import keep_freed_memory
 
-        keep_freed_memory()  # before torch is imported, as every command does
+        keep_freed_memory()  # before the first tensor, as in every command that computes
     import torch
     from step import Case, ours
 

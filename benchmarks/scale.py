@@ -6,6 +6,7 @@ Each point is a process of its own, forked, on one thread: the CPU seconds of th
 second's, and the peak of the process above what it began with (Linux). Points come smallest first, and none is begun
 after `--seconds` of CPU time in all.
 The exponent is the slope of log time over log size through the larger half of the points: 1 is linear, 2 quadratic.
+That of memory is given from `LEAST` MiB on: below, what a first call touches of the libraries decides it.
 FOLDER gets scale.svg: CPU seconds as a line, MiB as a dashed one.
 """
 
@@ -241,22 +242,28 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def exponent(points: Sequence[Point]) -> float:
-    """Return the slope of log time over log size through the larger half of the points, two at least."""
+LEAST = 40.0
+"""MiB at the largest size from which on an exponent of memory is given."""
+
+
+def exponent(points: Sequence[Point], axis: int = 1) -> float:
+    """Return the slope of log time (memory with axis 2) over log size through the larger half of the points."""
     last = points[-max(2, (len(points) + 1) // 2) :]
-    sizes, seconds = (np.log([point[axis] for point in last]) for axis in (0, 1))
-    return float(np.polyfit(sizes, seconds, 1)[0])
+    sizes, values = np.log([point[0] for point in last]), np.log([point[axis] or 1 for point in last])
+    return float(np.polyfit(sizes, values, 1)[0])
 
 
 def table(results: dict[str, list[Point]]) -> str:
     """Return the results as a Markdown table."""
-    rows = ["| what | sizes | CPU s | MiB more at the largest | exponent |", "|---|---|---|---|---|"]
+    titles = "| what | sizes | CPU s | MiB more at the largest | exponent | of memory |"
+    rows = [titles, "|---|---|---|---|---|---|"]
     for name, points in results.items():
         sizes, seconds = (
             " · ".join(texts) for texts in zip(*((f"{p.size:,}", f"{p.seconds:.3g}") for p in points), strict=True)
         )
         slope = f"{exponent(points):.2f}" if len(points) > 1 else ""
-        rows.append(f"| {SERIES[name].title} | {sizes} | {seconds} | {points[-1].memory:.0f} | {slope} |")
+        memory = f"{exponent(points, 2):.2f}" if len(points) > 1 and points[-1].memory >= LEAST else ""
+        rows.append(f"| {SERIES[name].title} | {sizes} | {seconds} | {points[-1].memory:.0f} | {slope} | {memory} |")
     return "\n".join(rows)
 
 
@@ -298,14 +305,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=200, help="no point is begun after so many CPU seconds")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    results = {}
+    results, left_out = {}, []
     for name in arguments.only.split(",") if arguments.only else SERIES:
         series, given = SERIES[name], arguments.sizes
         sizes = [int(size) for size in given.split(",")] if given else series.sizes
         points = [measure(series, size) for size in sizes if sum(os.times()[:4]) < arguments.seconds]
         results |= {name: points} if points else {}
+        left_out += [f"{series.title} at {size:,}" for size in sizes[len(points) :]]
     arguments.out.mkdir(parents=True, exist_ok=True)
     plot(results, arguments.out / "scale.svg")
+    if left_out:
+        print(f"Not measured, the time was over: {'; '.join(left_out)}.\n")
     print(
         f"{table(results)}\n\nOne thread of {os.cpu_count()} cores; torch {torch.__version__}, NumPy {np.__version__}."
     )
