@@ -270,6 +270,24 @@ def test_a_rank_that_is_frozen_while_others_wait_for_it_is_named(tmp_path):
     assert "rank 0: rank 1 is gone or does not answer; see what it says" in (tmp_path / "0").read_text()
 
 
+def _die_while_others_wait(folder: str) -> None:
+    process_group._SILENCE, process_group._SIGN = timedelta(seconds=1), 0.1
+    with (
+        pytest.raises(TrainingError) as caught, distributed.session("cpu"), distributed.ending_together()
+    ):  # fmt: skip
+        if os.environ["RANK"] == "1":
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+    (Path(folder) / os.environ["RANK"]).write_text(str(caught.value))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signal")
+def test_a_rank_that_dies_while_others_wait_for_it_is_named_long_before_the_time_out(tmp_path):
+    processes = start_ranks(2, _die_while_others_wait, str(tmp_path))
+    assert [finish(process, 60) for process in processes] == [0, -9]
+    assert "rank 0: rank 1 is gone or does not answer; see what it says" in (tmp_path / "0").read_text()
+
+
 def _told_to_leave(folder: str) -> None:
     if os.environ["RANK"] == "1":
         return

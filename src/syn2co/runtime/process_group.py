@@ -31,6 +31,8 @@ _ANSWER = 3.0
 
 _SIGN = 2.0
 """Seconds between the signs of life of a rank that others wait for."""
+_SILENCE = timedelta(minutes=1)
+"""Time without a further sign after which such a rank counts as lost."""
 
 
 @contextlib.contextmanager
@@ -127,7 +129,7 @@ def wait_for(store: Any, key: str, this_rank: int, end: float = inf, *, other: i
 
     Raises:
         TrainingError: after the time `end`, or once that rank gives no sign for the time-out: rank 0, in which the
-            store lies, by answering, the others by `signs_of_life`.
+            store lies, by answering, the others by `signs_of_life`, of which none may be late by more than `_SILENCE`.
     """
     over, heard, last = Event(), time.monotonic(), None
 
@@ -140,7 +142,9 @@ def wait_for(store: Any, key: str, this_rank: int, end: float = inf, *, other: i
             time.sleep(_POLL)
 
     def go_on(_: float) -> None:
-        if time.monotonic() > min(end, heard + TIME_OUT.total_seconds()):
+        begun = other and last  # it has given signs, so it has not only come late
+        patience = min(_SILENCE, TIME_OUT) if begun else TIME_OUT
+        if time.monotonic() > min(end, heard + patience.total_seconds()):
             raise _lost(this_rank, [other])
 
     try:
