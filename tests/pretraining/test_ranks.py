@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -205,19 +206,28 @@ def test_a_rank_that_is_killed_ends_the_others_with_one_sentence(tiny, tmp_path)
     assert sentence.startswith("TrainingError: rank 0: rank 1 is gone or does not answer; see what it says")
 
 
-def _train_without_a_disk_on_rank_1(config: str, out: str) -> None:
+def _before_views_of_rank_1(after: int, act: Callable[[], object]) -> None:
+    """Let rank 1 act before each view that it makes after so many."""
     import syn2co.data.loader as loader
-    from syn2co.core.errors import DataError
 
     one_view, seen = loader.one_view, list[None]()
 
     def view(*args, **named):
         seen.append(None)
-        if len(seen) > 2 * 8 and os.environ["RANK"] == "1":  # in the third step: two views of four images a step
-            raise DataError("the disk is gone")
+        if len(seen) > after and os.environ["RANK"] == "1":
+            act()
         return one_view(*args, **named)
 
     loader.one_view = view
+
+
+def _train_without_a_disk_on_rank_1(config: str, out: str) -> None:
+    from syn2co.core.errors import DataError
+
+    def fail() -> None:
+        raise DataError("the disk is gone")
+
+    _before_views_of_rank_1(2 * 8, fail)  # in the third step: two views of four images a step
     train(config, out)
 
 
@@ -238,15 +248,7 @@ def _train_beside_a_stalled_disk_on_rank_1(config: str, out: str) -> None:
 
     process_group.TIME_OUT *= 6 / loader.PATIENCE_SECONDS
     loader.PATIENCE_SECONDS = 6.0
-    one_view, seen = loader.one_view, list[None]()
-
-    def view(*args, **named):
-        seen.append(None)
-        if len(seen) > 2 * 4 * 3 and os.environ["RANK"] == "1":  # in the fourth step
-            time.sleep(60)
-        return one_view(*args, **named)
-
-    loader.one_view = view
+    _before_views_of_rank_1(2 * 4 * 3, lambda: time.sleep(60))  # in the fourth step
     train(config, out)
 
 
@@ -256,9 +258,8 @@ def test_a_disk_that_stalls_on_one_rank_ends_all_of_them_with_the_state_saved(ti
     processes = start_ranks(2, _train_beside_a_stalled_disk_on_rank_1, config.to_json(), str(run))
     assert [finish(process, 120) for process in processes] == [2, 2]
     assert "DataError: the images of another rank could not be loaded; it says why" in said(processes[0])
-    assert "no batch came for " in said(processes[1]) and "see whether the disk of the images answers" in said(
-        processes[1]
-    )
+    assert "no batch came for " in said(processes[1])
+    assert "see whether the disk of the images answers" in said(processes[1])
     assert saved_steps(run) == [metrics(run)[-1]["step"]]
 
 
