@@ -1,10 +1,12 @@
 """Images per second and memory that `syn2co estimate` says of this machine, and that a run then takes.
 
     python benchmarks/planner.py [--recipes synco-cifar10,demo] [--steps 48] [--threads 1] [--rounds 2] [--batch N]
+        [--images FOLDER]
 
-Both are of wall time, so nothing else should run beside. Estimate and run take turns; the run is of the built-in
-photographs, with the window of synthetic negatives open, and its speed is that of all but the first quarter of its
-steps. The speed should be within 25 %. Memory is the peak of the run's process, and includes images that it keeps.
+Both are of wall time, so nothing else should run beside. Estimate and run take turns. The estimate times some steps on
+the built-in photographs; the run is of them too, or of the images of a folder, with the window of synthetic negatives
+open, and its speed is that of all but the first quarter of its steps. The speed should be within 25 %. Memory is the
+peak of the run's process, and includes images that it keeps.
 """
 
 import argparse
@@ -23,18 +25,18 @@ from syn2co.pretraining.recipes import recipe
 IMAGES = "builtin:photos:train"
 
 
-def taken(name: str, steps: int, settings: list[str]) -> tuple[float, float]:
+def taken(name: str, steps: int, settings: list[str], images: str) -> tuple[float, float]:
     """Return the images per second of a run of some steps, and the peak of its process in MB."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_taken, (name, steps, settings))
+        return pool.apply(_taken, (name, steps, settings, images))
 
 
-def _taken(name: str, steps: int, settings: list[str]) -> tuple[float, float]:
+def _taken(name: str, steps: int, settings: list[str], images: str) -> tuple[float, float]:
     open_window = ["negatives.start=0", "optimizer.warmup_epochs=0", "machine.tensorboard=false"]
     length = [f"training.steps={steps}", f"machine.log_steps={max(1, steps // 4)}"]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         out = pretrain(
-            name, out=Path(folder, "run"), real=IMAGES, settings=[*settings, *open_window, *length], progress=False
+            name, out=Path(folder, "run"), real=images, settings=[*settings, *open_window, *length], progress=False
         ).folder
         records = read_metrics(out)
         status = Path("/proc/self/status").read_text()  # getrusage may tell the peak of the process that began this one
@@ -49,6 +51,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--batch", type=int, help="training.batch, in place of the recipe's")
+    parser.add_argument("--images", default=IMAGES, help="folder of images that the runs are of")
     given = parser.parse_args()
     settings = [f"machine.threads={given.threads}"]
     settings += [] if given.batch is None else [f"training.batch={given.batch}"]
@@ -56,7 +59,7 @@ def main() -> None:
     for name in given.recipes.split(","):
         for _ in range(given.rounds):
             said = estimate(recipe(name).with_settings(settings), images=4480)
-            speed, peak = taken(name, given.steps, settings)
+            speed, peak = taken(name, given.steps, settings, given.images)
             speeds = f"{said.images_per_second:10.1f}{speed:10.1f}{speed / said.images_per_second:15.2f}"
             print(f"{name:18}{given.threads:7}{speeds}{said.memory / 1e6:10.0f}{peak:8.0f}", flush=True)
 

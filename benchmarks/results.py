@@ -2,9 +2,9 @@
 
     python benchmarks/results.py [--only objective,step,...] [--peers SITE_PACKAGES]
 
-Run it on a machine with nothing else to do. A section that is not run again keeps what it had. About two hours
-on two cores, half of them steps of 32 images. Benchmarks that hold memory or statistics against each other, not speed,
-are not among them.
+Run it on a machine with nothing else to do. A section that is not run again keeps what it had. About three hours
+on two cores: an hour of steps of 32 images, half an hour of large audits. Benchmarks that hold memory or statistics
+against each other, not speed, are not among them.
 """
 
 import argparse
@@ -21,10 +21,12 @@ from syn2co.core.versions import package_versions
 
 FOLDER = Path(__file__).resolve().parent
 PAGE = FOLDER / "RESULTS.md"
+STEP_OF_32 = ["step.py", "--threads", "1", "--batch", "32", "--rounds", "2"]
 COMMANDS = {
     "objective": ["objective.py", "--cpu-time", "--threads", "1"],
     "step": ["step.py", "--threads", "1", "--profile"],
-    "step of 32 images": ["step.py", "--threads", "1", "--cases", "deit-s,swin-t", "--batch", "32", "--rounds", "2"],
+    "step of 32 images": [*STEP_OF_32, "--cases", "deit-s,swin-t", "--precisions", "bfloat16"],
+    "step of 32 images in float32": [*STEP_OF_32, "--cases", "deit-s", "--precisions", "float32"],
     "allocator": ["allocator.py", "--cases", "deit-s,swin-t,cifar10", "--batch", "8", "--rounds", "2"],
     "data wait": ["data_wait.py"],
     "planner": ["planner.py"],
@@ -34,7 +36,8 @@ COMMANDS = {
     "reduced": ["views.py", "--reduced"],
     "extraction": ["extraction.py", "--images", "128", "--rounds", "3"],
     "knn": ["knn.py"],
-    "scale": ["scale.py", "--out", "."],
+    "scale": ["scale.py", "--out", ".", "--seconds", "600"],
+    "whole audits": ["scale.py", "--only", "audit", "--sizes", "2000,10000,50000,200000", "--seconds", "6000"],
 }
 BY_HAND = "targets"
 """The section that no benchmark writes."""

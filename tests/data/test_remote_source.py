@@ -92,6 +92,23 @@ def test_objects_of_s3_are_listed_by_a_pattern(
     assert "SECRET" not in told and not any(b"SECRET" in path.read_bytes() for path in tmp_path.rglob("*.json"))
 
 
+def test_an_object_of_s3_of_which_nothing_comes_is_named(
+    server: WebServer, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that answers what an object is and then stalls; half of an object is fetched further later on."""
+    for name, value in {"ACCESS_KEY_ID": "AKIA", "SECRET_ACCESS_KEY": "SECRET", "ENDPOINT_URL": server.url}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setattr(store, "STALLED_SECONDS", 0.3)
+    url, server.stalls = "s3://set/0 a.tar", 99
+    with pytest.raises(DataError, match=r"^s3://set/0 a\.tar: cannot be fetched in 1 tries \(no byte came for 0.3 sec"):
+        open_images(url, cache_dir=tmp_path)
+    server.stalls, server.cut_at, server.cuts = 0, 10_000, 99
+    with pytest.raises(DataError, match=r"^s3://set/0 a\.tar: cannot be fetched in 1 tries"):
+        open_images(url, cache_dir=tmp_path)
+    server.cut_at = None
+    assert same(open_images(url, cache_dir=tmp_path), open_images(shards[0], cache_dir=tmp_path))
+
+
 @pytest.mark.parametrize("url, message", [
     ("file:///etc/a.tar", "file:// is a path of this machine; give the path alone"),
     ("htps://host/a.tar", r"htps:// is no scheme of a remote source; known are http, https, s3; did you mean https\?"),

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from syn2co.cli import runs
@@ -13,10 +15,10 @@ from syn2co.core.errors import ConfigError
 from syn2co.data.open import open_images
 from syn2co.pretraining import planner, train
 from syn2co.pretraining.config import Config
+from syn2co.pretraining.device_kinds import KINDS, kind_of
 from syn2co.pretraining.operations import CLASSES, count_step
 from syn2co.pretraining.planner import (
     HOST_SECONDS,
-    KINDS,
     SHARE,
     THIS,
     VIEW_PIXEL_SECONDS,
@@ -203,6 +205,36 @@ def test_a_run_that_is_worth_it_begins_with_its_estimate(
     shared = forecast(long, tmp_path / "new", ranks=2)
     assert shared is not None and "no hours: steps are timed in one process alone" in shared.text()
     assert 0 < slow.memory - shared.memory < slow.memory - planner._CONTEXT
+
+
+@pytest.mark.parametrize(("name", "gib", "kind"), [
+    ("NVIDIA H100 80GB HBM3", 79.1, "h100"),
+    ("NVIDIA H200", 139.7, "h200"),
+    ("NVIDIA A100-SXM4-80GB", 79.2, "a100"),
+    ("NVIDIA A100-SXM4-40GB", 39.4, None),  # half the memory of the sheet
+    ("NVIDIA L40S", 44.4, "l40s"),
+    ("Tesla T4", 14.6, "t4"),
+    ("Tesla V100-SXM2-32GB", 31.7, "v100"),
+    ("NVIDIA GeForce RTX 4090", 23.5, "rtx4090"),
+    ("NVIDIA GeForce RTX 4090 Laptop GPU", 15.7, None),
+    ("NVIDIA RTX A1000", 7.7, None),
+])  # fmt: skip
+def test_a_gpu_is_known_by_its_name_and_memory(
+    name: str, gib: float, kind: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    properties = SimpleNamespace(name=name, total_memory=int(gib * 2**30))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    assert kind_of(torch.device("cuda", 0)) == kind
+
+
+def test_several_ranks_on_known_gpus_begin_with_the_hours_of_the_data_sheet(
+    tiny: Tiny, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny("views.size=32", f"data.real={json.dumps([str(image_folder)])}", "training.steps=1200")
+    monkeypatch.setattr(planner, "kind_of", lambda _: "h100")
+    begun = forecast(config, tmp_path / "new", ranks=2)
+    assert begun == estimate(config, kind="h100", gpus=2) and begun.seconds
+    assert "on 2 x h100: 1,200 steps" in begun.text() and "no GPU was timed" in begun.text()
 
 
 @pytest.mark.parametrize(("rank", "wrong", "said"), [("0", False, True), ("1", False, False), ("0", True, False)])

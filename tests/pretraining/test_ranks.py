@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,35 @@ def test_a_rank_that_is_killed_ends_the_others_with_one_sentence(tiny, tmp_path)
     assert [finish(process) for process in processes] == [2, -9]
     [sentence] = [line for line in said(processes[0]).splitlines() if not line.startswith("note:")]
     assert sentence.startswith("TrainingError: rank 0: rank 1 is gone or does not answer; see what it says")
+
+
+def _train_until_rank_1_freezes(config: str, out: str) -> None:
+    import syn2co.pretraining.loop as loop
+    from syn2co.runtime import process_group
+
+    process_group.TIME_OUT = timedelta(seconds=10)
+    take = loop.training_step
+
+    def step(model, online, batch, place, *args, **named):
+        if place.step == 4 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return take(model, online, batch, place, *args, **named)
+
+    loop.training_step = step
+    train(config, out)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows freezes no process")
+def test_a_rank_that_is_frozen_in_mid_training_is_named_after_the_time_out_and_the_run_resumes(tiny, tmp_path):
+    """A machine that hangs: it is alive for the system, closes no connection and says nothing."""
+    config, run = tiny("machine.save_steps=1"), tmp_path / "run"
+    processes = start_ranks(2, _train_until_rank_1_freezes, config.to_json(), str(run))
+    assert finish(processes[0]) == 2
+    processes[1].kill()
+    processes[1].join()
+    assert "TrainingError: rank 0: rank 1 is gone or does not answer; see what it says, and run" in said(processes[0])
+    assert saved_steps(run)[-1] == 4 == metrics(run)[-1]["step"]
+    assert_same_run(_on_ranks(config, run), _on_ranks(config, tmp_path / "whole"))
 
 
 def _before_views_of_rank_1(after: int, act: Callable[[], object]) -> None:

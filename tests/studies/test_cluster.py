@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from syn2co.studies.results import FAILED, FailedCell, StudyResults
 from syn2co.studies.run import StudyRun, begin, run_cells
 
 pytestmark = pytest.mark.slow
-STEPS = 200  # some seconds: a signal from outside meets them in the middle
+STEPS = 400  # some seconds: a signal from outside meets them in the middle
 SETTINGS = (
     "views.size=16", "encoder.name=vit_tiny_patch16_224", "heads.hidden=32", "heads.width=16", "queue.size=64",
     'encoder.options={"patch_size":8,"embed_dim":32,"depth":2,"num_heads":2}', "negatives=none", "training.batch=8",
@@ -136,23 +137,30 @@ def test_slurm_array_with_a_preempted_and_a_requeued_cell_equals_cells_in_this_p
     numbers = job_numbers(there)
     array = numbers[0].partition("_")[0]
     assert numbers == [f"{array}_{task}" for task in range(3)]
-    for level, number, words in (
-        ("trained", numbers[0], "scancel --signal=USR2"),  # as before a preemption: submitit puts the job back
-        ("warm", numbers[1], "scontrol requeue"),  # as after the failure of a node: SLURM does
-    ):
-        wait_until(lambda level=level: in_training(run_folder(there, level)))
+    stops = {
+        "trained": (numbers[0], "scancel --signal=USR2"),  # as before a preemption: submitit puts the job back
+        "warm": (numbers[1], "scontrol requeue"),  # as after the failure of a node: SLURM does
+    }
+
+    def stop(level: str) -> int:
+        """Stop its job in mid-training and return the step that it saved then."""
+        number, words = stops[level]
+        wait_until(lambda: in_training(run_folder(there, level)))
         command(*words.split(), number)
-        wait_until(lambda level=level: bool(saved_steps(run_folder(there, level))))
-    stopped = {level: saved_steps(run_folder(there, level)) for level in ("trained", "warm")}
+        wait_until(lambda: bool(saved_steps(run_folder(there, level))))
+        return saved_steps(run_folder(there, level))[0]
+
+    with ThreadPoolExecutor() as pool:  # both jobs run at the same time where there are two cores
+        stopped = dict(zip(stops, pool.map(stop, stops), strict=True))
     finished = run_on_cluster(there, "slurm", options=options)  # waits for the same jobs
     assert job_numbers(there) == numbers
     assert f"jobs of SLURM: {', '.join(numbers)}" in capsys.readouterr().err
     assert scores(finished) == scores(undisturbed) and len(scores(finished)) == 3
-    for level, steps in stopped.items():
-        assert 5 < steps[0] < STEPS, "it saved when it was told to leave"
+    for level, step in stopped.items():
+        assert 5 < step < STEPS, "it saved when it was told to leave"
         assert_same_run(run_folder(here, level), run_folder(there, level))
     log = (there.folder / cluster.LOGS / f"{numbers[0]}_0_log.out").read_text()
-    assert "Calling checkpoint method" in log and f"step {stopped['trained'][0]} of {STEPS} is saved" in log
+    assert "Calling checkpoint method" in log and f"step {stopped['trained']} of {STEPS} is saved" in log
 
 
 def test_a_preemption_with_a_time_of_grace_puts_the_job_back(

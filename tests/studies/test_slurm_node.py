@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,9 @@ import cloudpickle
 import pytest
 import slurm_node
 import submitit
+from runs import assert_same_run, finish, metrics, saved_steps, start_ranks, train
 from slurm_node import SlurmUnavailable, command, wait_until
+from synthesis_sets import assert_same_set
 
 pytestmark = pytest.mark.slow
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a job cannot import this file
@@ -50,8 +53,7 @@ def submit(script: str, *options: str) -> str:
 
 def test_array_runs_to_its_end(slurm: Path, tmp_path: Path) -> None:
     job = submit(f"srun touch {tmp_path}/$SLURM_ARRAY_TASK_ID", "--array=0-2")
-    states = ("squeue", "--jobs", job, "--array", "--states=all", "--noheader", "--format=%T")
-    wait_until(lambda: command(*states).split() == ["COMPLETED"] * 3)
+    wait_until(lambda: states(job) == {"COMPLETED"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
 
 
@@ -89,14 +91,73 @@ def test_the_script_of_the_documentation_goes_back_into_the_queue_once_its_run_h
     slurm: Path, tmp_path: Path
 ) -> None:
     """With a run that takes its time to save. Named defect: after the signal the job had failed, and stayed so."""
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
-    (last,) = re.findall(r"&\n(trap .*\nwait .*\n)```", page)
+    last = documented("trap ", {})
     run, saved, again = tmp_path / "run.sh", tmp_path / "saved", tmp_path / "again"
     run.write_text(f"trap 'sleep 1; touch {saved}; exit 143' TERM; touch {tmp_path}/begun; sleep 100 & wait")
     job = submit(f"[ $SLURM_RESTART_COUNT ] && [ -e {saved} ] && touch {again} && exit\nsrun bash {run} &\n{last}")
     wait_until((tmp_path / "begun").exists)
     command("scancel", "--signal=USR1", "--batch", job)
     wait_until(again.exists)
+
+
+def documented(begin: str, changes: dict[str, str]) -> str:
+    """Return the shell lines of the page from `begin` to the end of their block, with other names and sizes."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(rf"^{re.escape(begin)}.*?(?=^```)", page, re.DOTALL | re.MULTILINE)
+    for old, new in changes.items():
+        assert lines.count(old) == 1, old
+        lines = lines.replace(old, new)
+    return lines
+
+
+def states(job: str) -> set[str]:
+    return set(command("squeue", "--jobs", job, "--array", "--states=all", "--noheader", "--format=%T").split())
+
+
+def test_the_script_of_the_documentation_pretrains_and_resumes_after_the_signal_before_its_end(
+    slurm: Path, tiny: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ranks on one node, in place of sixteen on two."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    config, run, whole = tiny("training.steps=200", "machine.save_steps=1000"), tmp_path / "run", tmp_path / "whole"
+    (tmp_path / "tiny.json").write_text(config.to_json())
+    changes = {
+        "--nodes=2": f"--nodes=1 --output={tmp_path}/log --open-mode=append",
+        "--gpus-per-node=8 --cpus-per-task=64 --time=24:00:00": "--cpus-per-task=1 --time=10",
+        "/shared/cache": os.environ["SYN2CO_CACHE"],
+        "$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1)": "localhost",  # the node's name is no host's
+        "--nnodes 2 --nproc-per-node 8": "--nnodes 1 --nproc-per-node 2",
+        "--recipe synco-deit-s --real /data/train": f"--config {tmp_path}/tiny.json",
+        "/shared/runs/synco": str(run),
+    }
+    (tmp_path / "job.sh").write_text(documented("#!/bin/bash", changes))
+    job = command("sbatch", "--parsable", f"{tmp_path}/job.sh")
+    wait_until(lambda: (run / "metrics.jsonl").exists() and len(metrics(run)) > 5)
+    command("scancel", "--signal=USR1", "--batch", job)
+    wait_until(lambda: bool(saved_steps(run)))
+    assert 5 < saved_steps(run)[0] < 200, "it saved when it was told to leave"
+    wait_until(lambda: states(job) == {"COMPLETED"})
+    assert [finish(one) for one in start_ranks(2, train, config.to_json(), str(whole))] == [0, 0]
+    assert_same_run(run, whole)
+
+
+def test_the_array_of_the_documentation_generates_one_set(
+    slurm: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)  # for the logs
+    generate = f"syn2co generate --generator fitted --real {image_folder} --size 16 --set work.shard_size=10 --count 35"
+    changes = {
+        "sbatch --array=1-8": "sbatch --parsable --array=1-3",
+        "syn2co generate --generator fitted --real /data/train --count 100000": generate,
+        "/shared/fitted": "fitted",
+    }
+    line = documented("sbatch --array", changes).partition("\n")[0]
+    job = command("bash", "-c", line)
+    wait_until(lambda: states(job) == {"COMPLETED"})
+    command("syn2co", "verify", "fitted")
+    command(*generate.split(), "--out", "alone")
+    assert_same_set(tmp_path / "fitted", tmp_path / "alone")
 
 
 def test_submitit_resumes_a_preempted_callable_from_its_checkpoint(

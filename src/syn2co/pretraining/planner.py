@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.filesize import decimal
 
@@ -14,35 +13,12 @@ from syn2co.core.progress import clock
 from syn2co.data.mixing import choose_mode, epoch_sides
 from syn2co.data.open import open_images
 from syn2co.pretraining.config import Config
+from syn2co.pretraining.device_kinds import KINDS, kind_of
 from syn2co.pretraining.operations import StepCount, count_step
 from syn2co.pretraining.speed import STEPS, measure_speed
 from syn2co.pretraining.train import pretrain, with_sources
 from syn2co.runtime.device import choose_device
 
-
-class DeviceKind(NamedTuple):
-    """Data sheet of a device: dense products in TFLOP/s, and memory in GB."""
-
-    bfloat16: float | None
-    """None where products of bfloat16 are only emulated, at the rate of float32."""
-    float32: float
-    float64: float
-    memory: float
-
-
-KINDS = {
-    "t4": DeviceKind(None, 8.1, 0.25, 16),
-    "v100": DeviceKind(None, 15.7, 7.8, 32),
-    "rtx3090": DeviceKind(71, 35.6, 0.56, 24),
-    "rtx4090": DeviceKind(165, 82.6, 1.3, 24),
-    "l4": DeviceKind(121, 30.3, 0.47, 24),
-    "l40s": DeviceKind(362, 91.6, 1.4, 48),
-    "a10": DeviceKind(125, 31.2, 0.49, 24),
-    "a100": DeviceKind(312, 19.5, 9.7, 80),
-    "h100": DeviceKind(989, 67, 34, 80),
-    "h200": DeviceKind(989, 67, 34, 141),
-}
-"""By the vendors' data sheets, without sparsity."""
 THIS = "this machine"
 SHARE = {"bfloat16": 0.2, "float32": 0.5, "float64": 0.5}
 """Share of a data sheet's rate that a step is assumed to reach; measured on no GPU."""
@@ -177,8 +153,9 @@ def estimate(
 def forecast(config: Config, out: Path, ranks: int = 1) -> RunEstimate | None:
     """Return the estimate of a run that is about to begin in the folder `out` on this machine.
 
-    None if the run has begun, or if timing a few steps would take more than a hundredth of it. Its speed is left out
-    if there are several ranks, or where timing would take minutes.
+    None if the run has begun, or if timing a few steps would take more than a hundredth of it. Several ranks have the
+    speed of the data sheet of this process's GPU, for steps are timed in one process alone. Speed is left out where no
+    sheet is known, or timing would take minutes.
 
     Args:
         config: the run.
@@ -201,7 +178,9 @@ def forecast(config: Config, out: Path, ranks: int = 1) -> RunEstimate | None:
     if steps * batch < WORTH * trial:
         return None
     if ranks > 1:
-        return _plan(config, count, length, steps, None, ranks, untimed="steps are timed in one process alone")
+        kind, reason = kind_of(choose_device(config.machine.device)), "steps are timed in one process alone"
+        speed = _speed(config, count, kind, ranks) if kind else None
+        return _plan(config, count, length, steps, speed, ranks, kind, untimed="" if kind else reason)
     if _on_cpu(config) and trial * count.flops > MOST_TRIAL_FLOPS:
         reason = "timing a few steps would take minutes here; `syn2co estimate` does"
         return _plan(config, count, length, steps, None, untimed=reason)

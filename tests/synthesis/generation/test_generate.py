@@ -186,6 +186,14 @@ def test_parts_make_the_whole(order, own, sixty, tmp_path):
     assert_same_set(tmp_path / "set", sixty)
 
 
+def test_parts_beyond_the_last_shard_make_nothing(own, sixty, tmp_path):
+    """Nine jobs for six shards, the last ones first."""
+    for part in range(9, 0, -1):
+        done = generate(settings(own), tmp_path / "set", count=60, shard=f"{part}/9")
+        assert (done.made, done.complete) == ((0, False) if part > 6 else (10, part == 1))
+    assert_same_set(tmp_path / "set", sixty)
+
+
 def test_growth_equals_making_all_at_once(own, sixty, tmp_path):
     out = tmp_path / "set"
     for count, made in ((25, 25), (25, 0), (38, 13), (60, 22), (60, 0)):
