@@ -15,6 +15,7 @@ import io
 import multiprocessing
 import re
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -27,8 +28,8 @@ IMAGES = "builtin:photos:train"
 
 def taken(name: str, steps: int, settings: list[str], images: str) -> tuple[float, float]:
     """Return the images per second of a run of some steps, and the peak of its process in MB."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_taken, (name, steps, settings, images))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # it may have children that load images
+        return pool.submit(_taken, name, steps, settings, images).result()
 
 
 def _taken(name: str, steps: int, settings: list[str], images: str) -> tuple[float, float]:

@@ -46,10 +46,12 @@ PICTURES = {
 
 CPU seconds are the line, MiB the dashed one; the first 20 to 30 MiB are what a first call touches of the libraries.
 
-- Images: the first opening of a folder and k-NN are linear; near pairs are nearly so.
+- Images: the first opening of a folder and k-NN are linear; near pairs are nearly so. A whole audit grows by less
+  than in proportion up to 4,000; the section "whole audits" has larger ones.
 - Side of an image: views grow as decoding does, in proportion to pixels; a DeiT-S step by more, for its attention.
 - Ranks: a step grows by what a rank exchanges with the others, gradients above all; the draws of kind 4 grow up to a
   global batch of 512, beside the forward passes, and no further.
+- A CIFAR step and its memory grow by less than in proportion to the batch.
 - The objective grows about in proportion to the batch B, and by less with keys K, synthetic negatives S and width D.
 """,
 }
@@ -103,14 +105,14 @@ def main() -> None:
     parser.add_argument("--peers", help="folder of site-packages with lightly, stable-pretraining and albumentations")
     given = parser.parse_args()
     wanted = given.only.split(",") if given.only else list(COMMANDS)
-    before = PAGE.read_text() if PAGE.exists() else ""
-    parts = {part.splitlines()[0]: f"## {part}" for part in before.split("\n## ")[1:]}
     for name in wanted:
         words = list(COMMANDS[name])
         if words[0] in ("step.py", "views.py", "knn.py") and given.peers:
             words += ["--peers", given.peers]
         shown = ["SITE_PACKAGES" if word == given.peers else word for word in words]
-        parts[name] = section(name, words).replace(" ".join(words), " ".join(shown))
+        new = section(name, words).replace(" ".join(words), " ".join(shown))
+        before = PAGE.read_text() if PAGE.exists() else ""  # somebody may have written to it meanwhile
+        parts = {part.splitlines()[0]: f"## {part}" for part in before.split("\n## ")[1:]} | {name: new}
         body = "\n".join(parts[known].rstrip("\n") + "\n" for known in (BY_HAND, *COMMANDS) if known in parts)
         PAGE.write_text(f"{HEAD}\n{body}")
         print(name, flush=True)

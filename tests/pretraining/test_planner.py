@@ -251,14 +251,19 @@ def test_the_first_of_several_ranks_says_it_and_leaves_refusals_to_all(
     assert done.exit_code == 0 and ("no hours: steps are timed in one process alone" in done.output) == said
 
 
-def test_steps_that_are_timed_write_no_checkpoints_of_their_own(tiny: Tiny) -> None:
+def test_steps_that_are_timed_write_no_checkpoints_and_all_but_the_first_ones_count(tiny: Tiny) -> None:
     """Named defect: with machine.save_steps=1 the time of a step was that of its checkpoint."""
     timed: list[Config] = []
 
     def trial(config: Config, out: Path) -> None:
         timed.append(config)
         out.mkdir()
-        (out / "metrics.jsonl").write_text('{"step": 12, "epoch": 4.0, "images_per_second": 8.0}\n')
+        speeds = (99.0, 12.0, 6.0)  # the first ones warm up, and the last ones were slowed by something else
+        lines = (
+            json.dumps({"step": 4 * number, "epoch": 4 / 3 * number, "images_per_second": speed})
+            for number, speed in enumerate(speeds, 1)
+        )
+        (out / "metrics.jsonl").write_text("\n".join(lines) + "\n")
 
     assert measure_speed(tiny("machine.save_steps=1", "machine.save_minutes=0.01"), trial).seconds == 1
     assert timed[0].machine.save_steps is None and timed[0].machine.save_minutes >= 60

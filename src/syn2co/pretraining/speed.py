@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import harmonic_mean
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from syn2co.pretraining.config import Config
 from syn2co.pretraining.metrics import read_metrics
 
 STEPS, EVERY = 12, 4
-"""Optimizer steps that are timed, and those of which the last ones count."""
+"""Optimizer steps that are taken, and those of a record, of which the first one warms up."""
 SHORT = (
     "machine.tensorboard=false", "machine.save_steps=null", "machine.save_minutes=60",
     "negatives.start=0", "negatives.stop=null", "online_knn.every_epochs=0",
@@ -41,5 +42,6 @@ def measure_speed(config: Config, trial: Trial) -> StepSpeed:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         trial(config.with_settings([f"training.steps={STEPS}", f"machine.log_steps={EVERY}", *SHORT]), out)
-        last = read_metrics(out)[-1]
-    return StepSpeed(config.training.batch / last["images_per_second"], round(last["step"] / last["epoch"]))
+        records = read_metrics(out)
+    speed = harmonic_mean([record["images_per_second"] for record in records[1:] or records])
+    return StepSpeed(config.training.batch / speed, round(records[-1]["step"] / records[-1]["epoch"]))
