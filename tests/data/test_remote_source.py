@@ -95,18 +95,21 @@ def test_objects_of_s3_are_listed_by_a_pattern(
 def test_an_object_of_s3_of_which_nothing_comes_is_named(
     server: WebServer, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that answers what an object is and then stalls; half of an object is fetched further later on."""
+    """A server that tells of an object and then stalls, or ends in the middle of it, from where it is fetched later."""
     for name, value in {"ACCESS_KEY_ID": "AKIA", "SECRET_ACCESS_KEY": "SECRET", "ENDPOINT_URL": server.url}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setattr(store, "STALLED_SECONDS", 0.3)
+    monkeypatch.setattr(fetch, "PART", 5_000)  # four at once
     url, server.stalls = "s3://set/0 a.tar", 99
     with pytest.raises(DataError, match=r"^s3://set/0 a\.tar: cannot be fetched in 1 tries \(no byte came for 0.3 sec"):
         open_images(url, cache_dir=tmp_path)
-    server.stalls, server.cut_at, server.cuts = 0, 10_000, 99
+    server.stalls, server.cut_at = 0, 22_000
     with pytest.raises(DataError, match=r"^s3://set/0 a\.tar: cannot be fetched in 1 tries"):
         open_images(url, cache_dir=tmp_path)
     server.cut_at = None
+    server.asked.clear()
     assert same(open_images(url, cache_dir=tmp_path), open_images(shards[0], cache_dir=tmp_path))
+    assert min(int(part.removeprefix("bytes=").split("-")[0]) for part in server.bodies) == 20_000
 
 
 @pytest.mark.parametrize("url, message", [

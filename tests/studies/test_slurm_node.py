@@ -51,6 +51,20 @@ def submit(script: str, *options: str) -> str:
     return command("sbatch", "--parsable", "--output=/dev/null", *options, "--wrap", script)
 
 
+def documented(begin: str, changes: dict[str, str]) -> str:
+    """Return the shell lines of the page from `begin` to the end of their block, with other names and sizes."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(rf"^{re.escape(begin)}.*?(?=^```)", page, re.DOTALL | re.MULTILINE)
+    for old, new in changes.items():
+        assert lines.count(old) == 1, old
+        lines = lines.replace(old, new)
+    return lines
+
+
+def states(job: str) -> set[str]:
+    return set(command("squeue", "--jobs", job, "--array", "--states=all", "--noheader", "--format=%T").split())
+
+
 def test_array_runs_to_its_end(slurm: Path, tmp_path: Path) -> None:
     job = submit(f"srun touch {tmp_path}/$SLURM_ARRAY_TASK_ID", "--array=0-2")
     wait_until(lambda: states(job) == {"COMPLETED"})
@@ -98,20 +112,6 @@ def test_the_script_of_the_documentation_goes_back_into_the_queue_once_its_run_h
     wait_until((tmp_path / "begun").exists)
     command("scancel", "--signal=USR1", "--batch", job)
     wait_until(again.exists)
-
-
-def documented(begin: str, changes: dict[str, str]) -> str:
-    """Return the shell lines of the page from `begin` to the end of their block, with other names and sizes."""
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
-    (lines,) = re.findall(rf"^{re.escape(begin)}.*?(?=^```)", page, re.DOTALL | re.MULTILINE)
-    for old, new in changes.items():
-        assert lines.count(old) == 1, old
-        lines = lines.replace(old, new)
-    return lines
-
-
-def states(job: str) -> set[str]:
-    return set(command("squeue", "--jobs", job, "--array", "--states=all", "--noheader", "--format=%T").split())
 
 
 def test_the_script_of_the_documentation_pretrains_and_resumes_after_the_signal_before_its_end(
