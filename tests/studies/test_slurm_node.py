@@ -107,7 +107,9 @@ def test_the_script_of_the_documentation_goes_back_into_the_queue_once_its_run_h
     """With a run that takes its time to save. Named defect: after the signal the job had failed, and stayed so."""
     last = documented("trap ", {})
     run, saved, again = tmp_path / "run.sh", tmp_path / "saved", tmp_path / "again"
-    run.write_text(f"trap 'sleep 1; touch {saved}; exit 143' TERM; touch {tmp_path}/begun; sleep 100 & wait")
+    # A loop: the signal goes to every process of the step, and a script that waits for one may end before it hears it.
+    save = f"trap 'sleep 1; touch {saved}; exit 143' TERM"
+    run.write_text(f"{save}; touch {tmp_path}/begun; while true; do sleep 0.1; done")
     job = submit(f"[ $SLURM_RESTART_COUNT ] && [ -e {saved} ] && touch {again} && exit\nsrun bash {run} &\n{last}")
     wait_until((tmp_path / "begun").exists)
     command("scancel", "--signal=USR1", "--batch", job)
