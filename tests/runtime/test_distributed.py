@@ -196,8 +196,9 @@ def test_a_rank_that_hangs_is_named_after_the_time_out(tmp_path):
 
 
 def _freeze_while_others_wait(folder: str) -> None:
-    process_group.TIME_OUT = timedelta(seconds=1)
     with pytest.raises(TrainingError) as caught, distributed.session("cpu"):
+        distributed.barrier()  # rank 1 has joined, too
+        process_group.TIME_OUT = timedelta(seconds=1)
         distributed.main_first(lambda: os.kill(os.getpid(), signal.SIGSTOP))
     (Path(folder) / os.environ["RANK"]).write_text(str(caught.value))
 
@@ -212,9 +213,35 @@ def test_a_first_rank_that_is_frozen_is_named_by_those_who_wait_for_it(tmp_path)
     assert "rank 1: rank 0 is gone or does not answer; see what it says" in (tmp_path / "1").read_text()
 
 
+def _freeze_while_others_join(folder: str) -> None:
+    join = torch.distributed.init_process_group
+
+    def join_late(*arguments: Any, **options: Any) -> None:
+        process_group.TIME_OUT, process_group._ANSWER = timedelta(seconds=1), 1.0
+        if os.environ["RANK"] == "0":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        join(*arguments, **options)
+
+    torch.distributed.init_process_group = join_late
+    with pytest.raises(TrainingError) as caught, distributed.session("cpu"):
+        pass
+    (Path(folder) / os.environ["RANK"]).write_text(str(caught.value))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows freezes no process")
+def test_a_first_rank_that_is_frozen_is_named_by_those_who_join(tmp_path):
+    """Their calls of torch look into its store."""
+    processes = start_ranks(2, _freeze_while_others_join, str(tmp_path))
+    assert finish(processes[1]) == 0
+    processes[0].kill()
+    processes[0].join()
+    assert "rank 1: rank 0 is gone or does not answer; see what it says" in (tmp_path / "1").read_text()
+
+
 def _fetch_for_long(folder: str) -> None:
-    process_group.TIME_OUT, process_group._SIGN = timedelta(seconds=2), 0.1
     with distributed.session("cpu"):
+        distributed.barrier()
+        process_group.TIME_OUT, process_group._SIGN = timedelta(seconds=2), 0.1
         distributed.main_first(lambda: time.sleep(4 * int(os.environ["RANK"])))
         (Path(folder) / os.environ["RANK"]).write_text(json.dumps(distributed.all_gather_objects(1)))
 
@@ -255,8 +282,9 @@ def test_no_rank_leaves_with_the_store_while_another_still_looks(tmp_path):
 
 
 def _freeze_while_fetching(folder: str) -> None:
-    process_group.TIME_OUT, process_group._SIGN = timedelta(seconds=1), 0.1
     with pytest.raises(TrainingError) as caught, distributed.session("cpu"):
+        distributed.barrier()
+        process_group.TIME_OUT, process_group._SIGN = timedelta(seconds=1), 0.1
         distributed.main_first(lambda: os.environ["RANK"] == "1" and os.kill(os.getpid(), signal.SIGSTOP))
     (Path(folder) / os.environ["RANK"]).write_text(str(caught.value))
 

@@ -60,10 +60,12 @@ def _joined(device_type: str, this_rank: int) -> Iterator[None]:
     from torch.distributed.distributed_c10d import PrefixStore
 
     with _lost_ranks_named(this_rank):
-        store, this_rank, size = _hearing_signals(lambda: _rendezvous(TIME_OUT))
-        store = PrefixStore(_name_of_group(store, this_rank, size), store)
+        store, this_rank, size = _answered(lambda: _rendezvous(TIME_OUT), this_rank)
+        name = _answered(lambda: _name_of_group(store, this_rank, size), this_rank)
+        store = PrefixStore(name, store)
         backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"  # hosts talk without their GPUs
-        dist.init_process_group(backend, store=store, rank=this_rank, world_size=size, timeout=TIME_OUT)
+        group = {"store": store, "rank": this_rank, "world_size": size, "timeout": TIME_OUT}
+        _answered(lambda: dist.init_process_group(backend, **group), this_rank)
     global joined
     joined = True
     try:
@@ -187,6 +189,20 @@ def _hearing_signals(call: Callable[[], T], waiting: Callable[[float], object] =
     return result_of(answer, waiting)
 
 
+def _answered(call: Callable[[], T], this_rank: int) -> T:
+    """Return what a call that looks into the store gives, which never ends while the process of the store is frozen.
+
+    Raises:
+        TrainingError: some seconds after the time-out, by which the call itself would have ended.
+    """
+
+    def watch(waited: float) -> None:
+        if waited > TIME_OUT.total_seconds() + _ANSWER:
+            raise _lost(this_rank, [0] if this_rank else [])
+
+    return _hearing_signals(call, watch)
+
+
 @contextlib.contextmanager
 def _lost_ranks_named(this_rank: int, store: Any = None) -> Iterator[None]:
     """Turn the errors of a collective into one sentence, on each rank; a lack of memory stays what it is."""
@@ -260,7 +276,7 @@ def first_says(text: str) -> bool:
     if launcher().rank and not _store_listens():
         return False
     try:
-        store, this_rank, _ = _rendezvous(timedelta(seconds=_ANSWER))
+        store, this_rank, _ = _answered(lambda: _rendezvous(timedelta(seconds=_ANSWER)), launcher().rank)
         if this_rank == 0:
             store.set(key, text)
             time.sleep(3 * _POLL)
