@@ -6,9 +6,10 @@
 One step is both views through both branches, loss, backward pass, clipping and optimizer; views lie ready in memory.
 Ours is `pretraining.loop.train` with the six kinds of synthetic negatives, and once with none; the others are in
 peers.py, those of lightly and stable-pretraining where `--peers` has them. All have the allocator of our runs and take
-turns in one process; ratios are of the CPU seconds of the fastest turns, since a busy machine stretches wall time. The
-product rate is that of a square matrix product of the same dtype, in turn with them. Peak is the memory of a process of
-its own beyond what it held before the contender was built. On a GPU `tools/gpu_bench.py` times them.
+turns in one process, each round begun by another; ratios are of the CPU seconds of the fastest turns, since a busy
+machine stretches wall time. The product rate is that of a square matrix product of the same dtype, in turn with them.
+Peak is the memory of a process of its own beyond what it held before the contender was built. bfloat16 is that of the
+machine, emulated or not. On a GPU `tools/gpu_bench.py` times them.
 """
 
 import argparse
@@ -136,8 +137,9 @@ def compare(
     for step in steps.values():
         step()
     walls, cpus = ({name: list[float]() for name in [*steps, "product"]} for _ in range(2))
-    for _ in range(rounds):
-        for name, step in [*steps.items(), ("product", _product(case.precision))]:
+    turns = [*steps.items(), ("product", _product(case.precision))]
+    for first in range(rounds):
+        for name, step in turns[first % len(turns) :] + turns[: first % len(turns)]:
             wall, cpu = time.perf_counter(), time.process_time()
             step()
             walls[name].append(time.perf_counter() - wall)

@@ -18,6 +18,7 @@ from syn2co.evaluation.embed import embed
 from syn2co.evaluation.features import encoder_hash, extract
 from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.models.encoder import Encoder, build_encoder
+from syn2co.runtime import device
 
 SETTINGS = EvaluationSettings(device="cpu", batch_size=4)
 
@@ -206,3 +207,14 @@ def test_the_command(photos, tmp_path, run, monkeypatch):
 
 def tiny_encoder() -> Encoder:
     return build_encoder(TINY, seed=1)
+
+
+@pytest.mark.parametrize("emulates", [True, False])
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_precision_that_is_only_emulated_is_noted(
+    emulates, precision, encoder, photos, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(device, "emulates_bfloat16", lambda kind: emulates)
+    embed(encoder, photos, tmp_path / "x.parquet", settings=SETTINGS.with_settings([f"precision={precision}"]))
+    said = "precision = bfloat16: is only emulated by this device" in capsys.readouterr().err
+    assert said is (emulates and precision == "bfloat16")

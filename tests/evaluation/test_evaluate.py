@@ -22,6 +22,7 @@ from syn2co.evaluation.settings import EvaluationSettings
 from syn2co.evaluation.splits import make_splits
 from syn2co.models.encoder import build_encoder
 from syn2co.reports.evaluation import evaluate
+from syn2co.runtime import device
 from syn2co.runtime.checkpoint import save_checkpoint
 
 
@@ -119,6 +120,14 @@ def test_hashes_follow_what_they_name(encoder, train, test, tmp_path):
     (test / "red" / "0.png").unlink()
     fewer = quick(encoder, train, test, baselines=False).rows[0]
     assert fewer.data_fingerprint != base.data_fingerprint and fewer.protocol_hash == base.protocol_hash
+
+
+@pytest.mark.parametrize("emulates", [True, False])
+def test_a_precision_that_is_only_emulated_is_noted(emulates, encoder, train, test, monkeypatch):
+    monkeypatch.setattr(device, "emulates_bfloat16", lambda kind: emulates)
+    reports = [quick(encoder, train, test, baselines=False, precision=name) for name in ("bfloat16", "float32")]
+    line = "precision = bfloat16: is only emulated by this device, many times slower than float32"
+    assert [line in report.notes for report in reports] == [emulates, False]
 
 
 def test_classes_match_by_name_when_one_is_missing_from_test(encoder, train, tmp_path):

@@ -170,12 +170,3 @@ def test_steps_that_are_timed_find_their_images_decoded(
     )
     train_module._begin_or_resume(tiny("training.steps=1", "negatives.start=0"), tmp_path / "run", warm=warm)
     assert kept == [8 * 20 * 24 * 3 if warm else 0]
-
-
-@pytest.mark.parametrize("own", [True, False])
-def test_a_gpu_that_emulates_bfloat16_has_none(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def supported(including_emulation: bool = True) -> bool:
-        return including_emulation or own
-
-    monkeypatch.setattr(auto.torch.cuda, "is_bf16_supported", supported)
-    assert auto._has_bfloat16("cuda") is own

@@ -279,7 +279,9 @@ def test_files_that_are_no_images_are_counted(tiny, tmp_path, capsys):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float64"])
 def test_other_precisions(precision, tiny, tmp_path):
-    pretrain(tiny(f"training.precision={precision}"), out=tmp_path / "run", progress=False)
+    pretrain(
+        tiny(f"training.precision={precision}", "machine.emulate_bfloat16=true"), out=tmp_path / "run", progress=False
+    )
     stored = load_checkpoint(tmp_path / "run").tensors["online.projector.0.weight"].dtype
     assert stored == (torch.float64 if precision == "float64" else torch.float32)
 

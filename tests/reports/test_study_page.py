@@ -239,6 +239,7 @@ def test_the_rule_of_comparison_and_all_versions_are_told(tmp_path: Path) -> Non
     assert f"Rule of comparison: equal steps, {max(cell.steps for cell in results.cells):,} in every run" in text
     stopped = [
         replace(cell, steps=cell.steps + 10 * number, config={"online_knn": {"patience": 3}}, source_hash="1b6717",
+                precision="float32",
                 report=replace(cell.report, metadata={"machine": {"torch": "2.14.1", "device": "cpu"}}))
         if cell.steps else cell
         for number, cell in enumerate(results.cells)
@@ -247,7 +248,7 @@ def test_the_rule_of_comparison_and_all_versions_are_told(tmp_path: Path) -> Non
     steps = sorted(cell.steps for cell in stopped if cell.steps)
     ended = f"runs end where their online k-NN stands still; they took {steps[0]:,} to {steps[-1]:,} steps."
     assert f"Rule of comparison: {ended}" in text
-    assert f"syn2co {stopped[-1].version} (1b6717), torch 2.14.1" in text
+    assert f"syn2co {stopped[-1].version} (1b6717), torch 2.14.1, trained in float32" in text
     unequal = [replace(cell, config={}) for cell in stopped]
     text = Text(page_of(replace(results, cells=tuple(unequal)), tmp_path)).text
     assert "Rule of comparison: none, since runs took " in text

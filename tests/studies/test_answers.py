@@ -520,6 +520,11 @@ def test_what_cells_differ_in_is_said() -> None:
     several = answer(replace(results, cells=tuple(files))).notes
     assert f"cells were run by different states of {version}: 17 by 1b67, 1 by a00d" in several
     assert not any("not recorded" in note for note in several)
+    older = {"config": {"training": {"precision": "bfloat16"}}}
+    mixed = [replace(cell, **(older if place < 5 else {"precision": "float32"})) for place, cell in enumerate(cells)]
+    unlike = answer(replace(results, cells=tuple(mixed))).notes
+    assert "cells were trained in unlike precisions: 5 in bfloat16 and 13 in float32" in unlike
+    assert not any("precision" in note for note in notes)
     assert notes[-2:] == ["frost", "a set is missing (1 of 18 cells)"], "what the evaluations said"
 
 

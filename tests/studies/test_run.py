@@ -92,6 +92,7 @@ def test_a_study_runs_and_says_what_every_cell_did(finished: Path) -> None:
     assert alone.curves[-1]["step"] == 4 and alone.config["mix"]["max_real"] == 12
     assert len({hash for hash, _, _ in scores(results).values()}) == 3
     assert {cell.source_hash for cell in results.cells} == {source_hash()}
+    assert (alone.precision, half.precision, untrained.precision) == ("float32", "float32", "")
     record = json.loads((finished / "out" / "cells" / half_folder(finished) / "run" / "mix.json").read_text())
     assert (record["real"], record["synthetic"], record["mode"]) == (12, 12, "ratio")
 

@@ -16,6 +16,7 @@ from syn2co.core.progress import note
 from syn2co.pretraining.config import Config, load_config
 from syn2co.pretraining.metrics import FILE as METRICS
 from syn2co.pretraining.metrics import knn_scores, read_sound_metrics, stands_still
+from syn2co.pretraining.precision import computing_in
 from syn2co.pretraining.run_folder import CONFIG
 from syn2co.runtime.checkpoint import newest_checkpoint
 
@@ -25,7 +26,7 @@ class Evidence:
     """The facts on one run; `records` are the metrics lines of training, oldest first."""
 
     run: Path
-    config: Config
+    config: Config  # in the precision that the run computes in
     records: list[dict[str, Any]]
     knn: list[float]
     switch_step: int  # first step of real images after synthetic ones, 0 in every other run
@@ -112,7 +113,7 @@ def read_evidence(run: Path) -> Evidence:
     still = stands_still(knn_scores(lines, after=switch, upto=step), config.online_knn.patience)
     return Evidence(
         run=run,
-        config=config,
+        config=computing_in(config, state.get("precision", config.training.precision)),
         records=records,
         knn=[line["knn"] for line in lines if line.get("knn") is not None],
         switch_step=switch,

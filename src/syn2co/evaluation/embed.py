@@ -17,7 +17,7 @@ from torch import Tensor
 from syn2co.core.errors import EvaluationError, FileError
 from syn2co.core.files import atomic_file, why_not_written
 from syn2co.core.paths import printable, weights_path
-from syn2co.core.progress import Bar
+from syn2co.core.progress import Bar, note
 from syn2co.core.versions import __version__
 from syn2co.data.open import open_images
 from syn2co.evaluation.crops import decoding_threads
@@ -31,7 +31,7 @@ from syn2co.models.provenance import source_name
 from syn2co.models.tokens import token_grid
 from syn2co.runtime import distributed
 from syn2co.runtime.alike import refuse_unlike, refuse_unlike_software
-from syn2co.runtime.device import choose_device
+from syn2co.runtime.device import choose_device, slow_precision
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,6 +111,8 @@ def embed(
     _check(path, force)
     device = choose_device(settings.device)
     with distributed.session(device.type):
+        for line in slow_precision(settings.precision, device) if distributed.is_main() else ():
+            note(line)
         refuse_unlike_software(device)
         network = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, branch=branch)
         width, grid = token_grid(network) if tokens else (network.width, None)

@@ -40,7 +40,7 @@ from syn2co.models.provenance import source_name
 from syn2co.runtime import distributed
 from syn2co.runtime.alike import refuse_unlike, refuse_unlike_software
 from syn2co.runtime.determinism import describe
-from syn2co.runtime.device import choose_device
+from syn2co.runtime.device import choose_device, slow_precision
 
 AnyEncoder = Encoder | str | Path
 
@@ -67,7 +67,7 @@ def score(
     _refuse_unlike_ranks(job, [data.name for data in suite.data])
     named = _encoders(encoders, settings.baselines, settings.seed)
     refuse_unlike(lambda: {f"weights of {name}": encoder_hash(encoder) for name, encoder in named.items()})
-    job.notes += [*suite.notes, *_labels_used(named)]
+    job.notes += [*suite.notes, *_labels_used(named), *slow_precision(settings.precision, job.device)]
     tasks: dict[str, Task] = {}
     for data in suite.data:
         splits = _open_splits(data, suite.protocols, settings)

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-import torch
-
 from syn2co.core.cpus import available_cpus
 from syn2co.core.errors import ConfigError
 from syn2co.core.keyed_rng import permutation
@@ -22,7 +20,7 @@ from syn2co.images.pixel_cache import AUTO_BYTES
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.recipes import AUTO, recipe
 from syn2co.pretraining.speed import STEPS, Trial, measure_speed
-from syn2co.runtime.device import choose_device
+from syn2co.runtime.device import choose_device, emulates_bfloat16
 from syn2co.runtime.settings import MachineSettings
 
 SAMPLE = 64
@@ -161,20 +159,7 @@ def look(data: DataSettings, machine: MachineSettings) -> Surroundings:
     with closing(images.read_many(sample.tolist())) as read:
         side = round(median(min(image.shape[:2]) for image in read))
     device = choose_device(machine.device).type
-    return Surroundings(len(images), side, device, _has_bfloat16(device))
-
-
-def _has_bfloat16(device: str) -> bool:
-    """Return whether a type of device multiplies bfloat16 itself; torch counts older GPUs, which emulate it slowly."""
-    if device == "cpu":
-        return _cpu_has_bfloat16()
-    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Return whether the processor multiplies bfloat16 itself (AVX512-BF16, AMX); elsewhere float32 is faster."""
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public names for these
-    return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
+    return Surroundings(len(images), side, device, device != "mps" and not emulates_bfloat16(device))
 
 
 def chosen_config(auto: Auto, data: DataSettings, settings: Sequence[str], *, trial: Trial) -> Config:

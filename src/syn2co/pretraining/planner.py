@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.filesize import decimal
@@ -15,6 +15,7 @@ from syn2co.data.open import open_images
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.device_kinds import KINDS, kind_of
 from syn2co.pretraining.operations import StepCount, count_step
+from syn2co.pretraining.precision import as_computed, computing_in
 from syn2co.pretraining.speed import STEPS, measure_speed
 from syn2co.pretraining.train import pretrain, with_sources
 from syn2co.runtime.device import choose_device
@@ -145,9 +146,11 @@ def estimate(
             f"training.batch = {config.training.batch}: must divide by GPUs x micro-batches = {gpus} x "
             f"{config.training.micro_batches}; choose a multiple of {parts}"
         )
-    length, steps = _length(config, images)
+    (length, steps), asked = _length(config, images), config.training.precision
+    config = _computed_here(config) if kind is None else _computed_on(config, kind)
     count = count_step(config)
-    return _plan(config, count, length, steps, _speed(config, count, kind, gpus), gpus, kind)
+    plan = _plan(config, count, length, steps, _speed(config, count, kind, gpus), gpus, kind)
+    return _with_precision(plan, config, asked)
 
 
 def forecast(config: Config, out: Path, ranks: int = 1) -> RunEstimate | None:
@@ -173,6 +176,7 @@ def forecast(config: Config, out: Path, ranks: int = 1) -> RunEstimate | None:
     (length, steps), batch = _length(config, images), config.training.batch
     if steps * batch < WORTH * STEPS * min(LEAST_TRIAL, batch // config.training.micro_batches):
         return None  # whatever a step takes, and without the second that counting its operations does
+    asked, config = config.training.precision, _computed_here(config)
     count = count_step(config)
     trial = STEPS * _trial_batch(config, count)
     if steps * batch < WORTH * trial:
@@ -180,11 +184,23 @@ def forecast(config: Config, out: Path, ranks: int = 1) -> RunEstimate | None:
     if ranks > 1:
         kind, reason = kind_of(choose_device(config.machine.device)), "steps are timed in one process alone"
         speed = _speed(config, count, kind, ranks) if kind else None
-        return _plan(config, count, length, steps, speed, ranks, kind, untimed="" if kind else reason)
-    if _on_cpu(config) and trial * count.flops > MOST_TRIAL_FLOPS:
+        plan = _plan(config, count, length, steps, speed, ranks, kind, untimed="" if kind else reason)
+    elif _on_cpu(config) and trial * count.flops > MOST_TRIAL_FLOPS:
         reason = "timing a few steps would take minutes here; `syn2co estimate` does"
-        return _plan(config, count, length, steps, None, untimed=reason)
-    return _plan(config, count, length, steps, _speed(config, count, None, 1))
+        plan = _plan(config, count, length, steps, None, untimed=reason)
+    else:
+        plan = _plan(config, count, length, steps, _speed(config, count, None, 1))
+    return _with_precision(plan, config, asked)
+
+
+def _computed_here(config: Config) -> Config:
+    return as_computed(config, choose_device(config.machine.device))
+
+
+def _computed_on(config: Config, kind: str) -> Config:
+    """Return the config in the precision in which GPUs of a kind compute it."""
+    emulated = config.training.precision == "bfloat16" and KINDS[kind].bfloat16 is None
+    return computing_in(config, "float32") if emulated else config
 
 
 def _taken(folder: Path) -> bool:
@@ -253,6 +269,13 @@ def _plan(
     )
 
 
+def _with_precision(plan: RunEstimate, config: Config, asked: str) -> RunEstimate:
+    """Return the estimate, which says so if the config has another precision than was asked for."""
+    computed = config.training.precision
+    line = f"it computes in {computed}: {plan.kind} only emulates {asked}"
+    return plan if computed == asked else replace(plan, assumptions=(line, *plan.assumptions))
+
+
 def _check_kind(kind: str | None, gpus: int) -> None:
     if kind is not None and kind not in KINDS:
         raise ConfigError(
@@ -284,13 +307,13 @@ def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tup
     if kind is None:
         return _measured(config, count), f"the speed of {STEPS} steps on patches of photographs here", reading
     training = config.training
-    precision = training.precision if KINDS[kind].bfloat16 or training.precision != "bfloat16" else "float32"
-    rate, share, kernels = getattr(KINDS[kind], precision), SHARE[precision], training.micro_batches * count.kernels
+    rate, share = getattr(KINDS[kind], training.precision), SHARE[training.precision]
+    kernels = training.micro_batches * count.kernels
     computing = training.batch * count.flops / (gpus * share * rate * 1e12)
     speed = training.batch / max(computing, kernels * HOST_SECONDS)
-    basis = f"{share:.0%} of {rate:g} TFLOP/s ({kind}, {precision}; the rate by its data sheet, the share assumed)"
-    if precision != training.precision:
-        basis += f" (it only emulates {training.precision})"
+    basis = (
+        f"{share:.0%} of {rate:g} TFLOP/s ({kind}, {training.precision}; the rate by its data sheet, the share assumed)"
+    )
     if kernels * HOST_SECONDS > computing:
         host = f"{kernels:,} kernels per forward and backward pass, {1e6 * HOST_SECONDS:g} us each"
         basis = f"the host starts {host}, longer than {basis}"

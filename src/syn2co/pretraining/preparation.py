@@ -20,6 +20,7 @@ from syn2co.pretraining.labels import ClassLabels, training_labels
 from syn2co.pretraining.method import Syn2Co, use_one_noise_stream
 from syn2co.pretraining.metrics import Averages, knn_scores, read_metrics, stands_still
 from syn2co.pretraining.online_knn import OnlineKnn
+from syn2co.pretraining.precision import computing_in, run_precision
 from syn2co.pretraining.run import Method, Schedules, TrainingState, long_warmup
 from syn2co.pretraining.run_folder import QUARANTINE, first_difference, prepare_run_folder, restore, write_mix
 from syn2co.pretraining.supervised import Supervised, unused_settings
@@ -64,7 +65,9 @@ def prepare_run(
     total = _total_steps(config, schedule.steps_per_epoch)
     _check_window(config, schedule, total)
     labels = training_labels(data) if training.objective == "supervised" else None
-    model = _build(config, labels, device)
+    precision = run_precision(config, checkpoint, device)
+    computed = computing_in(config, precision)
+    model = _build(computed, labels, device)
     kernels = _kernels(model, checkpoint)
     if weights is not None and checkpoint is None:
         begin_with(model, weights, folder)
@@ -76,12 +79,13 @@ def prepare_run(
         "data_fingerprint": data.images.fingerprint,
         **({"dark": data.images.dark} if 2 * data.images.dark > len(data.images) else {}),
         "machine": describe(device),
+        "precision": precision,
         **kernels,
         **(labels.provenance if labels else {}),
         **init_provenance(weights, checkpoint),
         **({"mix": data.metadata} if data.metadata else {}),
     }
-    knn = OnlineKnn(config) if config.online_knn.every_epochs else None
+    knn = OnlineKnn(computed) if config.online_knn.every_epochs else None
     step, averages = restore(checkpoint, model, optimizer, config, provenance) if checkpoint else (0, Averages())
     model.train()
     scores = _scores_so_far(folder, schedule, step)

@@ -84,7 +84,8 @@ class TrainingSettings(Settings):
     """contrastive: Syn2Co, without labels; supervised: cross-entropy of both views with the labels of the images, to
     compare with (queue, negatives, heads, temperature and momentum are not used)."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Precision of the forward passes; bfloat16 is autocast (weights and loss stay float32), float64 is for tests."""
+    """Precision of the forward passes; bfloat16 is autocast (weights and loss stay float32), and float32 where the
+    device would only emulate it (machine.emulate_bfloat16); float64 is for tests."""
 
 
 class SupervisedSettings(Settings):

@@ -237,7 +237,8 @@ def _versions(cell: CellResult) -> str:
     """Return the versions that decide the last bits of a cell's scores; of syn2co the state of its files too."""
     names = [name for name in ("torch", "timm", "numpy", "opencv") if name in cell.machine]
     ours = f"syn2co {cell.version}{f' ({cell.source_hash})' if cell.source_hash else ''}"
-    return ", ".join([ours, *(f"{name} {public_text(str(cell.machine[name]))}" for name in names)])
+    precision = [f"trained in {cell.precision}"] if cell.precision else []
+    return ", ".join([ours, *(f"{name} {public_text(str(cell.machine[name]))}" for name in names), *precision])
 
 
 def _settings_hash(cell: CellResult) -> str:

@@ -16,7 +16,7 @@ from syn2co.studies.comparisons import (
 )
 from syn2co.studies.evidence import StudyEvidence
 from syn2co.studies.grid import Levels, Study, text
-from syn2co.studies.results import ScoreKey, StudyResults
+from syn2co.studies.results import CellResult, ScoreKey, StudyResults
 from syn2co.studies.sentences import QuestionAnswer, question_answers
 from syn2co.studies.statistics import ONE_SEED
 
@@ -151,13 +151,20 @@ def _few_seeds(contrasts: Sequence[ContrastResult]) -> list[str]:
 
 
 def _unlike_machines(results: StudyResults) -> list[str]:
-    """Return a sentence per library, or kind of device, that cells differ in; last bits may then differ."""
-    notes = []
+    """Return a sentence per precision, library or kind of device that cells differ in; last bits may then differ."""
+    precisions = Counter(filter(None, map(_precision, results.cells)))
+    several = " and ".join(f"{count} in {name}" for name, count in sorted(precisions.items()))
+    notes = [f"cells were trained in unlike precisions: {several}"] if len(precisions) > 1 else []
     for name in ("torch", "timm", "numpy", "opencv", "device"):
         counts = Counter(str(cell.machine[name]) for cell in results.cells if name in cell.machine)
         several = ", ".join(f"{count} by {value}" for value, count in sorted(counts.items()))
         notes += [f"cells were scored by different {name}: {several}"] if len(counts) > 1 else []
     return notes
+
+
+def _precision(cell: CellResult) -> str:
+    """Return what a cell was trained in, before that was recorded what it asked for; empty for an untrained one."""
+    return cell.precision or (cell.config.get("training", {}).get("precision", "") if cell.steps else "")
 
 
 def _notes_of_scores(results: StudyResults) -> list[str]:

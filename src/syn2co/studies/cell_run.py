@@ -22,6 +22,7 @@ from syn2co.pretraining.metrics import read_metrics
 from syn2co.pretraining.run_folder import MIX
 from syn2co.pretraining.train import pretrain
 from syn2co.runtime import distributed
+from syn2co.runtime.checkpoint import newest_checkpoint
 from syn2co.runtime.determinism import describe
 from syn2co.runtime.device import choose_device
 from syn2co.studies.cell import CellJob, cell_job
@@ -112,8 +113,10 @@ def _of_run(run: Path) -> dict[str, Any]:
     """Return what the result says of a run."""
     records, diagnosis = read_metrics(run), doctor(run)
     findings = [{"check": part.check, "level": part.level, "reason": part.reason} for part in diagnosis.findings]
+    saved = newest_checkpoint(run)
     return {
         "steps": records[-1]["step"] if records else 0,
+        "precision": saved.state.get("precision", "") if saved else "",
         "health": {"headline": diagnosis.headline, "healthy": diagnosis.healthy, "findings": findings},
         "curves": records,
     }

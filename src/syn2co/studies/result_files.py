@@ -143,3 +143,4 @@ class _CellFile(BaseModel):
     shared: dict[str, str]
     version: str
     source_hash: str = ""
+    precision: str = ""

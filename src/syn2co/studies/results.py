@@ -61,6 +61,8 @@ class CellResult:
     version: str = __version__
     source_hash: str = ""
     """Hash of syn2co's own files, which tells states of one development version apart; empty if it is not known."""
+    precision: str = ""
+    """Precision that the run computed in; empty for the untrained encoder, and if it is not known."""
 
     @property
     def machine(self) -> Mapping[str, Any]:
