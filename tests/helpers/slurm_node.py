@@ -18,7 +18,7 @@ import pytest
 
 START_SECONDS = 60
 COMMAND_SECONDS = 30
-WAIT_SECONDS = 60
+WAIT_SECONDS = 240
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sinfo", "squeue", "scancel")
 _PR_SET_CHILD_SUBREAPER = 36  # of <linux/prctl.h>
 
