@@ -195,6 +195,16 @@ def test_a_rank_that_hangs_is_named_after_the_time_out(tmp_path):
         assert f"rank {rank}: rank 1 is gone or does not answer; see what it says" in (tmp_path / str(rank)).read_text()
 
 
+def _check_named(work: Callable[[str], None], folder: Path, *, frozen: int) -> None:
+    """See that the other of two ranks names the one that freezes, by what it writes into the folder."""
+    processes, other = start_ranks(2, work, str(folder)), 1 - frozen
+    assert finish(processes[other]) == 0
+    processes[frozen].kill()
+    processes[frozen].join()
+    named = f"rank {other}: rank {frozen} is gone or does not answer; see what it says"
+    assert named in (folder / str(other)).read_text()
+
+
 def _freeze_while_others_wait(folder: str) -> None:
     with pytest.raises(TrainingError) as caught, distributed.session("cpu"):
         distributed.barrier()  # rank 1 has joined, too
@@ -206,11 +216,7 @@ def _freeze_while_others_wait(folder: str) -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows freezes no process")
 def test_a_first_rank_that_is_frozen_is_named_by_those_who_wait_for_it(tmp_path):
     """The store lies in rank 0: no look at it comes back."""
-    processes = start_ranks(2, _freeze_while_others_wait, str(tmp_path))
-    assert finish(processes[1]) == 0
-    processes[0].kill()
-    processes[0].join()
-    assert "rank 1: rank 0 is gone or does not answer; see what it says" in (tmp_path / "1").read_text()
+    _check_named(_freeze_while_others_wait, tmp_path, frozen=0)
 
 
 def _freeze_while_others_join(folder: str) -> None:
@@ -231,11 +237,7 @@ def _freeze_while_others_join(folder: str) -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows freezes no process")
 def test_a_first_rank_that_is_frozen_is_named_by_those_who_join(tmp_path):
     """Their calls of torch look into its store."""
-    processes = start_ranks(2, _freeze_while_others_join, str(tmp_path))
-    assert finish(processes[1]) == 0
-    processes[0].kill()
-    processes[0].join()
-    assert "rank 1: rank 0 is gone or does not answer; see what it says" in (tmp_path / "1").read_text()
+    _check_named(_freeze_while_others_join, tmp_path, frozen=0)
 
 
 def _fetch_for_long(folder: str) -> None:
@@ -291,11 +293,7 @@ def _freeze_while_fetching(folder: str) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows freezes no process")
 def test_a_rank_that_is_frozen_while_others_wait_for_it_is_named(tmp_path):
-    processes = start_ranks(2, _freeze_while_fetching, str(tmp_path))
-    assert finish(processes[0]) == 0
-    processes[1].kill()
-    processes[1].join()
-    assert "rank 0: rank 1 is gone or does not answer; see what it says" in (tmp_path / "0").read_text()
+    _check_named(_freeze_while_fetching, tmp_path, frozen=1)
 
 
 def _die_while_others_wait(folder: str) -> None:
