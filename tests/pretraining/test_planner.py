@@ -91,6 +91,14 @@ def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32() -> None:
     )
 
 
+def test_bfloat16_that_a_gpu_is_to_emulate_has_no_hours() -> None:
+    forced = ["training.precision=bfloat16", "machine.emulate_bfloat16=true"]
+    plan = estimate("synco-deit-s", images=50_000, kind="v100", settings=forced)
+    assert plan.seconds is None and plan.memory > 0
+    assert "no hours: no data sheet has the speed of bfloat16 that is emulated" in plan.text()
+    assert "computes in" not in plan.text()
+
+
 def test_a_small_network_is_as_fast_as_its_kernels_start(tiny: Tiny) -> None:
     """Whatever the GPUs and their number, and twice as slow in twice the micro-batches."""
     one, eight, halves = (

@@ -11,10 +11,12 @@ import torch
 from runs import assert_same_tensors, finish, interrupt_at, said, start_ranks, train
 
 from syn2co.diagnostics.evidence import read_evidence
-from syn2co.pretraining import precision
+from syn2co.pretraining import precision, preparation
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.planner import estimate, forecast
 from syn2co.pretraining.train import pretrain
+from syn2co.reports.run_page import _changed
+from syn2co.reports.run_summary import read_run
 from syn2co.runtime.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from syn2co.runtime.device import emulates_bfloat16
 
@@ -89,9 +91,24 @@ def test_a_run_keeps_the_precision_that_it_began_in(emulates, tiny, tmp_path, de
     words = (
         "the run began in float32, for a device that only emulates bfloat16, and keeps it"
         if emulates
-        else "is only emulated by this device, many times slower than float32; the run began in it and keeps it"
+        else "is only emulated by this device, slower than float32; the run began in it and keeps it"
     )
     assert f"training.precision = bfloat16: {words}" in capsys.readouterr().err
+
+
+def test_pages_and_scores_while_training_have_the_precision_that_a_run_computes_in(tiny, tmp_path, device, monkeypatch):
+    taken = list[str]()
+    monkeypatch.setattr(preparation, "OnlineKnn", lambda config: taken.append(config.training.precision))
+    device(True)
+    config = tiny(ASKED, "training.steps=2", "negatives.start=0")
+    config = config.model_copy(update={"recipe": "synco-cifar10"})
+    knn = ["online_knn.every_epochs=1", *(f'online_knn.{side}=["builtin:digits:test"]' for side in ("train", "test"))]
+    config = config.with_settings(knn)
+    pretrain(config, out=tmp_path / "run", progress=False)
+    assert taken == ["float32"]
+    summary = read_run(tmp_path / "run")
+    assert summary.settings["training.precision"] == '"float32"' and summary.config.hash == config.hash
+    assert ("training.precision", '"float32"', '"bfloat16"') in _changed(summary), "of the recipe, which asks for it"
 
 
 def test_a_run_from_before_the_precision_was_recorded_keeps_what_it_asked_for(tiny, tmp_path, device):

@@ -5,7 +5,7 @@ from pathlib import Path
 from syn2co.core.paths import user_path
 from syn2co.diagnostics.classification import classification
 from syn2co.diagnostics.diagnosis import Diagnosis
-from syn2co.diagnostics.evidence import read_evidence
+from syn2co.diagnostics.evidence import Evidence, read_evidence
 from syn2co.diagnostics.learning import learning, unstable, warmup
 from syn2co.diagnostics.negatives import masked, negatives
 from syn2co.diagnostics.state import broken_images, damaged, dark_images, nonfinite, starved, stopped_early, unfinished
@@ -47,7 +47,11 @@ def doctor(run: str | Path) -> Diagnosis:
         >>> doctor(run.folder).headline
         'negatives on (too short to tell)'
     """
-    evidence = read_evidence(user_path(run))
+    return judge(read_evidence(user_path(run)), str(run))
+
+
+def judge(evidence: Evidence, run: str) -> Diagnosis:
+    """Return the diagnosis of a run, which is given as `run`, by what was read of it."""
     checks = SUPERVISED_CHECKS if evidence.config.training.objective == "supervised" else CHECKS
     findings = tuple(finding for check in checks for finding in check(evidence))
-    return Diagnosis(str(run), evidence.summary(), findings)
+    return Diagnosis(run, evidence.summary(), findings)

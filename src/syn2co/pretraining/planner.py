@@ -29,6 +29,7 @@ FILES = "from a JPEG of 500 x 375 on one core of an AMD EPYC, more from larger f
 VIEW_SECONDS, VIEW_PIXEL_SECONDS = 1e-4, 3.6e-8
 """What a core takes for an image's two views, and more for each pixel of a view's square: 1.9 ms at 224 from a JPEG of
 500 x 375, 0.14 at 32 from memory (benchmarks/views.py, one core of an AMD EPYC)."""
+EMULATED = "no data sheet has the speed of bfloat16 that is emulated"
 TRIAL_IMAGES, MOST_TRIAL_IMAGES = "builtin:photos:labeled", 2048
 """Images of the steps that are timed on this machine, and most of them in a step."""
 TRIAL_FLOPS = 5e10
@@ -149,7 +150,8 @@ def estimate(
     (length, steps), asked = _length(config, images), config.training.precision
     config = _computed_here(config) if kind is None else _computed_on(config, kind)
     count = count_step(config)
-    plan = _plan(config, count, length, steps, _speed(config, count, kind, gpus), gpus, kind)
+    speed = _speed(config, count, kind, gpus)
+    plan = _plan(config, count, length, steps, speed, gpus, kind, untimed="" if speed else EMULATED)
     return _with_precision(plan, config, asked)
 
 
@@ -184,7 +186,8 @@ def forecast(config: Config, out: Path, ranks: int = 1) -> RunEstimate | None:
     if ranks > 1:
         kind, reason = kind_of(choose_device(config.machine.device)), "steps are timed in one process alone"
         speed = _speed(config, count, kind, ranks) if kind else None
-        plan = _plan(config, count, length, steps, speed, ranks, kind, untimed="" if kind else reason)
+        untimed = "" if speed else EMULATED if kind else reason
+        plan = _plan(config, count, length, steps, speed, ranks, kind, untimed=untimed)
     elif _on_cpu(config) and trial * count.flops > MOST_TRIAL_FLOPS:
         reason = "timing a few steps would take minutes here; `syn2co estimate` does"
         plan = _plan(config, count, length, steps, None, untimed=reason)
@@ -199,7 +202,8 @@ def _computed_here(config: Config) -> Config:
 
 def _computed_on(config: Config, kind: str) -> Config:
     """Return the config in the precision in which GPUs of a kind compute it."""
-    emulated = config.training.precision == "bfloat16" and KINDS[kind].bfloat16 is None
+    asked = config.training.precision == "bfloat16" and not config.machine.emulate_bfloat16
+    emulated = asked and KINDS[kind].bfloat16 is None
     return computing_in(config, "float32") if emulated else config
 
 
@@ -301,13 +305,15 @@ def _number(sources: Sequence[str], most: int | None) -> int:
     return images if most is None else min(images, most)
 
 
-def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tuple[float, str, str]:
-    """Return images per second, what that rests on, and what it asks of the cores that make views."""
+def _speed(config: Config, count: StepCount, kind: str | None, gpus: int) -> tuple[float, str, str] | None:
+    """Return images per second, what that rests on, and what it asks of the cores that make views; None: unknown."""
     reading = "images are read and made into views as fast as the devices train"
     if kind is None:
         return _measured(config, count), f"the speed of {STEPS} steps on patches of photographs here", reading
     training = config.training
     rate, share = getattr(KINDS[kind], training.precision), SHARE[training.precision]
+    if rate is None:
+        return None
     kernels = training.micro_batches * count.kernels
     computing = training.batch * count.flops / (gpus * share * rate * 1e12)
     speed = training.batch / max(computing, kernels * HOST_SECONDS)

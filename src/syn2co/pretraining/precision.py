@@ -44,12 +44,12 @@ def run_precision(config: Config, checkpoint: Checkpoint | None, device: torch.d
 def _line(asked: str, precision: str, emulated: bool, *, begun: bool) -> str:
     """Return what there is to say of a precision."""
     if emulated and precision == asked:
-        return "is only emulated by this device, many times slower than float32; the run began in it and keeps it"
+        return "is only emulated by this device, slower than float32; the run began in it and keeps it"
     if precision == asked:
         return ""
     if begun:
         return f"the run began in {precision}, for a device that only emulates {asked}, and keeps it"
     return (
-        f"this device only emulates it, so the run computes in {precision}, which is many times faster "
+        f"this device only emulates it, so the run computes in {precision}, which is faster "
         "(machine.emulate_bfloat16=true computes in it all the same)"
     )

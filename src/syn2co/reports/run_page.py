@@ -1,6 +1,7 @@
 """The page of a run: its diagnosis, the loss, the k-NN score, the negatives, the views, the settings."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from markupsafe import Markup
@@ -167,7 +168,8 @@ def _changed(summary: RunSummary) -> list[tuple[str, str, str]]:
     """Return the settings that the run has otherwise than its recipe: name, the run's value, the recipe's."""
     if summary.config.recipe not in RECIPES:
         return []
-    start = RunSummary(summary.folder, recipe(summary.config.recipe), summary.diagnosis, [], []).settings
+    base = recipe(summary.config.recipe)
+    start = replace(summary, config=base, precision=base.training.precision).settings
     return [(name, value, start.get(name, "")) for name, value in summary.settings.items() if start.get(name) != value]
 
 

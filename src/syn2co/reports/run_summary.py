@@ -11,11 +11,13 @@ from syn2co.core.files import public_path
 from syn2co.core.paths import user_path
 from syn2co.core.progress import note
 from syn2co.diagnostics.diagnosis import Diagnosis
-from syn2co.diagnostics.doctor import doctor
+from syn2co.diagnostics.doctor import judge
+from syn2co.diagnostics.evidence import read_evidence
 from syn2co.evaluation.scores import Score
 from syn2co.evaluation.stored_report import read_report
 from syn2co.pretraining.config import Config, load_config
 from syn2co.pretraining.metrics import read_metrics
+from syn2co.pretraining.precision import computing_in
 from syn2co.pretraining.run_folder import CONFIG
 from syn2co.studies.result_files import read_cell
 from syn2co.studies.results import RESULT
@@ -33,6 +35,8 @@ class RunSummary:
     records: list[dict[str, Any]]
     """Lines of metrics.jsonl of training; those of the online k-NN score are `knn`."""
     knn: list[dict[str, Any]]
+    precision: str
+    """Precision that it computes in, which the settings may only have asked for."""
 
     @property
     def name(self) -> str:
@@ -50,8 +54,11 @@ class RunSummary:
 
     @property
     def settings(self) -> dict[str, str]:
-        """Every setting but those of the machine by its dotted name, as JSON; of paths the last part."""
-        return _flat(self.config.model_dump(mode="json", exclude={"machine": True}))
+        """Every setting but those of the machine by its dotted name, as JSON; of paths the last part.
+
+        The precision is that in which the run computes.
+        """
+        return _flat(computing_in(self.config, self.precision).model_dump(mode="json", exclude={"machine": True}))
 
     def scores(self) -> list[Score]:
         """Return the scores of this run; a damaged file is noted.
@@ -83,14 +90,15 @@ def read_run(folder: str | Path) -> RunSummary:
         ConfigError: if it is no run folder, or its config or metrics cannot be read.
     """
     folder = user_path(folder)
-    diagnosis = doctor(folder)
+    evidence = read_evidence(folder)
     lines = read_metrics(folder)
     return RunSummary(
         folder=folder,
         config=load_config(folder / CONFIG),
-        diagnosis=diagnosis,
+        diagnosis=judge(evidence, str(folder)),
         records=[line for line in lines if "uninformative" in line],
         knn=[line for line in lines if line.get("knn") is not None],
+        precision=evidence.config.training.precision,
     )
 
 

@@ -42,7 +42,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def emulates_bfloat16(device_type: str) -> bool:
-    """Return whether a type of device only emulates products of bfloat16, many times slower than those of float32.
+    """Return whether a type of device only emulates products of bfloat16, slower than those of float32.
 
     torch counts older GPUs, which emulate them, as able. Of Apple's GPUs nothing is known: they are taken as able.
     """
@@ -54,11 +54,11 @@ def emulates_bfloat16(device_type: str) -> bool:
 def slow_precision(precision: str, device: torch.device) -> list[str]:
     """Return a note if a precision that was asked for is only emulated by a device."""
     slow = precision == "bfloat16" and emulates_bfloat16(device.type)
-    return ["precision = bfloat16: is only emulated by this device, many times slower than float32"] if slow else []
+    return ["precision = bfloat16: is only emulated by this device, slower than float32"] if slow else []
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    """Return whether the processor has AVX512-BF16 or AMX, or is one of ARM with bfloat16; torch names none of it."""
+    """Return whether the processor has AVX512-BF16, AMX, or ARM's bfloat16; torch has no public names for these."""
     if platform.machine().lower() in {"arm64", "aarch64"}:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -40,8 +40,8 @@ class MachineSettings(Settings):
     threads: int | None = Field(default=None, gt=0)
     """CPU threads of torch; null leaves torch's choice."""
     emulate_bfloat16: bool = False
-    """Compute in bfloat16 on a device that only emulates it, on a CPU 15 times slower than in float32; otherwise a run
-    that asks for bfloat16 computes in float32 there, and keeps that to its end."""
+    """Compute in bfloat16 on a device that only emulates it, on a CPU up to 15 times slower than float32; otherwise a
+    run that asks for bfloat16 computes in float32 there, and keeps that to its end."""
     activation_checkpointing: bool = False
     """Keep no activations within the blocks of the encoder for the backward pass, which computes them again: a large
     encoder takes a fraction of the memory and up to a third more time, and the result is the same bit for bit."""

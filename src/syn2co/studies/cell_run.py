@@ -12,7 +12,8 @@ from syn2co.core.errors import StudyError, SynthesisError
 from syn2co.core.json_files import JsonError, read_json
 from syn2co.core.versions import source_hash
 from syn2co.data.open import open_images
-from syn2co.diagnostics.doctor import doctor
+from syn2co.diagnostics.doctor import judge
+from syn2co.diagnostics.evidence import read_evidence
 from syn2co.evaluation.evaluate import AnyEncoder, score
 from syn2co.evaluation.kept_results import KeptResults
 from syn2co.evaluation.results import EvaluationReport
@@ -22,7 +23,6 @@ from syn2co.pretraining.metrics import read_metrics
 from syn2co.pretraining.run_folder import MIX
 from syn2co.pretraining.train import pretrain
 from syn2co.runtime import distributed
-from syn2co.runtime.checkpoint import newest_checkpoint
 from syn2co.runtime.determinism import describe
 from syn2co.runtime.device import choose_device
 from syn2co.studies.cell import CellJob, cell_job
@@ -111,12 +111,12 @@ def _make_images(job: CellJob, study: Path, progress: bool) -> DatasetInfo:
 
 def _of_run(run: Path) -> dict[str, Any]:
     """Return what the result says of a run."""
-    records, diagnosis = read_metrics(run), doctor(run)
+    records, evidence = read_metrics(run), read_evidence(run)
+    diagnosis = judge(evidence, str(run))
     findings = [{"check": part.check, "level": part.level, "reason": part.reason} for part in diagnosis.findings]
-    saved = newest_checkpoint(run)
     return {
         "steps": records[-1]["step"] if records else 0,
-        "precision": saved.state.get("precision", "") if saved else "",
+        "precision": evidence.config.training.precision,
         "health": {"headline": diagnosis.headline, "healthy": diagnosis.healthy, "findings": findings},
         "curves": records,
     }
