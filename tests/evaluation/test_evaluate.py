@@ -14,8 +14,9 @@ from rich.console import Console
 
 from syn2co.core.errors import CheckpointError, ConfigError, DataError, EvaluationError
 from syn2co.data.open import open_images
+from syn2co.evaluation import near_overlap as near_overlap_module
 from syn2co.evaluation.evaluate import _names
-from syn2co.evaluation.near_overlap import near_overlap
+from syn2co.evaluation.near_overlap import hashed_sample, near_overlap
 from syn2co.evaluation.protocols.protocol import Protocol, ProtocolResult
 from syn2co.evaluation.protocols.registry import PROTOCOLS
 from syn2co.evaluation.settings import EvaluationSettings
@@ -246,17 +247,37 @@ def test_training_images_stored_again_are_refused_above_a_share_and_counted_belo
             path.parent.mkdir(parents=True, exist_ok=True)
             assert cv2.imwrite(str(path), image)
     sides = tmp_path / "train", tmp_path / "test"
-    message = r"8 of 40 test images are training images stored again.*0\.jpg is 0:a/0\.png.*--set max_overlap=0\.2"
+    message = r"8 of 40 test images look like training images.*0\.jpg is 0:a/0\.png.*--set max_overlap=0\.2"
     with pytest.raises(EvaluationError, match=message):
         quick(encoder, *sides, baselines=baselines)
     report = quick(encoder, *sides, baselines=baselines, max_overlap=0.2)
-    assert "8 of 40 test images are training images stored again" in report.notes
+    assert "8 of 40 test images look like training images stored again" in report.notes
 
 
 def test_images_that_only_share_a_layout_are_not_training_images():
     """Handwritten digits of a class look alike; none of the test split is of the training split."""
     splits = make_splits(*(open_images([f"builtin:digits:{split}"]) for split in ("train", "test")))
     assert near_overlap(splits.train, splits.test, 0.0, threads=1) == []
+
+
+def test_the_same_images_are_hashed_once_and_others_anew(tmp_path, monkeypatch):
+    measured = []
+    measure = near_overlap_module._measured
+    monkeypatch.setattr(near_overlap_module, "_hashed", {})
+    monkeypatch.setattr(near_overlap_module, "_measured", lambda *given: measured.append(given) or measure(*given))
+    folder = paint(tmp_path / "test", {"blue": 2, "green": 2})
+    first, again = (hashed_sample(open_images([folder]), 1) for _ in range(2))
+    np.testing.assert_array_equal(first.hashes, again.hashes)
+    assert first.images is not again.images and len(measured) == 1
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    assert cv2.imwrite(str(next(folder.rglob("*.png"))), noise)
+    assert (hashed_sample(open_images([folder]), 1).hashes != first.hashes).any() and len(measured) == 2
+    for _ in range(2):  # without a check nothing tells that the contents are the same
+        hashed_sample(open_images([folder], check=False), 1)
+    assert len(measured) == 4
+    for number in range(5):
+        hashed_sample(open_images([paint(tmp_path / str(number), {"blue": 1 + number})]), 1)
+    assert len(near_overlap_module._hashed) == 4
 
 
 def test_fewer_training_images_than_k(encoder, test, tmp_path):

@@ -146,11 +146,11 @@ def test_training_images_stored_again_in_a_variant_are_counted_and_refused_above
                     assert cv2.imwrite(str(tmp_path / "sketch" / name / f"again{number}.jpg"), again)
     given = {"variants": {"imagenet-sketch": str(tmp_path / "sketch")}}
     test = wear_ids(paint(tmp_path / "test", {"blue": 2, "green": 2}, seed=3))
-    message = "variants.imagenet-sketch: 4 of 14 test images are training images stored again.*--set max_overlap=0.286"
+    message = "variants.imagenet-sketch: 4 of 14 test images look like training images.*--set max_overlap=0.286"
     with pytest.raises(EvaluationError, match=message):
         variants(task_on(pixels(), tmp_path / "train", test, **given))
     (row,) = variants(task_on(pixels(), tmp_path / "train", test, **given, max_overlap=0.286))
-    assert "imagenet-sketch: 4 of 14 test images are training images stored again" in row.notes
+    assert "imagenet-sketch: 4 of 14 test images look like training images stored again" in row.notes
 
 
 def test_an_unknown_variant_is_refused(root):

@@ -62,6 +62,6 @@ def test_queries_that_are_images_of_the_bank_are_refused_above_a_share(tiny, tmp
         assert cv2.imwrite(str(test / "c000" / f"{number}.jpg"), image)
         if number == 0:
             OnlineKnn(tiny(*settings(train, test)))
-            assert "online_knn: 1 of 121 test images are training images stored again" in capsys.readouterr().err
-    with pytest.raises(DataError, match="online_knn: train and test: 2 of 122 test images are training images stored"):
+            assert "online_knn: 1 of 121 test images look like training images stored again" in capsys.readouterr().err
+    with pytest.raises(DataError, match="online_knn: train and test: 2 of 122 test images look like training images"):
         OnlineKnn(tiny(*settings(train, test)))

@@ -91,7 +91,7 @@ def test_test_images_that_are_training_images_stored_again_are_refused_before_an
             if number == 0 and side == "train":
                 (tmp_path / "test" / "a").mkdir(parents=True)
                 assert cv2.imwrite(str(tmp_path / "test" / "a" / "again.jpg"), image)
-    with pytest.raises(EvaluationError, match="1 of 17 test images are training images stored again"):
+    with pytest.raises(EvaluationError, match="1 of 17 test images look like training images stored again"):
         begun(tmp_path)
     assert not (tmp_path / "out").exists()
 

@@ -142,9 +142,9 @@ def doctor(run: Path, as_json: bool) -> None:
 @click.option("--pretrain-only", is_flag=True, help="One longer run on the photographs alone, about five minutes.")
 @click.option("--set", "settings", multiple=True, metavar="A.B=C", help="Change one setting of the recipe; repeatable.")
 def demo(out: Path | None, pretrain_only: bool, settings: tuple[str, ...]) -> None:
-    """Make synthetic images, look at them, pretrain with and without, score; offline, about 6 minutes.
+    """Make synthetic images, look at them, pretrain with and without, score; offline, about 7 minutes.
 
-    The time is of two free cores of an AMD EPYC. Up to four processes take about 1 GB each. The page is
+    The time is of two free cores of an AMD EPYC with AVX2 alone. Up to four processes take about 1 GB each. The page is
     study.html in the folder --out: runs/demo/study.html.
     """
     from syn2co.demonstration.demo import demo as run

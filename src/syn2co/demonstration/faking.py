@@ -33,8 +33,8 @@ STUDY = Study(
     title="Does faking help on these photographs?",
     recipe="demo",
     settings=(
-        *("training.steps=150", "mix.epoch_images=4480"),
-        *("encoder.options.embed_dim=128", "encoder.options.num_heads=2"),
+        *("training.steps=120", "mix.epoch_images=4480"),
+        *("encoder.options.embed_dim=96", "encoder.options.depth=3"),
     ),
     factors={
         "real images": {number: Level(real_images=int(number)) for number in NUMBERS},

@@ -4,6 +4,7 @@ from contextlib import closing
 
 import cv2
 import numpy as np
+from jaxtyping import Bool, UInt64
 
 from syn2co.core import keyed_rng
 from syn2co.core.errors import EvaluationError
@@ -17,6 +18,9 @@ COMPARED = 50_000
 """Most images of each side that are compared, drawn by key."""
 STORED_AGAIN = 0.98
 """Least correlation of the thumbnails."""
+_KEPT = 4
+_hashed: dict[str, tuple[UInt64[np.ndarray, "N 2"], Bool[np.ndarray, " N"]]] = {}
+"""Hashes of the newest sets by fingerprint: a process that scores many encoders on the same images hashes them once."""
 
 
 def near_overlap(
@@ -58,7 +62,7 @@ def near_overlap(
     seen = len(train) / total
     share = min(1.0, (len(near) + len(equal)) / len(test) / seen)
     drawn = f" ({len(test)} test and {len(train)} training images were compared)"
-    text = f"{len(near)} of {len(test)} test images are training images stored again" + drawn * (
+    text = f"{len(near)} of {len(test)} test images look like training images stored again" + drawn * (
         seen < 1 or len(test) < asked
     )
     if share > most:
@@ -80,6 +84,18 @@ def hashed_sample(images: ImageSet, threads: int) -> HashedSet:
         threads: threads that decode images.
     """
     images = _some(images)
+    is_checked = all(sums is not None for sums in images.checksums)  # else the fingerprint does not tell the contents
+    if not is_checked:
+        return HashedSet(images, *_measured(images, threads))
+    if images.fingerprint not in _hashed:
+        _hashed[images.fingerprint] = _measured(images, threads)
+        for oldest in list(_hashed)[:-_KEPT]:
+            del _hashed[oldest]
+    return HashedSet(images, *_hashed[images.fingerprint])
+
+
+def _measured(images: ImageSet, threads: int) -> tuple[UInt64[np.ndarray, "N 2"], Bool[np.ndarray, " N"]]:
+    """Return the hashes of all images, as they are and mirrored, and which of them are not of one color."""
 
     def measure(index: int) -> tuple[list[int], bool]:
         image = images.read(index)
@@ -87,7 +103,7 @@ def hashed_sample(images: ImageSet, threads: int) -> HashedSet:
 
     with closing(map_in_threads(measure, range(len(images)), threads)) as measured:
         hashes, usable = zip(*measured, strict=True)
-    return HashedSet(images, np.array(hashes, np.uint64), np.array(usable))
+    return np.array(hashes, np.uint64), np.array(usable)
 
 
 def _some(images: ImageSet) -> ImageSet:

@@ -3,6 +3,7 @@
 Axis letters: M images of the source, H W height and width in pixels.
 """
 
+import functools
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -109,20 +110,25 @@ def _photos(split: str) -> ArraySource:
     The photograph is cut first; each part is then scaled as if the whole photograph's longer side became 512, and
     crops of 56 to 96 px, drawn by key, are shrunk to 32 px by area. The label is the photograph.
     """
-    patches = [patch for name in PHOTOS for patch in _patches(name, split)]
     count = PATCHES[split]
     names = [f"{name}/{number:04d}" for name in PHOTOS for number in range(count)]
     labels = np.repeat(np.arange(len(PHOTOS), dtype=np.int32), count)
-    return ArraySource(f"builtin:photos:{split}", np.stack(patches), labels, tuple(PHOTOS), names)
+    return ArraySource(f"builtin:photos:{split}", _all_patches(split, count), labels, tuple(PHOTOS), names)
 
 
-def _patches(name: str, split: str) -> list[UInt8[np.ndarray, "H W 3"]]:
-    """Return the patches of one photograph."""
+@functools.cache
+def _all_patches(split: str, count: int) -> UInt8[np.ndarray, "M H W 3"]:
+    """Return `count` patches per photograph, cut once per process: a study opens them for each of its cells."""
+    return np.stack([patch for name in PHOTOS for patch in _patches(name, split, count)])
+
+
+def _patches(name: str, split: str, count: int) -> list[UInt8[np.ndarray, "H W 3"]]:
+    """Return the first patches of one photograph."""
     part = photo_part(name, split)
     tested = split == "test"
     draws = generator("builtin:photos", name, "test" if tested else "train")
     patches: list[UInt8[np.ndarray, "H W 3"]] = []
-    while len(patches) < PATCHES[split]:
+    while len(patches) < count:
         side = int(draws.integers(_CROP[0], _CROP[1] + 1))
         top = int(draws.integers(0, part.shape[0] - side + 1))
         left = int(draws.integers(0, part.shape[1] - side + 1))
