@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 RUN = "training.steps=2 training.batch=8 queue.size=64 negatives.hardest=16 negatives.start=0 machine.tensorboard=false"
+IMPORTS = ("import torch", "import timm")
 MISTAKES = (
     "pretrain --recipe no-such",
     "doctor nothing",
@@ -73,7 +74,7 @@ def main() -> None:
         for count, images in sets.items():
             make_images(images, count)
             measure(run(images), cache)
-        plain = {"python": [sys.executable, "-c", "pass"], "import torch": [sys.executable, "-c", "import torch"]}
+        plain = {code: [sys.executable, "-W", "ignore", "-c", code] for code in ("pass", *IMPORTS)}
         results: dict[str, list[tuple[float, float, float]]] = {}
         for _ in range(given.rounds):
             turn = plain | {f"syn2co {words}": syn2co(words) for words in MISTAKES}
