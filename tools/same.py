@@ -103,9 +103,9 @@ def record(tree: Tree) -> dict[str, Any]:
 
 
 def recipes(tree: Tree) -> dict[str, Any]:
-    """Return the resolved settings of every recipe, its hash included."""
+    """Return the resolved settings of every recipe, its hash included, but of `auto`, which is chosen from images."""
     names = [line.split()[0] for line in tree.call("recipes").splitlines()]
-    return {name: json.loads(tree.call("recipes", name, "--json")) for name in names}
+    return {name: json.loads(tree.call("recipes", name, "--json")) for name in names if name != "auto"}
 
 
 def image_set(tree: Tree, name: str, words: tuple[str, ...]) -> dict[str, Any]:
