@@ -3,13 +3,15 @@
 import os
 import signal
 import sys
+import time
+import weakref
 from collections.abc import Callable
 
 import pytest
 
 from syn2co.core.processes import LEAVE
 from syn2co.runtime import signals
-from syn2co.runtime.signals import Interrupts
+from syn2co.runtime.signals import Interrupts, ends_on_signals
 
 
 def test_signals_are_remembered_and_a_second_ctrl_c_acts_at_once() -> None:
@@ -66,3 +68,38 @@ def test_leaving() -> None:
         signals.leave(signal.SIGINT)
     with pytest.raises(SystemExit, match="143"):
         signals.leave(LEAVE[-1])
+
+
+@pytest.mark.parametrize(("number", "ending"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_that_comes_while_python_tidies_up_is_not_lost(
+    number: int, ending: type[BaseException], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Python drops what callbacks of weak references raise: the signal ends the block a moment later all the same."""
+    before, sent = sys.unraisablehook, []
+
+    def send(_: object) -> None:
+        sent.append(number)
+        signal.raise_signal(number)
+
+    with pytest.raises(ending), ends_on_signals():
+        tidied = Interrupts()
+        reference = weakref.ref(tidied, send)
+        del tidied
+        assert reference() is None and sent, "the block goes on, for what the callback raised is dropped"
+        time.sleep(30)
+        pytest.fail("the signal was lost")
+    assert sys.unraisablehook is before and capfd.readouterr().err == ""
+
+
+def test_other_errors_that_python_drops_are_shown_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: shown.append(str(dropped.exc_value)))
+
+    def fail(_: object) -> None:
+        raise ValueError("of a library")
+
+    with ends_on_signals():
+        tidied = Interrupts()
+        reference = weakref.ref(tidied, fail)
+        del tidied
+    assert reference() is None and shown == ["of a library"]

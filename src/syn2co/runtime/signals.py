@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -85,29 +86,45 @@ class Interrupts:
 class Terminated(BaseException):
     """A signal to leave came; no SystemExit, which is an error of its job where a generator calls exit()."""
 
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
 
 @contextlib.contextmanager
 def ends_on_signals() -> Iterator[None]:
     """Make a signal to leave raise `Terminated` in the block, which then ends as `leave` does.
 
-    In the main thread alone, and not for signals that are ignored. Handlers of before come back.
+    In the main thread alone, and not for signals that are ignored. Handlers of before come back. Python drops what
+    is raised while it tidies up objects (`__del__`, callbacks of weak references): such a signal is sent again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handled = [number for number in LEAVE if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     before = {number: signal.signal(number, _terminate) for number in handled}
+    hook = sys.unraisablehook
+
+    def send_again(dropped: "sys.UnraisableHookArgs") -> None:
+        if isinstance(dropped.exc_value, Terminated | KeyboardInterrupt):
+            number = getattr(dropped.exc_value, "number", signal.SIGINT)
+            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()  # what is raised in here is dropped too
+        else:
+            hook(dropped)
+
+    sys.unraisablehook = send_again
     try:
         yield
     except Terminated as terminated:
         raise SystemExit(LEFT) from terminated
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _terminate(number: int, _: FrameType | None) -> None:
-    raise Terminated(signal.Signals(number).name)
+    raise Terminated(number)
 
 
 def leave(number: int) -> NoReturn:
