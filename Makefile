@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/syn2co demo --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 5 --dist worksteal
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -98,10 +98,12 @@ def test_an_object_of_s3_of_which_nothing_comes_is_named(
     """A server that tells of an object and then stalls, or ends in the middle of it, from where it is fetched later."""
     for name, value in {"ACCESS_KEY_ID": "AKIA", "SECRET_ACCESS_KEY": "SECRET", "ENDPOINT_URL": server.url}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setattr(store, "STALLED_SECONDS", 0.3)
+    monkeypatch.setattr(store, "STALLED_SECONDS", 2)
     monkeypatch.setattr(fetch, "PART", 5_000)  # four at once
     url, server.stalls = "s3://set/0 a.tar", 99
-    with pytest.raises(DataError, match=r"^s3://set/0 a\.tar: cannot be fetched in 1 tries \(no byte came for 0.3 sec"):
+    with pytest.raises(
+        DataError, match=r"^s3://set/0 a\.tar: cannot be fetched in 1 tries \(no byte came for 2 seconds"
+    ):
         open_images(url, cache_dir=tmp_path)
     server.stalls, server.cut_at = 0, 22_000
     with pytest.raises(DataError, match=r"^s3://set/0 a\.tar: cannot be fetched in 1 tries"):

@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluated(folder: Path, keep: Path | None, *, protocols: Sequence[str], seed: int = 0) -> EvaluationReport:
-    few = {"robustness": {"max_images": 6}, "fine_tune": {"epochs": 1}}
+    few = {"robustness": {"max_images": 6}, "fine_tune": {"epochs": 1, "min_steps": 3}}
     settings = EvaluationSettings.parse(
         {"device": "cpu", "workers": 0, "seed": seed, "cache_gib": 0, "baselines": False, **few}
     )

@@ -381,14 +381,14 @@ def _evaluation(encoder_hash: str, path: Path) -> Path:
     return path
 
 
-def test_the_card_tells_of_the_run_and_of_no_folder(trained, tmp_path):
+def test_the_card_tells_of_the_run_and_of_no_folder(trained, image_folder, tmp_path):
     card = (syn2co.export(trained, to="hf", out=tmp_path / "hf") / "README.md").read_text()
     config_hash = load_checkpoint(trained).state["config_hash"]
     for text in ("# birds\\_\\[1\\]", "| Recipe | custom |", f"| Config hash | {config_hash} |", f"| Steps | {STEPS} |",
                  "| Labels | none used |", "- self-supervised-learning", "| Branch | online |",
                  "16 x 16 px, bilinear, center crop of 1, mean \\[0.1, 0.2, 0.3\\]", "None are known"):  # fmt: skip
         assert text in card, text
-    assert "| Real images | images0 (26 images in all) |" in card
+    assert f"| Real images | {image_folder.name} (26 images in all) |" in card
     assert str(tmp_path.parent) not in card and str(trained) not in card
     for name in ("syn2co.json", "config.json"):
         assert str(tmp_path.parent.parent) not in (tmp_path / "hf" / name).read_text()

@@ -30,7 +30,7 @@ from syn2co.studies.results import FAILED, FailedCell, StudyResults
 from syn2co.studies.run import StudyRun, begin, run_cells
 
 pytestmark = pytest.mark.slow
-STEPS = 400  # some seconds: a signal from outside meets them in the middle
+STEPS = 160  # some seconds: a signal from outside meets them in the middle
 SETTINGS = (
     "views.size=16", "encoder.name=vit_tiny_patch16_224", "heads.hidden=32", "heads.width=16", "queue.size=64",
     'encoder.options={"patch_size":8,"embed_dim":32,"depth":2,"num_heads":2}', "negatives=none", "training.batch=8",
