@@ -71,7 +71,7 @@ def ours(config: Config, views: Tensor) -> Step:
         schedule=schedule,
         schedules=Schedules(config, schedule, 10**6),
         stream=BatchStream(batches(), device),  # type: ignore[arg-type]
-        average_and_check=SoundnessCheck(Path(), None),  # type: ignore[arg-type]
+        average_and_check=SoundnessCheck(Path(), None, config.training.precision),  # type: ignore[arg-type]
     )
     online = distributed.wrap(model.online, device)
     state = TrainingState(model, online, build_optimizer(model.online, config.optimizer), 0, Averages(), [])

@@ -25,6 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what run
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every process that a test starts
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than cores: a quarter of the time of tests is waiting."""
     return (os.cpu_count() or 1) + 1

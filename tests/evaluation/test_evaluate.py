@@ -275,9 +275,16 @@ def test_the_same_images_are_hashed_once_and_others_anew(tmp_path, monkeypatch):
     for _ in range(2):  # without a check nothing tells that the contents are the same
         hashed_sample(open_images([folder], check=False), 1)
     assert len(measured) == 4
-    for number in range(5):
-        hashed_sample(open_images([paint(tmp_path / str(number), {"blue": 1 + number})]), 1)
-    assert len(near_overlap_module._hashed) == 4
+    sets = [open_images([paint(tmp_path / str(number), {"blue": 1 + number})]) for number in range(6)]
+    measured.clear()
+    for images in (*sets, *sets):  # a score with two transfer sets has six sides
+        hashed_sample(images, 1)
+    assert len(measured) == 6
+    monkeypatch.setattr(near_overlap_module, "_KEPT", 2)
+    for images in (sets[0], sets[1], sets[0], sets[2], sets[0]):
+        hashed_sample(images, 1)
+    assert [given[0] for given in measured[6:]] == [sets[1], sets[2]], "what was used last stays"
+    assert list(near_overlap_module._hashed) == [sets[2].fingerprint, sets[0].fingerprint]
 
 
 def test_fewer_training_images_than_k(encoder, test, tmp_path):

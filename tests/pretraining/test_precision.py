@@ -5,15 +5,18 @@ import platform
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from runs import assert_same_tensors, finish, interrupt_at, said, start_ranks, train
 
+from syn2co.core.errors import TrainingError
 from syn2co.diagnostics.evidence import read_evidence
 from syn2co.pretraining import precision, preparation
 from syn2co.pretraining.config import Config
 from syn2co.pretraining.planner import estimate, forecast
+from syn2co.pretraining.run_folder import PRECISION
 from syn2co.pretraining.train import pretrain
 from syn2co.reports.run_page import _changed
 from syn2co.reports.run_summary import read_run
@@ -64,6 +67,23 @@ def test_bfloat16_that_would_be_emulated_is_float32_bit_for_bit(tiny, tmp_path, 
     assert_same_tensors(run.tensors, plain.tensors)
     evidence = read_evidence(tmp_path / "asked")
     assert evidence.config.training.precision == "float32", "doctor advises none that the run has"
+
+
+def test_a_run_without_a_checkpoint_has_the_precision_that_it_computes_in(tiny, tmp_path, device):
+    """Named defect: the advice to a run that ended at its first step was the precision that it had."""
+    config, run = tiny(ASKED, "optimizer.base_lr=1e30"), tmp_path / "run"
+    device(True)
+    with pytest.raises(TrainingError, match=r"with a lower optimizer\.base_lr or a longer optimizer\.warmup_epochs$"):
+        pretrain(config, out=run, progress=False)
+    evidence = read_evidence(run)
+    assert evidence.saved_step is None and evidence.config.training.precision == "float32"
+    assert read_run(run).settings["training.precision"] == '"float32"'
+    device(False)
+    with pytest.raises(TrainingError, match=r"warmup_epochs or training\.precision=float32$"):
+        pretrain(config, out=run, progress=False)
+    assert read_evidence(run).config.training.precision == "bfloat16"
+    (run / PRECISION).write_text('{"precision": "int8"}')
+    assert read_evidence(run).config.training.precision == "bfloat16", "as asked for, where nothing readable says more"
 
 
 def test_a_device_that_multiplies_it_or_is_to_emulate_it_computes_in_it(tiny, tmp_path, device, capsys):
@@ -165,3 +185,10 @@ def test_a_cpu_emulates_what_it_has_no_instructions_for(able, machine, monkeypat
     arm = able if machine == "aarch64" else other
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: arm, raising=False)
     assert emulates_bfloat16("cpu") is not able
+
+
+def test_a_torch_that_cannot_tell_of_an_arm_cpu_is_taken_to_emulate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named defect: a run on the CPU of a Mac ended with an AttributeError, for torch has no such question there."""
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    assert emulates_bfloat16("cpu")

@@ -240,6 +240,16 @@ def test_a_first_rank_that_is_frozen_is_named_by_those_who_join(tmp_path):
     _check_named(_freeze_while_others_join, tmp_path, frozen=0)
 
 
+def test_a_rank_that_ends_before_it_joins_waits_for_no_time_out_of_a_frozen_first_rank(launched, monkeypatch):
+    """Named defect: its own error was said fifteen minutes later."""
+    launched(WORLD_SIZE=2)
+    monkeypatch.setattr(process_group, "_ANSWER", 0.2)
+    monkeypatch.setattr(process_group, "_rendezvous", lambda limit: time.sleep(60))
+    started = time.monotonic()
+    assert not process_group.first_says("no such file")
+    assert time.monotonic() - started < 30
+
+
 def _fetch_for_long(folder: str) -> None:
     with distributed.session("cpu"):
         distributed.barrier()

@@ -103,3 +103,15 @@ def test_other_errors_that_python_drops_are_shown_as_ever(monkeypatch: pytest.Mo
         reference = weakref.ref(tidied, fail)
         del tidied
     assert reference() is None and shown == ["of a library"]
+
+
+def test_a_second_signal_that_comes_while_python_tidies_up_is_not_lost_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals.time, "monotonic", iter(range(0, 100, 10)).__next__)
+    with pytest.raises(SystemExit, match="143"), ends_on_signals(), Interrupts():
+        signal.raise_signal(signal.SIGTERM)
+        tidied = Interrupts()
+        reference = weakref.ref(tidied, lambda _: signal.raise_signal(signal.SIGTERM))
+        del tidied
+        assert reference() is None
+        time.sleep(30)
+        pytest.fail("the signal was lost")

@@ -520,10 +520,20 @@ def test_what_cells_differ_in_is_said() -> None:
     several = answer(replace(results, cells=tuple(files))).notes
     assert f"cells were run by different states of {version}: 17 by 1b67, 1 by a00d" in several
     assert not any("not recorded" in note for note in several)
-    older = {"config": {"training": {"precision": "bfloat16"}}}
-    mixed = [replace(cell, **(older if place < 5 else {"precision": "float32"})) for place, cell in enumerate(cells)]
-    unlike = answer(replace(results, cells=tuple(mixed))).notes
-    assert "cells were trained in unlike precisions: 5 in bfloat16 and 13 in float32" in unlike
+    asks = {name: {"config": {"training": {"precision": name}}} for name in ("bfloat16", "float32")}
+    for number, other, said in (
+        (5, asks["bfloat16"], "13 of 18 cells that ask for bfloat16"),  # the five are from before it was recorded
+        (5, asks["float32"], "13 of 13 cells that ask for bfloat16"),  # the precision is what is studied
+        (0, {}, ""),  # all alike
+    ):
+        emulated = {**asks["bfloat16"], "precision": "float32"}
+        mixed = [replace(cell, **(other if place < number else emulated)) for place, cell in enumerate(cells)]
+        unlike = [note for note in answer(replace(results, cells=tuple(mixed))).notes if "trained in" in note]
+        assert len(unlike) == bool(said), unlike
+        if said:
+            assert unlike[0].startswith(f"{said} were trained in float32, since their device only emulates bfloat16;")
+    as_asked = [replace(cell, **asks["bfloat16" if place < 5 else "float32"]) for place, cell in enumerate(cells)]
+    assert not any("trained in" in note for note in answer(replace(results, cells=tuple(as_asked))).notes)
     assert not any("precision" in note for note in notes)
     assert notes[-2:] == ["frost", "a set is missing (1 of 18 cells)"], "what the evaluations said"
 

@@ -4,12 +4,12 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from syn2co.core.errors import CheckpointError, ConfigError, FileError
-from syn2co.core.json_files import JsonError, read_json_lines
+from syn2co.core.json_files import JsonError, read_json, read_json_lines
 from syn2co.core.locks import LOCK, is_held
 from syn2co.core.paths import is_file, is_folder, status_of
 from syn2co.core.progress import note
@@ -17,7 +17,7 @@ from syn2co.pretraining.config import Config, load_config
 from syn2co.pretraining.metrics import FILE as METRICS
 from syn2co.pretraining.metrics import knn_scores, read_sound_metrics, stands_still
 from syn2co.pretraining.precision import computing_in
-from syn2co.pretraining.run_folder import CONFIG
+from syn2co.pretraining.run_folder import CONFIG, PRECISION
 from syn2co.runtime.checkpoint import newest_checkpoint
 
 
@@ -113,7 +113,7 @@ def read_evidence(run: Path) -> Evidence:
     still = stands_still(knn_scores(lines, after=switch, upto=step), config.online_knn.patience)
     return Evidence(
         run=run,
-        config=computing_in(config, state.get("precision", config.training.precision)),
+        config=computing_in(config, _precision(run, state, config)),
         records=records,
         knn=[line["knn"] for line in lines if line.get("knn") is not None],
         switch_step=switch,
@@ -161,6 +161,22 @@ def _steps_per_epoch(records: list[dict[str, Any]]) -> int | None:
 def _nonfinite_step(run: Path) -> int | None:
     steps = [path.stem.rpartition("-")[2] for path in run.glob("nonfinite-step-*.json")]
     return max((int(step) for step in steps if step.isdecimal()), default=None)
+
+
+class _PrecisionFile(BaseModel):
+    """JSON of precision.json."""
+
+    precision: Literal["float32", "bfloat16", "float64"]
+
+
+def _precision(run: Path, state: dict[str, Any], config: Config) -> str:
+    """Return what the run computes in; before its first checkpoint, and where none verifies, a file says so."""
+    asked = config.training.precision
+    try:
+        written = read_json(run / PRECISION, _PrecisionFile)["precision"] if not state else asked
+    except (OSError, JsonError):
+        written = asked
+    return state.get("precision", written)
 
 
 class _QuarantineLine(BaseModel):

@@ -18,7 +18,7 @@ COMPARED = 50_000
 """Most images of each side that are compared, drawn by key."""
 STORED_AGAIN = 0.98
 """Least correlation of the thumbnails."""
-_KEPT = 4
+_KEPT = 32
 _hashed: dict[str, tuple[UInt64[np.ndarray, "N 2"], Bool[np.ndarray, " N"]]] = {}
 """Hashes of the newest sets by fingerprint: a process that scores many encoders on the same images hashes them once."""
 
@@ -87,11 +87,12 @@ def hashed_sample(images: ImageSet, threads: int) -> HashedSet:
     is_checked = all(sums is not None for sums in images.checksums)  # else the fingerprint does not tell the contents
     if not is_checked:
         return HashedSet(images, *_measured(images, threads))
-    if images.fingerprint not in _hashed:
-        _hashed[images.fingerprint] = _measured(images, threads)
-        for oldest in list(_hashed)[:-_KEPT]:
-            del _hashed[oldest]
-    return HashedSet(images, *_hashed[images.fingerprint])
+    key = images.fingerprint
+    measured = _hashed.pop(key) if key in _hashed else _measured(images, threads)
+    _hashed[key] = measured  # as the one that was used last
+    for oldest in list(_hashed)[:-_KEPT]:
+        del _hashed[oldest]
+    return HashedSet(images, *measured)
 
 
 def _measured(images: ImageSet, threads: int) -> tuple[UInt64[np.ndarray, "N 2"], Bool[np.ndarray, " N"]]:

@@ -30,8 +30,11 @@ class SoundnessCheck:
     The averages over ranks are equal on all of them, and not finite if one part is: the verdict is common.
     """
 
-    def __init__(self, folder: Path, images: ImageSet) -> None:
+    def __init__(self, folder: Path, images: ImageSet, precision: str) -> None:
         self.folder, self.images = folder, images
+        self.advice = ", a longer optimizer.warmup_epochs or training.precision=float32"
+        if precision != "bfloat16":
+            self.advice = " or a longer optimizer.warmup_epochs"
         self.step, self.indices = -1, list[Tensor]()
 
     def __call__(self, measured: dict[str, Tensor], batch: Batch, position: StepPosition) -> dict[str, float]:
@@ -51,7 +54,7 @@ class SoundnessCheck:
             raise TrainingError(
                 f"{' and '.join(bad)} at step {self.step}: not finite, so the optimizer step was not taken; the images "
                 f"of the batch are listed in {path.name}; look at them, or start a new run with a lower "
-                "optimizer.base_lr, a longer optimizer.warmup_epochs or training.precision=float32"
+                f"optimizer.base_lr{self.advice}"
             )
         if values.get("masked_share", 0.0) > 0.5:
             raise TrainingError(

@@ -22,7 +22,14 @@ from syn2co.pretraining.metrics import Averages, knn_scores, read_metrics, stand
 from syn2co.pretraining.online_knn import OnlineKnn
 from syn2co.pretraining.precision import computing_in, run_precision
 from syn2co.pretraining.run import Method, Schedules, TrainingState, long_warmup
-from syn2co.pretraining.run_folder import QUARANTINE, first_difference, prepare_run_folder, restore, write_mix
+from syn2co.pretraining.run_folder import (
+    QUARANTINE,
+    first_difference,
+    prepare_run_folder,
+    restore,
+    write_mix,
+    write_precision,
+)
 from syn2co.pretraining.supervised import Supervised, unused_settings
 from syn2co.runtime import distributed
 from syn2co.runtime.alike import SAME_COMMAND, refuse_unlike, refuse_unlike_software
@@ -66,6 +73,7 @@ def prepare_run(
     _check_window(config, schedule, total)
     labels = training_labels(data) if training.objective == "supervised" else None
     precision = run_precision(config, checkpoint, device)
+    write_precision(folder, config, precision)
     computed = computing_in(config, precision)
     model = _build(computed, labels, device)
     kernels = _kernels(model, checkpoint)

@@ -28,6 +28,7 @@ from syn2co.runtime.determinism import differences
 from syn2co.runtime.optimizer import optimizer_tensors, restore_optimizer
 
 MIX = "mix.json"
+PRECISION = "precision.json"
 QUARANTINE = "quarantine.jsonl"
 _HARMLESS = {LOCK, QUARANTINE, ".DS_Store", "Thumbs.db", "desktop.ini"}
 
@@ -177,6 +178,14 @@ def write_mix(folder: Path, provenance: dict[str, Any]) -> None:
     """Write the provenance of the mix: sources, ratio, and whether labels went in; nothing where nothing is mixed."""
     if provenance:
         write_atomically(folder / MIX, json.dumps(provenance, indent=2) + "\n")
+
+
+def write_precision(folder: Path, config: Config, precision: str) -> None:
+    """Write the precision that a run computes in where it asks for another one, before a checkpoint says so."""
+    if distributed.is_main() and precision == config.training.precision:
+        (folder / PRECISION).unlink(missing_ok=True)
+    elif distributed.is_main():
+        write_atomically(folder / PRECISION, json.dumps({"precision": precision}) + "\n")
 
 
 def write_nonfinite(folder: Path, images: ImageSet, step: int, values: dict[str, float], indices: Tensor) -> Path:

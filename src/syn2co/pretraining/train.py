@@ -230,7 +230,7 @@ def _run(setup: PreparedRun, state: TrainingState, device: torch.device, progres
             schedule=setup.schedule,
             schedules=Schedules(config, setup.schedule, setup.total),
             stream=stream,
-            average_and_check=SoundnessCheck(folder, setup.data.images),
+            average_and_check=SoundnessCheck(folder, setup.data.images, setup.provenance["precision"]),
             observers=[log, *others, checkpoints],
         )
         try:

@@ -60,7 +60,7 @@ def slow_precision(precision: str, device: torch.device) -> list[str]:
 def _cpu_multiplies_bfloat16() -> bool:
     """Return whether the processor has AVX512-BF16, AMX, or ARM's bfloat16; torch has no public names for these."""
     if platform.machine().lower() in {"arm64", "aarch64"}:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return bool(getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)())  # torch on macOS has none
     asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
 

@@ -189,15 +189,15 @@ def _hearing_signals(call: Callable[[], T], waiting: Callable[[float], object] =
     return result_of(answer, waiting)
 
 
-def _answered(call: Callable[[], T], this_rank: int) -> T:
+def _answered(call: Callable[[], T], this_rank: int, limit: timedelta | None = None) -> T:
     """Return what a call that looks into the store gives, which never ends while the process of the store is frozen.
 
     Raises:
-        TrainingError: some seconds after the time-out, by which the call itself would have ended.
+        TrainingError: some seconds after the limit (unless given, the time-out), when the call itself would have ended.
     """
 
     def watch(waited: float) -> None:
-        if waited > TIME_OUT.total_seconds() + _ANSWER:
+        if waited > (limit or TIME_OUT).total_seconds() + _ANSWER:
             raise _lost(this_rank, [0] if this_rank else [])
 
     return _hearing_signals(call, watch)
@@ -276,7 +276,8 @@ def first_says(text: str) -> bool:
     if launcher().rank and not _store_listens():
         return False
     try:
-        store, this_rank, _ = _answered(lambda: _rendezvous(timedelta(seconds=_ANSWER)), launcher().rank)
+        limit = timedelta(seconds=_ANSWER)
+        store, this_rank, _ = _answered(lambda: _rendezvous(limit), launcher().rank, limit)
         if this_rank == 0:
             store.set(key, text)
             time.sleep(3 * _POLL)

@@ -106,9 +106,8 @@ def ends_on_signals() -> Iterator[None]:
     hook = sys.unraisablehook
 
     def send_again(dropped: "sys.UnraisableHookArgs") -> None:
-        if isinstance(dropped.exc_value, Terminated | KeyboardInterrupt):
-            number = getattr(dropped.exc_value, "number", signal.SIGINT)
-            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()  # what is raised in here is dropped too
+        if number := _signal_of(dropped.exc_value):
+            threading.Timer(0.01, _send, (number,)).start()  # later, since what is raised in here is dropped too
         else:
             hook(dropped)
 
@@ -125,6 +124,23 @@ def ends_on_signals() -> Iterator[None]:
 
 def _terminate(number: int, _: FrameType | None) -> None:
     raise Terminated(number)
+
+
+def _signal_of(error: BaseException | None) -> int:
+    """Return the signal that an exception was raised for, 0 if it was none."""
+    if isinstance(error, Terminated):
+        return error.number
+    if isinstance(error, SystemExit) and error.code == LEFT:
+        return signal.SIGTERM
+    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else 0
+
+
+def _send(number: int) -> None:
+    """Send this process a signal that also ends a wait of its main thread."""
+    if sys.platform == "win32":
+        signal.raise_signal(number)  # there os.kill would end the process at once
+    else:
+        os.kill(os.getpid(), number)
 
 
 def leave(number: int) -> NoReturn:

@@ -96,6 +96,7 @@ def answer(results: StudyResults) -> StudyAnswers:
         *_unequal_steps(results),
         *_unlike_states(results),
         *_few_seeds(contrasts),
+        *_unlike_precisions(results),
         *_unlike_machines(results),
         *_unscored(results),
         *_replaced(study, headline),
@@ -151,10 +152,8 @@ def _few_seeds(contrasts: Sequence[ContrastResult]) -> list[str]:
 
 
 def _unlike_machines(results: StudyResults) -> list[str]:
-    """Return a sentence per precision, library or kind of device that cells differ in; last bits may then differ."""
-    precisions = Counter(filter(None, map(_precision, results.cells)))
-    several = " and ".join(f"{count} in {name}" for name, count in sorted(precisions.items()))
-    notes = [f"cells were trained in unlike precisions: {several}"] if len(precisions) > 1 else []
+    """Return a sentence per library or kind of device that cells differ in; last bits may then differ."""
+    notes: list[str] = []
     for name in ("torch", "timm", "numpy", "opencv", "device"):
         counts = Counter(str(cell.machine[name]) for cell in results.cells if name in cell.machine)
         several = ", ".join(f"{count} by {value}" for value, count in sorted(counts.items()))
@@ -162,9 +161,22 @@ def _unlike_machines(results: StudyResults) -> list[str]:
     return notes
 
 
-def _precision(cell: CellResult) -> str:
-    """Return what a cell was trained in, before that was recorded what it asked for; empty for an untrained one."""
-    return cell.precision or (cell.config.get("training", {}).get("precision", "") if cell.steps else "")
+def _unlike_precisions(results: StudyResults) -> list[str]:
+    """Return a sentence per precision that cells asked for and others, or others alone, were trained in."""
+    pairs = Counter(filter(all, map(_precisions, results.cells)))
+    asked_by = Counter(asked for asked, _ in pairs.elements())
+    return [
+        f"{count} of {asked_by[asked]} cells that ask for {asked} were trained in {computed}, since their device only "
+        f"emulates {asked}; what they are compared with may differ from them by that alone, or not at all"
+        for (asked, computed), count in sorted(pairs.items())
+        if asked != computed and len(pairs) > 1
+    ]
+
+
+def _precisions(cell: CellResult) -> tuple[str, str]:
+    """Return what a cell asks for and what it was trained in; empty for an untrained one."""
+    asked = cell.config.get("training", {}).get("precision", "") if cell.steps else ""
+    return asked, cell.precision or asked  # before it was recorded, cells were trained in what they asked for
 
 
 def _notes_of_scores(results: StudyResults) -> list[str]:
