@@ -53,6 +53,21 @@ def test_operations_of_a_vision_transformer_by_hand(tiny: Tiny) -> None:
     assert count_step(tiny()).flops == 2 * (3 * online + target) + objective
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vit_tiny_patch16_224", {"patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2, "global_pool": "map"}),
+        ("pit_ti_224", {}),
+        ("cait_xxs24_224", {"depth": 1, "patch_size": 4}),
+    ],
+)
+def test_networks_that_expand_a_weight_are_counted(tiny: Tiny, name: str, options: dict[str, object]) -> None:
+    """Named defect: their runs ended with an AssertionError of torch before the first step."""
+    settings = [f"encoder.name={name}", f"encoder.options={json.dumps(options)}", "views.size=32"]
+    count = count_step(tiny(*settings))
+    assert count.flops > 0 and count.activations > 0
+
+
 def test_activations_grow_with_images_alone_and_bfloat16_halves_most(tiny: Tiny) -> None:
     whole, half = (count_step(tiny(f"training.precision={name}")) for name in ("float32", "bfloat16"))
     assert 0.4 * whole.activations < half.activations < 0.9 * whole.activations
@@ -346,5 +361,14 @@ def test_activations_that_are_computed_again_take_less_memory_and_a_pass_more(ti
         count_step(tiny("encoder.options.depth=4", f"machine.activation_checkpointing={word}"))
         for word in ("false", "true")
     )
-    assert 0.25 * kept.activations < again.activations < 0.7 * kept.activations
+    assert 0.2 * kept.activations < again.activations < 0.7 * kept.activations
     assert 1.2 < again.flops / kept.flops < 4 / 3
+
+
+def test_blocks_of_any_name_are_computed_again(tiny: Tiny) -> None:
+    """Named defect: those of MLP-Mixer have another name, and the setting was said to cost memory."""
+    settings = ("encoder.name=mixer_s32_224", "encoder.options={}", "encoder.drop_path=0", "views.size=64")
+    kept, again = (
+        count_step(tiny(*settings, f"machine.activation_checkpointing={word}")) for word in ("false", "true")
+    )
+    assert 0.05 * kept.activations < again.activations < 0.5 * kept.activations

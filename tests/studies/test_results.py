@@ -14,10 +14,11 @@ from syn2co.core.errors import StudyError
 from syn2co.core.versions import __version__
 from syn2co.evaluation.results import EvaluationReport
 from syn2co.evaluation.scores import Score
+from syn2co.studies import merge
 from syn2co.studies.answers import answer
 from syn2co.studies.grid import Level, Study
 from syn2co.studies.merge import _comparable, read_study
-from syn2co.studies.result_files import read_cell
+from syn2co.studies.result_files import parse_cell, read_cell
 from syn2co.studies.results import CellResult, Cost, FailedCell, ScoreKey, StudyResults
 
 STUDY = tiny_study(seeds=3)
@@ -220,6 +221,36 @@ def test_a_cell_that_stands_in_two_folders_with_other_scores_is_named(tmp_path: 
     assert results.of({"images": HALF})[1].report.rows[0].value == 50
     assert results.notes == (f"images {HALF}, seed 1: stands here twice with other scores; the first is taken",)
     assert results.study.seeds == read_study([other, one]).study.seeds == 5
+
+
+def test_a_cell_that_stands_in_two_folders_with_equal_scores_of_two_machines_is_not(tmp_path: Path) -> None:
+    """Named defect: another version of Python counted as other scores."""
+    first = ALL[0]
+    report = replace(first.report, metadata={**first.report.metadata, "machine": {"python": "3.13.1", "threads": 8}})
+    assert report.to_json() != first.report.to_json()
+    one, other = write(tmp_path / "one", *ALL), write(tmp_path / "other", replace(first, report=report))
+    assert read_study([one, other]).notes == ()
+
+
+def test_a_file_that_is_deleted_while_a_study_is_read_is_not_torn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by another process that resumes a failed cell. Named defect: a note with the whole path, on the page too."""
+    folder = write(tmp_path / "s", *ALL[1:], FailedCell("hash", ALL[0].levels, ALL[0].seed, "no disk"))
+
+    def parse(path: Path) -> Any:
+        if path.name == "failed.json":
+            path.unlink()
+        return parse_cell(path)
+
+    monkeypatch.setattr(merge, "parse_cell", parse)
+    results = read_study(folder)
+    assert results.notes == () and results.unreadable == () and results.failed == ()
+    path = next(folder.rglob("cell.json"))
+    path.unlink()
+    path.mkdir()
+    (note,) = read_study(folder).notes
+    assert str(tmp_path) not in note
 
 
 @pytest.mark.parametrize(

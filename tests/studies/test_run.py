@@ -44,7 +44,7 @@ from syn2co.studies.grid import Contrast, Level
 from syn2co.studies.inputs import inputs_file
 from syn2co.studies.merge import read_study
 from syn2co.studies.results import CellResult, Cost, StudyResults
-from syn2co.studies.run import LOCK, StudyRun, begin, expected_seconds, run_cells, run_one
+from syn2co.studies.run import LOCK, StudyRun, begin, cells_within, expected_seconds, run_cells, run_one
 from syn2co.synthesis.generation.generate import generate
 from syn2co.synthesis.sets.settings import SynthesisSettings
 
@@ -445,6 +445,21 @@ def test_a_cell_that_failed_takes_nothing_more_of_the_budget(budgeted: Any) -> N
     """Named defect: failed cells were counted as still to come, and the rest of a study was left out."""
     assert budgeted(1) == ["real 0", "a 0"]
     assert budgeted(41, failing=["b"]) == ["real 1", "a 1", "c 0", f"{UNTRAINED} 0", "c 1", f"{UNTRAINED} 1"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "budget", "jobs", "begun"),
+    [((1, 1, 1, 1), 1.5, 1, 1), ((1, 1, 1, 1), 1.5, 2, 2), ((1, 1, 1, 1), 1.5, 4, 4), ((1, 1, 10, 1), 6, 2, 2)],
+)
+def test_a_budget_fills_all_processes_and_splits_no_cell_among_them(
+    hours: tuple[int, ...], budget: float, jobs: int, begun: int, finished: Path, tmp_path: Path
+) -> None:
+    """Named defect: processes stood idle, and a cell of ten hours fitted into six."""
+    levels = {f"level {number}": Level(images="real", real_images=8 + number) for number in range(4)}
+    study = tiny_study(factors={"images": levels}, baseline={"images": "level 0"}, contrasts=[], seeds=1)
+    run = begin(study, tiny_inputs(finished), tmp_path / "out")
+    expected = {job.hash: 3600.0 * one for job, one in zip(run.open_jobs, hours, strict=True)}
+    assert cells_within(run, 3600 * budget, expected, jobs) == begun
 
 
 def test_an_untrained_cell_says_nothing_of_trained_ones(finished: Path, tmp_path: Path) -> None:

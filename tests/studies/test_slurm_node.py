@@ -86,16 +86,17 @@ def test_submitit_maps_a_function(executor: submitit.AutoExecutor) -> None:
     assert [job.result() for job in jobs] == [(4, sys.executable), (9, sys.executable), (16, sys.executable)]
 
 
+@pytest.mark.parametrize("setup", ["export SETUP=mine", ["export SETUP=mine"]])
 @pytest.mark.skipif(os.cpu_count() == 1, reason="needs two cores")
 def test_a_cell_has_all_its_cores_where_tasks_are_bound(
-    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setup: Any, slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Named defect: srun gave the task of a job one core, since it no longer reads --cpus-per-task of sbatch."""
     from syn2co.studies.cluster import _executor
 
     monkeypatch.setenv("SLURM_CPU_BIND", "cores")
     run: Any = SimpleNamespace(folder=tmp_path, study=SimpleNamespace(name="cores"))
-    executor = _executor(run, "slurm", None, 2, {"cpus_per_task": 2, "slurm_setup": ["export SETUP=mine"]})
+    executor = _executor(run, "slurm", None, 2, {"cpus_per_task": 2, "slurm_setup": setup})
     job = executor.submit(lambda: (len(os.sched_getaffinity(0)), os.environ["SETUP"]))
     wait_until(job.done)
     assert job.result() == (2, "mine")

@@ -3,11 +3,13 @@
 Axes: B images of the count, S side of an image in pixels, L drop-path layers.
 """
 
+import weakref
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from syn2co.models.encoder import Encoder
 from syn2co.models.heads import build_branches, build_classifier
@@ -126,16 +128,18 @@ class _Kernels(TorchDispatchMode):
 
 
 def _saved_bytes(branch: nn.Module, config: Config) -> tuple[float, float]:
-    """Return the bytes that autograd saves of an image, and those that it saves whatever the batch: cast weights."""
+    """Return the bytes that autograd saves of an image, and those that it saves whatever the batch: cast weights.
+
+    Where blocks are computed again, the first is what lies in memory at the peak of both passes.
+    """
     few, many = (_saved_of_batch(branch, config, batch) for batch in (BATCH, TWICE))
     image = (many - few) / (TWICE - BATCH)
-    if not config.machine.activation_checkpointing:
-        return image, few - BATCH * image
-    encoder = cast(Encoder, branch.encoder)
-    encoder.checkpoint_activations()
-    kept = (_saved_of_batch(branch, config, TWICE) - _saved_of_batch(branch, config, BATCH)) / (TWICE - BATCH)
-    blocks = sum(hasattr(module, "mlp") for module in encoder.backbone.modules())  # one at a time is computed again
-    return kept + image / max(1, blocks), few - BATCH * image
+    casts = few - BATCH * image
+    if config.machine.activation_checkpointing:
+        cast(Encoder, branch.encoder).checkpoint_activations()
+        few, many = (_peak_of_batch(branch, config, batch) for batch in (BATCH, TWICE))
+        image = (many - few) / (TWICE - BATCH)
+    return image, casts
 
 
 def _saved_of_batch(branch: nn.Module, config: Config, batch: int) -> int:
@@ -153,17 +157,54 @@ def _saved_of_batch(branch: nn.Module, config: Config, batch: int) -> int:
     return larger * sum(size for address, size in sizes.items() if address not in {part._cdata for part in weights})
 
 
-def _forward(branch: nn.Module, config: Config, batch: int, dtype: torch.dtype | None) -> "list[torch.UntypedStorage]":
+def _peak_of_batch(branch: nn.Module, config: Config, batch: int) -> int:
+    """Return the most bytes that lie in memory at a time while a batch goes forward and back."""
+    with _Live() as live:
+        _forward(branch, config, batch, AUTOCAST[config.training.precision], back=True)
+    return live.peak * (_bytes_of_number(config) // 4)  # the branch is of float32 here
+
+
+class _Live(TorchDispatchMode):
+    """Sums the storages that lie in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[int, int] = {}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outcome = func(*args, **(kwargs or {}))
+        for part in tree_leaves(outcome):
+            if isinstance(part, torch.Tensor) and (storage := part.untyped_storage())._cdata not in self.sizes:
+                self.sizes[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._freed, storage._cdata)
+        self.peak = max(self.peak, self.now)
+        return outcome
+
+    def _freed(self, address: int) -> None:
+        self.now -= self.sizes.pop(address)
+
+
+def _forward(
+    branch: nn.Module, config: Config, batch: int, dtype: torch.dtype | None, *, back: bool = False
+) -> "list[torch.UntypedStorage]":
     """Run a branch on two views of B images that have shapes alone; return the storages of its weights and buffers."""
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.func import functional_call
 
     layers, side = len(branch.encoder.drop_layers), config.views.size  # type: ignore[union-attr, arg-type]
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        counted = torch.is_grad_enabled()  # else a view of a weight would ask for a gradient and have no function
         state: dict[str, torch.Tensor] = {
-            name: mode.from_tensor(tensor) for name, tensor in [*branch.named_parameters(), *branch.named_buffers()]
+            name: mode.from_tensor(tensor if counted else tensor.detach())
+            for name, tensor in [*branch.named_parameters(), *branch.named_buffers()]
         }
         views = torch.empty(2, batch, side, side, 3, dtype=torch.uint8)
         with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
-            functional_call(branch, state, (views, torch.empty(layers, 2, batch)))
+            outcome = functional_call(branch, state, (views, torch.empty(layers, 2, batch)))
+        if back:  # with gradients that lie there already, as in every step but the first
+            for weight in state.values():
+                weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
+            torch.stack([part.sum().float() for part in tree_leaves(outcome) if part.requires_grad]).sum().backward()
         return [tensor.untyped_storage() for tensor in state.values()]

@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,7 +67,7 @@ def run_on_cluster(
         cluster: "slurm"; "local" is jobs as processes of this machine; "debug" is one job after another, waited for.
         jobs: jobs at the same time. None is 256 with SLURM, which has its own limits, else 1.
         minutes: time limit of a job; one that reaches it saves, and begins again where it was. None is 120 with SLURM,
-            else none: submitit begins a job of this machine six times at most.
+            else none: submitit begins a job of this machine six times at most, and one of SLURM 101 times.
         ranks: processes of a cell, started by torchrun inside its job, such as one a GPU.
         options: parameters of submitit, such as slurm_partition, gpus_per_node, cpus_per_task, mem_gb. cpus_per_task is
             also the number of threads, divided by `ranks`.
@@ -129,7 +132,8 @@ def _executor(
             raise StudyError(
                 f"--cluster slurm: this machine has no {missing}; call it where SLURM is, or use --cluster local"
             )
-    executor = AutoExecutor(run.folder / LOGS, cluster=cluster, slurm_max_num_timeout=MAX_TIMEOUTS)
+    limit = {} if cluster == "debug" else {f"{cluster}_max_num_timeout": MAX_TIMEOUTS}
+    executor = AutoExecutor(run.folder / LOGS, cluster=cluster, **limit)
     given = {name: value for name, value in options.items() if name not in ("slurm_additional_parameters", SETUP)}
     more = options.get("slurm_additional_parameters", {})
     if not isinstance(more, Mapping):
@@ -143,13 +147,21 @@ def _executor(
                 "stderr_to_stdout": True,
                 "slurm_array_parallelism": jobs,
                 "slurm_additional_parameters": requeue,
-                SETUP: [ALL_CORES, *options.get(SETUP, ())],
+                SETUP: [ALL_CORES, *_setup(options.get(SETUP, []))],
                 **given,
             }  # fmt: skip
         )
     except (AssertionError, NameError, ValueError) as error:
         raise StudyError(f"--cluster {cluster}: {str(error).splitlines()[0]}; correct the option") from None
     return executor
+
+
+def _setup(lines: Any) -> Sequence[str]:
+    """Return the lines of a script that were given as one text or as several."""
+    several = [lines] if isinstance(lines, str) else lines
+    if not isinstance(several, list | tuple) or not all(isinstance(line, str) for line in several):
+        raise StudyError(f'{SETUP} = {lines}: must be lines of a shell script, such as ["module load cuda"]')
+    return several
 
 
 def _worker(run: StudyRun, job: CellJob, ranks: int, threads: int | None) -> CellWorker:
@@ -258,7 +270,8 @@ def _ended_here(
             for slot in sorted({*range(jobs)} - {*running})[: len(waiting)]:
                 job, worker = waiting.pop(0)
                 worker.environment |= gpus_of(slot, gpus, job.config.machine.device, each)
-                running[slot] = job, executor.submit(worker)
+                with _without_ctrl_c():
+                    running[slot] = job, executor.submit(worker)
             for slot, (job, process) in [item for item in running.items() if item[1][1].done()]:
                 del running[slot]
                 yield job, process.job_id, process.state
@@ -267,6 +280,19 @@ def _ended_here(
     except BaseException:  # a signal: the jobs would outlive this command, and hold their cells
         _end([process for _, process in running.values()])
         raise
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Let processes that begin in the block hear no Ctrl-C of the terminal: they would kill their workers at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _end(processes: Sequence[Any]) -> None:
@@ -286,7 +312,7 @@ def _outcome(run: StudyRun, job: CellJob, number: str, state: str) -> str:
     if (folder / FAILED).exists() and state in (*ENDED_WELL, GONE):
         return "failed"
     if state in ENDED_WELL:
-        return f"not finished, another process may run it; see {log}"
+        return f"not finished, another process may run it, or its time limit came too often; see {log}"
     seen = f"see {log}, and " if (run.folder / log).exists() else ""
     reason = f"its job {number} ended ({state}); {seen}run the study again to go on"
     FailedCell(job.hash, job.cell.levels, job.cell.seed, reason).write(folder)

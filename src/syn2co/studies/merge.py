@@ -38,7 +38,8 @@ def read_study(folders: str | Path | Sequence[str | Path]) -> StudyResults:
             )
     notes: list[str] = []
     files = [path for folder, _ in studies for path in _files(folder)]
-    results = [_parse_noted(path, notes) for path in files]
+    parsed = [(path, _parse_noted(path, notes)) for path in files]
+    results = [one for _, one in parsed]
     cells = _distinct([one for one in results if isinstance(one, CellResult)], notes)
     kept = _comparable(cells, study, notes)
     finished, averaged = {key_of(cell) for cell in cells}, {key_of(cell) for cell in kept}
@@ -46,7 +47,7 @@ def read_study(folders: str | Path | Sequence[str | Path]) -> StudyResults:
     left_out = tuple(cell for cell in cells if key_of(cell) not in averaged)
     most = max([*(other.seeds for _, other in studies), *(cell.seed + 1 for cell in kept)])
     study = study.model_copy(update={"seeds": most})
-    torn = [_slug(path) for path, one in zip(files, results, strict=True) if one is None]
+    torn = [_slug(path) for path, one in parsed if one is None and path.exists()]
     unreadable = tuple(_named(torn, study, finished | failed.keys()))
     return StudyResults(study, kept, tuple(failed.values()), tuple(notes), left_out, unreadable)
 
@@ -56,10 +57,15 @@ def _distinct(cells: Sequence[CellResult], notes: list[str]) -> list[CellResult]
     firsts: dict[tuple[str, str], CellResult] = {}
     for cell in cells:
         first = firsts.setdefault((cell.cell, cell.version), cell)
-        if first is not cell and first.report.to_json() != cell.report.to_json():
+        if first is not cell and _scores(first) != _scores(cell):
             name = f"{text(cell.levels)}, seed {cell.seed}"
             notes.append(f"{name}: stands here twice with other scores; the first is taken")
     return list(firsts.values())
+
+
+def _scores(cell: CellResult) -> Any:
+    """Return the scores of a cell without the machine that they were computed on."""
+    return json.loads(cell.report.to_json())["scores"]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -85,11 +91,11 @@ def _named(slugs: Sequence[str], study: Study, known: Set[tuple[Any, ...]]) -> I
 
 
 def _parse_noted(path: Path, notes: list[str]) -> "CellResult | FailedCell | None":
-    """Return what a file holds; if it cannot be read, a note says so."""
+    """Return what a file holds; if it cannot be read, a note says so, unless whoever resumes the cell deleted it."""
     try:
         return parse_cell(path)
     except StudyError as error:
-        notes.append(f"{error}; it is left out")
+        notes += [f"{error}; it is left out"] if path.exists() else []
         return None
 
 

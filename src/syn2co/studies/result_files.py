@@ -75,7 +75,9 @@ def parse_cell(path: Path) -> CellResult | FailedCell:
         check_shape(body, _CellFile)
         report, cost = report_of(body.pop("evaluation"), name), Cost(**body.pop("cost"))
         return CellResult(**body, report=report, cost=cost)
-    except (OSError, JsonError, EvaluationError, TypeError) as error:
+    except OSError as error:
+        raise StudyError(f"{name}: cannot be read ({error.strerror or error})") from None
+    except (JsonError, EvaluationError, TypeError) as error:
         raise StudyError(f"{name}: cannot be read ({error})") from None
 
 

@@ -197,17 +197,19 @@ class _Queue:
             if self.budget is not None and not _among(self.begun, job):
                 group = self._comparison(job)
                 pledged = [cell for cell in self.begun if not _among(self.ended, cell)]
-                left = self.budget - (time.monotonic() - self.started) - self._seconds(pledged)
-                if self._seconds(group) > left:
+                if time.monotonic() - self.started + self._seconds([*pledged, *group]) > self.budget:
                     self.left_out, self.waiting = len(self.waiting), []
                     return None
                 self.begun += group
             return self.waiting.pop(0)
 
     def _seconds(self, cells: Sequence[CellJob]) -> float:
-        """Return how long some cells will take, as many at a time as there are processes."""
-        seconds = [expected_seconds(self.run, cell) or self.expected.get(cell.hash, 0.0) for cell in cells]
-        return sum(seconds) / max(1, min(self.jobs, len(seconds)))
+        """Return when the last of some cells will have ended, each begun by the first process that is free."""
+        ends = [0.0] * self.jobs
+        for cell in cells:
+            first = ends.index(min(ends))
+            ends[first] += expected_seconds(self.run, cell) or self.expected.get(cell.hash, 0.0)
+        return max(ends)
 
     def stop(self) -> None:
         """Hand out no more cells."""
