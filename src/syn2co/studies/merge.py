@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,9 @@ def _distinct(cells: Sequence[CellResult], notes: list[str]) -> list[CellResult]
     return list(firsts.values())
 
 
-def _scores(cell: CellResult) -> Any:
-    """Return the scores of a cell without the machine that they were computed on."""
-    return json.loads(cell.report.to_json())["scores"]
+def _scores(cell: CellResult) -> str:
+    """Return the scores of a cell as JSON, without the machine that they were computed on."""
+    return replace(cell.report, metadata={}, notes=()).to_json()
 
 
 def _files(folder: Path) -> list[Path]:
