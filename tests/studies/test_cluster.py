@@ -47,6 +47,7 @@ from syn2co.studies.run import reopen
 run_on_cluster(reopen(Path(sys.argv[1]), sys.argv[2]), "local", progress=False)
 """
 """A command that runs the cells of a study as jobs of this machine."""
+
 PREEMPTION = """\
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -279,7 +280,9 @@ def test_jobs_of_this_machine_have_no_limit_unless_asked(
 ) -> None:
     """Named defect: a cell of more than twelve hours, six times the limit, was given up."""
     run = begin(tiny_study(), inputs, tmp_path / "study")
-    assert cluster._executor(run, name, None, minutes, {}).parameters["timeout_min"] == limit
+    executor = cluster._executor(run, name, None, minutes, {})
+    assert executor.parameters["timeout_min"] == limit
+    assert executor._executor.max_num_timeout == cluster.MAX_TIMEOUTS, "as with SLURM; submitit gave up after three"
 
 
 def test_ranks_of_a_cell_equal_one_process(inputs: StudyInputs, tmp_path: Path) -> None:

@@ -236,7 +236,9 @@ def test_a_file_that_is_deleted_while_a_study_is_read_is_not_torn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by another process that resumes a failed cell. Named defect: a note with the whole path, on the page too."""
-    folder = write(tmp_path / "s", *ALL[1:], FailedCell("hash", ALL[0].levels, ALL[0].seed, "no disk"))
+    folder = write(tmp_path / "s", *ALL[1:])
+    (slug,) = [one.slug for one in STUDY.cells() if (one.levels, one.seed) == (ALL[0].levels, ALL[0].seed)]
+    FailedCell("hash", ALL[0].levels, ALL[0].seed, "no disk").write(folder / "cells" / f"{slug}-hash")
 
     def parse(path: Path) -> Any:
         if path.name == "failed.json":

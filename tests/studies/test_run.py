@@ -449,7 +449,7 @@ def test_a_cell_that_failed_takes_nothing_more_of_the_budget(budgeted: Any) -> N
 
 @pytest.mark.parametrize(
     ("hours", "budget", "jobs", "begun"),
-    [((1, 1, 1, 1), 1.5, 1, 1), ((1, 1, 1, 1), 1.5, 2, 2), ((1, 1, 1, 1), 1.5, 4, 4), ((1, 1, 10, 1), 6, 2, 2)],
+    [((1, 1, 1, 1), 1.6, 1, 1), ((1, 1, 1, 1), 1.6, 2, 2), ((1, 1, 1, 1), 1.6, 4, 4), ((1, 1, 10, 1), 7, 2, 2)],
 )
 def test_a_budget_fills_all_processes_and_splits_no_cell_among_them(
     hours: tuple[int, ...], budget: float, jobs: int, begun: int, finished: Path, tmp_path: Path
